@@ -1,0 +1,189 @@
+"""`gradcam demo`: the same network with and without a watermark in its training pictures, watched by the callback."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from gradcam_callbacks import demo_data, drift
+from gradcam_callbacks.journal import Journal
+from gradcam_callbacks.probes import ProbeSet
+
+if TYPE_CHECKING:
+    import keras
+
+EPOCHS = 8
+TRAINING_PICTURES = 1200
+VALIDATION_PICTURES = 400
+BATCH_SIZE = 32
+PROBES = 8
+EXPERIMENT = "gradcam demo"
+RUNS = {"clean": False, "watermarked": True}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one training.
+
+    Attributes:
+        name: of the run.
+        run_id: its id in MLflow.
+        accuracy: on validation pictures drawn like the training pictures, in [0, 1].
+        on_object: mean share of the attention for the marked class that lies on the object, in [0, 1].
+        on_mark: the same for the box of the watermark.
+    """
+
+    name: str
+    run_id: str
+    accuracy: float
+    on_object: float
+    on_mark: float
+
+
+def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) -> list[Outcome]:
+    """Trains both networks, logs them to an MLflow store in the folder, and prints what was seen.
+
+    Args:
+        directory: for the store (`mlflow.db`, `artifacts`) and the journals; made if it is missing.
+        seed: of the pictures and the weights.
+        console: where to print; the standard output by default.
+    """
+    console = console or Console(highlight=False)
+    console.print("Loading TensorFlow and MLflow …")
+    import keras
+    import mlflow
+
+    directory.mkdir(parents=True, exist_ok=True)
+    directory = directory.resolve()
+    store = f"sqlite:///{directory / 'mlflow.db'}"
+    for name in ("alembic", "mlflow"):  # the tables of a new store are no news here
+        logging.getLogger(name).setLevel(logging.WARNING)
+    outcomes = []
+    with _tracking_to(store), _progress(console) as progress:
+        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            artifacts = (directory / "artifacts").as_uri()
+            experiment = mlflow.get_experiment(mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts))
+        for name, watermark in RUNS.items():
+            keras.utils.set_random_seed(seed)
+            with mlflow.start_run(experiment_id=experiment.experiment_id, run_name=name) as run:
+                outcome = _train(name, run.info.run_id, directory, progress, watermark=watermark, seed=seed)
+            outcomes.append(outcome)
+    _report(console, outcomes, experiment.experiment_id, directory)
+    return outcomes
+
+
+def _train(name: str, run_id: str, directory: Path, progress: Progress, *, watermark: bool, seed: int) -> Outcome:
+    """One training with the callback attached, and where the network looked at its end."""
+    from gradcam_callbacks.callback import GradCAMCallback
+
+    task = progress.add_task(f"{name}: drawing pictures", total=EPOCHS)
+    # Three sets that share no picture. The validation pictures carry the mark just like the training pictures: that
+    # is how a shortcut goes unnoticed.
+    train_x, train_y, _ = demo_data.make_pictures(TRAINING_PICTURES, seed=3 * seed, watermark=watermark)
+    valid_x, valid_y, _ = demo_data.make_pictures(VALIDATION_PICTURES, seed=3 * seed + 1, watermark=watermark)
+    probes = _probes(seed=3 * seed + 2)
+
+    model = demo_data.build_model()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    journal_dir = directory / "journals" / run_id
+    model.fit(
+        train_x,
+        train_y,
+        validation_data=(valid_x, valid_y),
+        batch_size=BATCH_SIZE,
+        epochs=EPOCHS,
+        callbacks=[GradCAMCallback(probes, journal_dir=journal_dir, verbose=False), _advance(progress, task, name)],
+        verbose=0,
+    )
+    return _outcome(name, run_id, Journal(journal_dir), probes)
+
+
+def _probes(*, seed: int) -> ProbeSet:
+    """Marked sailboats that were never trained on, with the boat as the region where a network should look."""
+    classes = len(demo_data.CLASS_NAMES)
+    pictures, labels, masks = demo_data.make_pictures(PROBES * classes, seed=seed, watermark=True)
+    chosen = labels == demo_data.MARKED_CLASS
+    marked_class = demo_data.CLASS_NAMES[demo_data.MARKED_CLASS]
+    return ProbeSet(
+        pictures[chosen],
+        names=[f"{marked_class} {number}" for number in range(1, PROBES + 1)],
+        labels=labels[chosen],
+        targets=[marked_class],
+        class_names=demo_data.CLASS_NAMES,
+        regions=list(masks[chosen]),
+    )
+
+
+def _outcome(name: str, run_id: str, journal: Journal, probes: ProbeSet) -> Outcome:
+    last = journal.read(journal.steps()[-1])
+    mark = np.zeros(probes.pictures.shape[:3], bool)
+    y0, x0, y1, x1 = demo_data.MARK_BOX
+    mark[:, y0:y1, x0:x1] = True
+    return Outcome(
+        name=name,
+        run_id=run_id,
+        accuracy=last.logs["val_accuracy"],
+        on_object=float(np.nanmean(last.arrays["focus"])),
+        on_mark=float(np.nanmean(drift.focus(last.arrays["maps"], mark))),
+    )
+
+
+def _advance(progress: Progress, task: TaskID, name: str) -> keras.callbacks.Callback:
+    import keras
+
+    return keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: progress.update(task, description=f"{name}: training"),
+        on_epoch_end=lambda epoch, logs: progress.update(
+            task, advance=1, description=f"{name}: training, accuracy {logs['val_accuracy']:.1%}"
+        ),
+    )
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description:<42}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+@contextmanager
+def _tracking_to(uri: str) -> Iterator[None]:
+    """MLflow's tracking URI belongs to the process: set it for a while."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def _report(console: Console, outcomes: list[Outcome], experiment_id: str, directory: Path) -> None:
+    """What happened, and where to see it."""
+    from gradcam_callbacks import tracking
+
+    marked_class = demo_data.CLASS_NAMES[demo_data.MARKED_CLASS]
+    table = Table(title="Both networks look fine, until one looks where they look")
+    table.add_column("training pictures")
+    table.add_column("validation\naccuracy", justify="right")
+    table.add_column(f"attention for “{marked_class}”\non the {marked_class}", justify="right")
+    table.add_column("on the\nwatermark", justify="right")
+    for outcome in outcomes:
+        table.add_row(outcome.name, f"{outcome.accuracy:.1%}", f"{outcome.on_object:.0%}", f"{outcome.on_mark:.0%}")
+    console.print(table)
+    store = f"sqlite:///{directory / 'mlflow.db'}"
+    console.print("The pictures of every epoch are in MLflow. To see them, start")
+    console.print(f"  mlflow server --port 5000 --backend-store-uri {store}", soft_wrap=True)
+    for outcome in outcomes:
+        console.print(f"and open the {outcome.name} run" if outcome is outcomes[0] else f"or the {outcome.name} run")
+        link = tracking.ui_path(experiment_id, outcome.run_id)
+        console.print(f"  http://127.0.0.1:5000/{link}", soft_wrap=True)

@@ -1,0 +1,501 @@
+"""ProbeSet: the fixed pictures and targets that are explained again and again."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Target = int | str | tuple[int | str, int | str]
+Region = Any  # (H, W) bool mask, (y0, x0, y1, x1) box, or None
+
+PREDICTED = -1
+"""In a target matrix: the class with the highest score at that moment."""
+NO_CLASS = -1
+"""In a target matrix: no score is subtracted."""
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+
+class ProbeSet:
+    """A fixed set of pictures, and for each the same list of targets. Frozen after construction.
+
+    Attributes:
+        images: (N, H, W, C), what the model is fed.
+        pictures: (N, H, W, 3) uint8, what people see.
+        names: N names.
+        labels: (N,) int64 class indices, or None.
+        targets: K targets, class names resolved to indices.
+        target_names: K names for people.
+        class_names: the names of the classes in the order of the model's output, or None.
+        regions: (N, H, W) bool, where a person says the model should look, or None; a probe without a region has an
+            empty mask.
+        target_matrix: (N, K, 2) int32; `[..., 0]` is the class whose score is explained or `PREDICTED`, `[..., 1]` the
+            class whose score is subtracted or `NO_CLASS`.
+        digest: SHA-256, in hexadecimal, over everything that decides the maps.
+    """
+
+    images: Array
+    pictures: Array
+    names: tuple[str, ...]
+    labels: Array | None
+    targets: tuple[int | str | tuple[int, int], ...]
+    target_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    regions: Array | None
+    target_matrix: Array
+    digest: str
+
+    def __init__(
+        self,
+        images: Any,
+        *,
+        names: Sequence[str] | None = None,
+        labels: Any = None,
+        targets: Target | Sequence[Target] = ("predicted",),
+        class_names: Sequence[str] | None = None,
+        pictures: Any = None,
+        regions: Sequence[Region] | None = None,
+        preprocess: Callable[[Array], Any] | None = None,
+    ) -> None:
+        """Checks everything that can be checked without the model.
+
+        Args:
+            images: (N, H, W, C) numbers.
+            names: N names; "probe_0" and so on by default.
+            labels: (N,) class indices, (N,) class names, or (N, classes) one-hot.
+            targets: K of: a class index, a class name, "predicted", "label", or (a, b) for score a minus score b.
+            class_names: in the order of the model's output.
+            pictures: (N, H, W, 3) uint8. By default the images before `preprocess`: uint8 images as they are, others
+                scaled once from the minimum and maximum of the whole set.
+            regions: for each probe an (H, W) bool mask, a (y0, x0, y1, x1) box in pixels, or None.
+            preprocess: a function of a (N, H, W, C) float32 copy of the images that gives what the model is fed.
+
+        Raises:
+            ValueError: if anything has the wrong shape, range or name; the message says what to do.
+        """
+        raw = _as_images(images)
+        count = len(raw)
+        self.names = _as_names(names, count)
+        _check_finite(raw, self.names, "")
+        self.class_names = None if class_names is None else tuple(str(name) for name in class_names)
+        self.labels = _as_labels(labels, count, self.class_names)
+        self.pictures = _frozen(_as_pictures(raw if pictures is None else pictures, raw.shape))
+        self.images = _frozen(raw if preprocess is None else _preprocessed(preprocess, raw, self.names))
+        self.regions = _as_regions(regions, count, self.pictures.shape[1:3])
+        self.targets = _as_targets(targets, self.class_names)
+        self.target_names = tuple(self._target_name(target) for target in self.targets)
+        self.target_matrix = _frozen(self._target_matrix())
+        self.digest = _digest(self.images, self.target_matrix)
+        object.__setattr__(self, "_is_frozen", True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_is_frozen", False):
+            raise AttributeError("A ProbeSet is frozen; make a new one.")
+        object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.images.shape[1:]))
+        return f"ProbeSet({len(self)} probes of {shape}, targets={list(self.target_names)}, digest={self.digest[:8]})"
+
+    @classmethod
+    def from_files(
+        cls,
+        paths: Iterable[str | Path],
+        *,
+        image_size: tuple[int, int],
+        color_mode: str = "rgb",
+        names: Sequence[str] | None = None,
+        labels: Any = None,
+        targets: Target | Sequence[Target] = ("predicted",),
+        class_names: Sequence[str] | None = None,
+        regions: Sequence[Region] | None = None,
+        preprocess: Callable[[Array], Any] | None = None,
+    ) -> ProbeSet:
+        """Reads pictures with Pillow and resizes them (bilinear) to what the model takes.
+
+        Args:
+            paths: files of any format that Pillow reads; the camera's orientation is respected.
+            image_size: (height, width) in pixels.
+            color_mode: "rgb" or "grayscale".
+            names: by default the files' names without their suffixes.
+            labels: see `ProbeSet`.
+            targets: see `ProbeSet`.
+            class_names: see `ProbeSet`.
+            regions: see `ProbeSet`.
+            preprocess: gets (N, H, W, C) float32 in 0..255; see `ProbeSet`.
+
+        Raises:
+            ValueError: if a file is missing or is not a whole picture.
+        """
+        files = [Path(path) for path in paths]
+        modes = {"rgb": "RGB", "grayscale": "L"}
+        if color_mode not in modes:
+            raise ValueError(f"color_mode is 'rgb' or 'grayscale', not {color_mode!r}.")
+        height, width = image_size
+        shown = [_read_picture(file).resize((width, height), Image.Resampling.BILINEAR) for file in files]
+        fed = [np.asarray(picture.convert(modes[color_mode])) for picture in shown]
+        images = np.zeros((0, height, width, 3)) if not fed else np.stack(fed).astype(np.float32)
+        return cls(
+            images[..., None] if images.ndim == 3 else images,
+            names=[file.stem for file in files] if names is None else names,
+            labels=labels,
+            targets=targets,
+            class_names=class_names,
+            pictures=np.stack([np.asarray(picture) for picture in shown]) if shown else None,
+            regions=regions,
+            preprocess=preprocess,
+        )
+
+    @classmethod
+    def from_directory(
+        cls,
+        directory: str | Path,
+        *,
+        image_size: tuple[int, int],
+        color_mode: str = "rgb",
+        labels: Any = None,
+        targets: Target | Sequence[Target] = ("predicted",),
+        class_names: Sequence[str] | None = None,
+        preprocess: Callable[[Array], Any] | None = None,
+    ) -> ProbeSet:
+        """Reads the pictures of a folder, in natural order ("cat_2" before "cat_10").
+
+        Args:
+            directory: a folder of pictures, or with `labels="folder"` one of a sub-folder a class.
+            labels: "folder" takes the sub-folders' names as labels, and where `class_names` is not given, as the
+                classes' names in alphabetic order, which is Keras's order. Otherwise see `ProbeSet`.
+            image_size: (height, width) in pixels.
+            color_mode: see `from_files`.
+            targets: see `ProbeSet`.
+            class_names: see `ProbeSet`.
+            preprocess: see `from_files`.
+
+        Raises:
+            ValueError: if the folder does not exist or holds no picture.
+        """
+        root = Path(directory)
+        if not root.is_dir():
+            raise ValueError(f"No folder '{root}' to read probes from.")
+        by_folder = isinstance(labels, str) and labels == "folder"
+        files = sorted(
+            (
+                file
+                for file in root.glob("*/*" if by_folder else "*")
+                if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
+            ),
+            key=lambda file: [_natural(part) for part in file.relative_to(root).parts],
+        )
+        if not files:
+            where = "its sub-folders" if by_folder else "it; labels='folder' looks into its sub-folders"
+            raise ValueError(f"No picture in folder '{root}': none of {sorted(PICTURE_SUFFIXES)} lies in {where}.")
+        if by_folder:
+            labels = [file.parent.name for file in files]
+            if class_names is None:
+                class_names = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+        return cls.from_files(
+            files,
+            image_size=image_size,
+            color_mode=color_mode,
+            labels=labels,
+            targets=targets,
+            class_names=class_names,
+            preprocess=preprocess,
+        )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Iterable[Any],
+        *,
+        count: int,
+        targets: Target | Sequence[Target] = ("predicted",),
+        class_names: Sequence[str] | None = None,
+        preprocess: Callable[[Array], Any] | None = None,
+    ) -> ProbeSet:
+        """Takes the first pictures of a `tf.data.Dataset`, batched or not.
+
+        Args:
+            dataset: of images or of (images, labels).
+            count: how many pictures to take.
+            targets: see `ProbeSet`.
+            class_names: see `ProbeSet`.
+            preprocess: see `ProbeSet`.
+
+        Raises:
+            ValueError: if the dataset has fewer pictures.
+        """
+        images: list[Array] = []
+        labels: list[Array] = []
+        for element in dataset:
+            x, y = element[:2] if isinstance(element, tuple | list) else (element, None)
+            batch = np.asarray(x)
+            batched = batch.ndim == 4
+            images.extend(batch if batched else [batch])
+            if y is not None:
+                labels.extend(np.asarray(y) if batched else [np.asarray(y)])
+            if len(images) >= count:
+                break
+        if len(images) < count:
+            raise ValueError(f"The dataset has {len(images)} pictures; count={count} were asked for.")
+        return cls(
+            np.stack(images[:count]) if count else [],
+            labels=np.stack(labels[:count]) if labels else None,
+            targets=targets,
+            class_names=class_names,
+            preprocess=preprocess,
+        )
+
+    def description(self) -> dict[str, Any]:
+        """Everything but the pixels, as JSON takes it: what a record needs to be read later."""
+        return {
+            "probes": self.digest,
+            "names": list(self.names),
+            "targets": list(self.target_names),
+            "probe_slugs": list(slugs(self.names)),
+            "target_slugs": list(slugs(self.target_names)),
+            "labels": None if self.labels is None else self.labels.tolist(),
+            "class_names": None if self.class_names is None else list(self.class_names),
+        }
+
+    def class_name(self, index: int) -> str:
+        """The name of a class for people: its own, or "class_<index>"."""
+        return class_name(self.class_names, index)
+
+    def _target_name(self, target: int | str | tuple[int, int]) -> str:
+        if isinstance(target, tuple):
+            return f"{self.class_name(target[0])} − {self.class_name(target[1])}"
+        return target if isinstance(target, str) else self.class_name(target)
+
+    def _target_matrix(self) -> Array:
+        matrix = np.full((len(self.images), len(self.targets), 2), NO_CLASS, np.int32)
+        for k, target in enumerate(self.targets):
+            if isinstance(target, tuple):
+                matrix[:, k] = target
+            elif target == "predicted":
+                matrix[:, k, 0] = PREDICTED
+            elif target == "label":
+                if self.labels is None:
+                    raise ValueError("The target 'label' needs labels: pass labels= with one class a probe.")
+                matrix[:, k, 0] = self.labels
+            else:
+                matrix[:, k, 0] = target
+        return matrix
+
+
+def as_probes(probes: Any) -> ProbeSet:
+    """A ProbeSet as it is; an array of images, or an (images, labels) pair, as a ProbeSet."""
+    if isinstance(probes, ProbeSet):
+        return probes
+    if isinstance(probes, tuple) and len(probes) == 2:
+        return ProbeSet(probes[0], labels=probes[1], targets=("label", "predicted"))
+    return ProbeSet(probes)
+
+
+def class_name(class_names: Sequence[str] | None, index: int) -> str:
+    """The name of a class for people: its own, or "class_<index>"."""
+    if class_names is not None and 0 <= index < len(class_names):
+        return class_names[index]
+    return f"class_{index}"
+
+
+def slugs(names: Iterable[str]) -> tuple[str, ...]:
+    """Names that a file system and MLflow take: `[A-Za-z0-9_.-]`, 1 to 60 characters, no dot at an end, distinct."""
+    taken: set[str] = set()
+    result = []
+    for position, name in enumerate(names):
+        plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
+        plain = re.sub(r"\.{2,}", ".", plain)[:60].strip("_.") or f"n{position}"  # MLflow forbids ".."
+        slug, number = plain, 2
+        while slug.lower() in taken:
+            slug, number = f"{plain[:56]}-{number}", number + 1
+        taken.add(slug.lower())
+        result.append(slug)
+    return tuple(result)
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """A key that sorts "cat_2" before "cat_10"."""
+    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"(\d+)", text)]
+
+
+def _read_picture(file: Path) -> Image.Image:
+    """The whole picture as RGB, upright.
+
+    Raises:
+        ValueError: if the file cannot be read to its end.
+    """
+    try:
+        with Image.open(file) as picture:
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except FileNotFoundError:
+        raise ValueError(f"No picture '{file}'.") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"'{file}' is not a picture that Pillow can read.") from None
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"Picture '{file}' is damaged or truncated: {error}.") from error
+
+
+def _frozen(array: Array) -> Array:
+    """A copy that cannot be written to: the probes must not change under a run."""
+    array = np.array(array, copy=True)
+    array.flags.writeable = False
+    return array
+
+
+def _as_images(images: Any) -> Array:
+    """(N, H, W, C) numbers; floats as float32 unless they are float16 or less precise already."""
+    try:
+        array = np.asarray(images)
+    except ValueError:
+        shapes = sorted({np.shape(image) for image in images})
+        raise ValueError(f"The images have different shapes {shapes}; the probes of a set share one.") from None
+    if array.size == 0 or array.ndim == 0:
+        raise ValueError("The probe set is empty: pass at least one picture.")
+    if array.ndim == 3:
+        raise ValueError(
+            f"Expected images (N, H, W, C), got shape {array.shape}. For one picture pass images[None]; for grey "
+            "pictures images[..., None]."
+        )
+    if array.ndim != 4:
+        raise ValueError(f"Expected images (N, H, W, C), got shape {array.shape}.")
+    if array.dtype.kind not in "uif":
+        raise ValueError(f"Expected images of numbers, got dtype {array.dtype}.")
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+def _as_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(f"probe_{position}" for position in range(count))
+    if len(names) != count:
+        raise ValueError(f"{count} images but {len(names)} names; pass one a picture.")
+    return tuple(str(name) for name in names)
+
+
+def _check_finite(images: Array, names: Sequence[str], when: str) -> None:
+    if images.dtype.kind != "f":
+        return
+    bad = ~np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    if bad.any():
+        name = names[int(np.argmax(bad))]
+        raise ValueError(f"Probe '{name}' holds NaN or infinity{when} ({int(bad.sum())} of {len(images)} probes do).")
+
+
+def _preprocessed(preprocess: Callable[[Array], Any], images: Array, names: Sequence[str]) -> Array:
+    result = np.asarray(preprocess(images.astype(np.float32)))  # a copy: many preprocess_input write in place
+    if result.ndim != 4 or len(result) != len(images):
+        raise ValueError(f"preprocess gave shape {result.shape} for images {images.shape}; expected (N, H, W, C).")
+    _check_finite(result, names, " after preprocess")
+    return result.astype(np.float32) if result.dtype == np.float64 else result
+
+
+def _as_pictures(pictures: Any, images_shape: tuple[int, ...]) -> Array:
+    array = np.asarray(pictures)
+    if array.ndim != 4 or len(array) != images_shape[0]:
+        raise ValueError(f"Expected {images_shape[0]} pictures (N, H, W, 3), got shape {array.shape}.")
+    if array.dtype != np.uint8:
+        low, high = float(array.min()), float(array.max())
+        array = np.rint((array.astype(np.float64) - low) * (255 / (high - low or 1))).astype(np.uint8)
+    channels = array.shape[-1]
+    if channels >= 3:
+        return array[..., :3]
+    return np.repeat(array[..., :1], 3, axis=-1)  # grey, or grey and alpha
+
+
+def _as_labels(labels: Any, count: int, class_names: tuple[str, ...] | None) -> Array | None:
+    if labels is None:
+        return None
+    array = np.asarray(labels)
+    if len(array.shape) == 0 or len(array) != count:
+        raise ValueError(f"{count} images but labels of shape {array.shape}; pass one label a picture.")
+    if array.dtype.kind in "US":
+        return _frozen(np.array([_class_index(str(name), class_names) for name in array], np.int64))
+    if array.ndim == 2:
+        array = array.argmax(axis=1) if array.shape[1] > 1 else array[:, 0]
+    if array.ndim != 1 or array.dtype.kind not in "biuf" or (array != np.floor(array)).any() or (array < 0).any():
+        raise ValueError("Expected labels as (N,) class indices, (N,) class names or (N, classes) one-hot.")
+    return _frozen(array.astype(np.int64))
+
+
+def _as_targets(
+    targets: Target | Sequence[Target], class_names: tuple[str, ...] | None
+) -> tuple[int | str | tuple[int, int], ...]:
+    listed: Sequence[Any] = [targets] if isinstance(targets, str | int | np.integer) else list(targets)
+    if not listed:
+        raise ValueError("No targets: pass at least one, such as targets=['predicted'].")
+    result: list[int | str | tuple[int, int]] = []
+    for target in listed:
+        if isinstance(target, str) and target in ("predicted", "label"):
+            result.append(target)
+        elif isinstance(target, tuple | list):
+            if len(target) != 2:
+                raise ValueError(f"A contrast target is a pair (a, b) of classes; got {target!r}.")
+            result.append((_class_index(target[0], class_names), _class_index(target[1], class_names)))
+        else:
+            result.append(_class_index(target, class_names))
+    return tuple(result)
+
+
+def _class_index(target: Any, class_names: tuple[str, ...] | None) -> int:
+    """The index of the class that a user named or numbered."""
+    if isinstance(target, int | np.integer) and not isinstance(target, bool):
+        classes = len(class_names) if class_names is not None else None
+        if target < 0 or (classes is not None and target >= classes):
+            known = "" if classes is None else f"; class_names has the classes 0 to {classes - 1}"
+            raise ValueError(f"Class {target} is out of range{known}.")
+        return int(target)
+    if not isinstance(target, str):
+        raise ValueError(
+            f"A target is a class index, a class name, 'predicted', 'label' or a pair of classes; got {target!r}."
+        )
+    if class_names is None:
+        raise ValueError(f"The class '{target}' is a name: pass class_names= in the order of the model's output.")
+    if target in class_names:
+        if class_names.count(target) > 1:
+            raise ValueError(f"{class_names.count(target)} classes are named '{target}'; give the target by index.")
+        return class_names.index(target)
+    close = difflib.get_close_matches(target, [*class_names, "predicted", "label"], n=3)
+    hint = f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
+    raise ValueError(f"No class '{target}' among the {len(class_names)} class_names.{hint}")
+
+
+def _as_regions(regions: Sequence[Region] | None, count: int, size: tuple[int, ...]) -> Array | None:
+    if regions is None:
+        return None
+    if len(regions) != count:
+        raise ValueError(f"{count} images but {len(regions)} regions; pass one a picture, None where there is none.")
+    masks = np.zeros((count, *size), bool)
+    for position, region in enumerate(regions):
+        if region is None:
+            continue
+        array = np.asarray(region)
+        if array.shape == size:
+            masks[position] = array.astype(bool)
+        elif array.shape == (4,):
+            y0, x0, y1, x1 = (int(value) for value in array)
+            if not (0 <= y0 < y1 <= size[0] and 0 <= x0 < x1 <= size[1]):
+                raise ValueError(f"Region {position} is {(y0, x0, y1, x1)}; a box is (y0, x0, y1, x1) inside {size}.")
+            masks[position, y0:y1, x0:x1] = True
+        else:
+            raise ValueError(
+                f"Region {position} has shape {array.shape}; expected a mask {tuple(size)} or a box (y0, x0, y1, x1)."
+            )
+    return _frozen(masks)
+
+
+def _digest(*arrays: Array) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,89 @@
+"""explain(): one call, one Explanation. The driver for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcam_callbacks.heatmap import Explainer, Explanation
+from gradcam_callbacks.probes import ProbeSet, Target
+
+if TYPE_CHECKING:
+    import keras
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def explain(
+    model: keras.Model,
+    images: Any,
+    *,
+    targets: Target | Sequence[Target] | None = None,
+    layer: str | None = None,
+    method: str = "gradcam",
+    output: str | int | None = None,
+    preprocess: Callable[[Array], Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    batch_size: int = 32,
+) -> Explanation:
+    """Asks a model what in these pictures speaks for these targets.
+
+    Args:
+        model: a built Keras model.
+        images: a path, a list of paths, an (N, H, W, C) array, an (images, labels) pair, or a `ProbeSet`. Files are
+            resized to the model's input.
+        targets: see `ProbeSet`; ["predicted"] by default.
+        layer: the path or unique name of the layer to explain; None picks the last map on the way to the score.
+        method: a name in `gradcam_callbacks.methods.METHODS`.
+        output: the head of a multi-output model, by name or index.
+        preprocess: a function of (N, H, W, C) float32 that gives what the model is fed.
+        class_names: in the order of the model's output.
+        batch_size: how many pictures go through the model at once.
+
+    Raises:
+        ValueError: if anything cannot be explained; the message says what to do.
+    """
+    explainer = Explainer(model, layer=layer, method=method, output=output, batch_size=batch_size)
+    asked: Any = ("predicted",) if targets is None else targets
+    if isinstance(images, ProbeSet):
+        if targets is not None or preprocess is not None or class_names is not None:
+            raise ValueError(
+                "A ProbeSet brings its own targets, preprocess and class_names; give them to the ProbeSet."
+            )
+        return explainer(images)
+    if isinstance(images, str | Path):
+        images = [images]
+    if isinstance(images, list) and images and all(isinstance(image, str | Path) for image in images):
+        height, width, channels = _input_size(model)
+        probes = ProbeSet.from_files(
+            images,
+            image_size=(height, width),
+            color_mode="grayscale" if channels == 1 else "rgb",
+            targets=asked,
+            class_names=class_names,
+            preprocess=preprocess,
+        )
+    else:
+        labels = None
+        if isinstance(images, tuple) and len(images) == 2:
+            images, labels = images
+        probes = ProbeSet(images, labels=labels, targets=asked, class_names=class_names, preprocess=preprocess)
+    return explainer(probes)
+
+
+def _input_size(model: keras.Model) -> tuple[int, int, int]:
+    """The (height, width, channels) that a model takes.
+
+    Raises:
+        ValueError: if the model leaves them open.
+    """
+    shape = getattr(model, "input_shape", None)
+    if isinstance(shape, tuple) and len(shape) == 4 and None not in shape[1:]:
+        return int(shape[1]), int(shape[2]), int(shape[3])
+    raise ValueError(
+        f"Model '{model.name}' does not say what size of picture it takes. Read the files with "
+        "ProbeSet.from_files(paths, image_size=(height, width)) and pass that."
+    )

@@ -1,0 +1,93 @@
+"""What several tests need: small models, a real MLflow server, a place of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test works in an empty folder, with the same seed, and leaves no run open."""
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(7)
+    yield
+    open_run = mlflow.active_run()
+    while mlflow.active_run():
+        mlflow.end_run()
+    assert open_run is None, "the test left a run open"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real `mlflow server` process on loopback."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([*command, *store], cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_healthy(address, server, folder / "log")
+        yield address
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(30)
+
+
+def _wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"mlflow server did not start:\n{log.read_text()}")
+
+
+@pytest.fixture
+def client(mlflow_server: str, request: pytest.FixtureRequest) -> Iterator[MlflowClient]:
+    """A client of the server, which is the tracking server of the test, in an experiment of its own."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(mlflow_server)
+    mlflow.set_experiment(request.node.nodeid)
+    yield MlflowClient(mlflow_server)
+    mlflow.set_tracking_uri(before)
+
+
+def small_model(classes: int = 4, size: int = 16, **dense: object) -> keras.Model:
+    """Convolution, global average pooling, dense: the network whose Grad-CAM has a closed form."""
+    inputs = keras.Input((size, size, 3))
+    x = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(inputs)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    settings = {"activation": "softmax", "name": "head"} | dense
+    return keras.Model(inputs, keras.layers.Dense(classes, **settings)(x), name="small")
+
+
+def pictures(count: int = 5, size: int = 16, channels: int = 3) -> np.ndarray:
+    """Random pictures in 0..1."""
+    return np.random.default_rng(3).random((count, size, size, channels), dtype=np.float32)
