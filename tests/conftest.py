@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -91,3 +92,21 @@ def small_model(classes: int = 4, size: int = 16, **dense: object) -> keras.Mode
 def pictures(count: int = 5, size: int = 16, channels: int = 3) -> np.ndarray:
     """Random pictures in 0..1."""
     return np.random.default_rng(3).random((count, size, size, channels), dtype=np.float32)
+
+
+def artifact_paths(client: MlflowClient, run_id: str, folder: str = "") -> list[str]:
+    """The paths of all artifacts of a run."""
+    found = []
+    for entry in client.list_artifacts(run_id, folder or None):
+        found += artifact_paths(client, run_id, entry.path) if entry.is_dir else [entry.path]
+    return sorted(found)
+
+
+def image_steps(client: MlflowClient, run_id: str) -> dict[str, list[int]]:
+    """For each image card its steps."""
+    steps: dict[str, list[int]] = {}
+    for path in artifact_paths(client, run_id, "images"):
+        match = re.fullmatch(r"images/(.+)\+step\+(\d+)\+timestamp\+\d+\+[^+]+\.png", path)
+        if match:
+            steps.setdefault(match[1].replace("~", "/"), []).append(int(match[2]))
+    return {key: sorted(values) for key, values in steps.items()}

@@ -13,7 +13,7 @@ import keras
 import mlflow
 import numpy as np
 import pytest
-from conftest import pictures, small_model
+from conftest import artifact_paths, image_steps, pictures, small_model
 from mlflow import MlflowClient
 from PIL import Image
 
@@ -43,24 +43,6 @@ def two_probes() -> ProbeSet:
     )
 
 
-def files(client: MlflowClient, run_id: str, folder: str = "") -> list[str]:
-    """The paths of all artifacts of a run."""
-    found = []
-    for entry in client.list_artifacts(run_id, folder or None):
-        found += files(client, run_id, entry.path) if entry.is_dir else [entry.path]
-    return found
-
-
-def image_steps(client: MlflowClient, run_id: str) -> dict[str, list[int]]:
-    """For each image card its steps."""
-    steps: dict[str, list[int]] = {}
-    for path in files(client, run_id, "images"):
-        match = re.fullmatch(r"images/(.+)\+step\+(\d+)\+timestamp\+\d+\+[^+]+\.png", path)
-        if match:
-            steps.setdefault(match[1].replace("~", "/"), []).append(int(match[2]))
-    return {key: sorted(values) for key, values in steps.items()}
-
-
 def test_a_run_holds_tiles_maps_metrics_and_tags_of_every_epoch(client: MlflowClient) -> None:
     """One tile a probe and epoch, one map file an epoch, scores as metrics, settings as tags and never as params."""
     callback = GradCAMCallback(two_probes())
@@ -69,7 +51,7 @@ def test_a_run_holds_tiles_maps_metrics_and_tags_of_every_epoch(client: MlflowCl
         assert mlflow.active_run().info.run_id == run.info.run_id, "a user's own run stays active"
     run_id = run.info.run_id
     assert image_steps(client, run_id) == {"gradcam/cat_1": [0, 1, 2], "gradcam/n1": [0, 1, 2]}
-    assert sorted(files(client, run_id, "gradcam")) == [
+    assert artifact_paths(client, run_id, "gradcam") == [
         "gradcam/manifest.json",
         *(f"gradcam/maps/{n}.npz" for n in range(3)),
     ]
@@ -117,7 +99,7 @@ def test_a_tile_shows_the_picture_and_its_overlays(client: MlflowClient, tmp_pat
     with mlflow.start_run() as run:
         fit(compiled_model(), GradCAMCallback(two_probes()), epochs=2)
     tiles = {}
-    for path in files(client, run.info.run_id, "images"):
+    for path in artifact_paths(client, run.info.run_id, "images"):
         if path.startswith("images/gradcam~cat_1") and path.endswith(".png"):
             local = Path(client.download_artifacts(run.info.run_id, path, str(tmp_path)))
             tiles[re.search(r"step\+(\d)", path)[1]] = np.asarray(Image.open(io.BytesIO(local.read_bytes())))

@@ -1,0 +1,51 @@
+"""What a reader can paste runs, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+from efficientnet_lite import efficientnet_lite0
+from mlflow import MlflowClient
+from photographs import EGYPTIAN_CAT, ESPRESSO, cat_beside_espresso
+from PIL import Image
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(*command: str) -> str:
+    finished = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # SQLAlchemy 2.1 of MLflow 3.17
+def test_train_and_track_fills_an_experiment() -> None:
+    """The example leaves one finished run with a card of three steps for each of its eight probes."""
+    output = run(str(EXAMPLES / "train_and_track.py"))
+    assert "Grad-CAM of 8 probes: " in output
+    client = MlflowClient("sqlite:///mlflow.db")
+    experiment = client.get_experiment_by_name("where it looks")
+    (finished,) = client.search_runs([experiment.experiment_id])
+    assert finished.info.status == "FINISHED"
+    cards = [entry for entry in client.list_artifacts(finished.info.run_id, "images") if entry.path.endswith(".png")]
+    assert len(cards) == 8 * 3
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # Keras's save, NumPy 2
+def test_explain_one_image_draws_three_panels() -> None:
+    """Asked about a cat beside an espresso, a saved network answers with both, and draws why."""
+    network = efficientnet_lite0()
+    inputs = keras.Input((224, 224, 3))
+    whole = keras.Model(inputs, network(keras.layers.Rescaling(1 / 128, -127 / 128)(inputs)))
+    whole.save("network.keras")
+    Image.fromarray(cat_beside_espresso()).save("picture.png")
+    output = run(str(EXAMPLES / "explain_one_image.py"), "picture.png", "--model", "network.keras")
+    for index in (EGYPTIAN_CAT, ESPRESSO):
+        assert f"What made you think class_{index}?" in output
+    with Image.open("panels.png") as panels:
+        width, height = panels.size
+    assert 2.5 < width / height < 4

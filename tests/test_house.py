@@ -1,0 +1,115 @@
+"""The package loads fast, its imports flow one way, and the command says what it can do."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gradcam_callbacks
+
+PACKAGE = Path(gradcam_callbacks.__file__).parent
+
+# What each file may import of ours; what is missing here may import nothing.
+MAY_IMPORT = {
+    "capture": {"probes"},
+    "heatmap": {"capture", "methods", "probes", "render"},
+    "standalone": {"heatmap", "probes"},
+    "callback": {"drift", "heatmap", "journal", "probes", "tracking"},
+    "tracking": {"journal", "probes", "render"},
+    "demo": {"callback", "demo_data", "drift", "journal", "probes", "tracking"},
+    "cli": {"demo"},
+    "__init__": {"callback", "heatmap", "probes", "standalone"},
+}
+HEAVY = {
+    "capture": {"keras", "tensorflow"},
+    "methods": {"keras"},
+    "callback": {"keras"},
+    "tracking": {"mlflow"},
+    # to build and to be told about models and runs, inside functions
+    "heatmap": {"keras"},
+    "standalone": {"keras"},
+    "demo": {"keras", "mlflow"},
+    "demo_data": {"keras"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    """The dotted names that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = node.module == "gradcam_callbacks"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} if whole else {node.module}
+    return names
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.stem)
+def test_imports_point_one_way(file: Path) -> None:
+    """Each file imports only what DESIGN lets it: only capture.py knows TensorFlow, tracking.py MLflow."""
+    found = imports(file)
+    ours = {name.split(".")[1] for name in found if name.startswith("gradcam_callbacks.")}
+    assert ours <= MAY_IMPORT.get(file.stem, set())
+    heavy = {name.split(".")[0] for name in found} & {"tensorflow", "keras", "mlflow"}
+    assert heavy <= HEAVY.get(file.stem, set())
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top-level modules that a statement loads in a fresh process."""
+    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return {name.partition(".")[0] for name in json.loads(output.splitlines()[-1])}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import gradcam_callbacks",
+        "import gradcam_callbacks.cli",
+        "from gradcam_callbacks import ProbeSet, explain, Explainer, Explanation",
+        "import gradcam_callbacks.journal, gradcam_callbacks.drift, gradcam_callbacks.render",
+    ],
+)
+def test_importing_loads_neither_tensorflow_nor_mlflow(statement: str) -> None:
+    """Nothing heavy is loaded before it is used."""
+    assert not loaded_by(statement) & {"tensorflow", "keras", "mlflow"}
+
+
+def test_the_public_names_are_sorted_and_there() -> None:
+    """Every name of __all__ is an object of that name, whatever was imported before; others are refused."""
+    assert gradcam_callbacks.__all__ == sorted(gradcam_callbacks.__all__)
+    for name in gradcam_callbacks.__all__:
+        assert getattr(gradcam_callbacks, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'explane'"):
+        gradcam_callbacks.explane  # noqa: B018
+
+
+def gradcam(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from gradcam_callbacks.cli import main; main(prog_name='gradcam')", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_help_says_what_each_verb_does() -> None:
+    """`gradcam --help` lists the verbs and exits with 0; an unknown one exits with 2."""
+    finished = gradcam("--help")
+    assert finished.returncode == 0
+    assert "demo  Catch a network that looks at a watermark." in finished.stdout
+    assert gradcam("dance").returncode == 2
+
+
+def test_an_error_is_one_line_and_a_traceback_only_with_debug(tmp_path: Path) -> None:
+    """What fails exits with 1 and says why in one line on stderr."""
+    (tmp_path / "file").write_text("in the way")
+    arguments = ("demo", "--out", str(tmp_path / "file" / "below"))
+    finished = gradcam(*arguments)
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1].startswith("Error: ")
+    assert "Not a directory" in finished.stderr.splitlines()[-1]
+    assert "Traceback" not in finished.stderr
+    assert "Traceback" in gradcam("--debug", *arguments).stderr
