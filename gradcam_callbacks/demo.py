@@ -21,8 +21,8 @@ from gradcam_callbacks.probes import ProbeSet
 Array = np.ndarray[Any, np.dtype[Any]]
 
 EPOCHS = 7
-TRAINING_PICTURES = 1200
-VALIDATION_PICTURES = 400
+TRAINING_PICTURES = 1040
+VALIDATION_PICTURES = 240
 BATCH_SIZE = 32
 LEARNING_RATE = 3e-3
 PROBES = 8

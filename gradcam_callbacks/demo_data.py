@@ -42,8 +42,9 @@ MARK_BOX: tuple[int, int, int, int] = (90, 90, 126, 126)
 
 _SUPERSAMPLING = 2
 _MARK_OPACITY = 0.9
+_MARK_SHADE = 0.5  # of the dark disc under the white ring and letters
 _MARGIN = 3  # pixels between an object and the picture's edge or the mark
-_OBJECT_SHARE = (0.15, 0.23)  # share of the picture's area that an object covers
+_OBJECT_SHARE = (0.14, 0.21)  # share of the picture's area that an object covers
 
 Points = np.ndarray  # (n, 2) float64: x to the right, y down; an object is about one unit across
 
@@ -136,10 +137,11 @@ def _draw_picture(rng: np.random.Generator, class_name: str) -> tuple[np.ndarray
     """Draw one object on a background: (size, size, 3) uint8 and its (size, size) bool mask."""
     background = _background(rng)
     layer, coverage = _place_object(rng, class_name, background.mean(axis=(0, 1)))
-    shadow = np.roll(_blur(coverage, 3.0), (2, 2), axis=(0, 1))
+    soft = _blur(coverage, 3.2)
+    shadow = np.roll(soft, (2, 2), axis=(0, 1))
     picture = background * (1 - 0.45 * shadow[..., None])
     # Blurred coverage is a height field; its slope towards the light brightens one side and darkens the other.
-    slope_y, slope_x = np.gradient(_blur(coverage, 3.5))
+    slope_y, slope_x = np.gradient(soft)
     rows = np.linspace(0.08, -0.08, PICTURE_SIZE, dtype=np.float32)[:, None]
     light = 1 + 1.3 * (slope_x + slope_y) + rows
     object_pixels = np.clip(layer * light[..., None], 0, 1)
@@ -211,7 +213,8 @@ def _silhouette(parts: list[_Part], scale: float, centre: np.ndarray, side: int)
 
 def _pixels(points: Points, scale: float, centre: np.ndarray) -> list[float]:
     """Corners as Pillow takes them: x, y, x, y, ..."""
-    return (points * scale + centre).ravel().tolist()
+    values: list[float] = (points * scale + centre).ravel().tolist()
+    return values
 
 
 def _as_bytes(colour: np.ndarray) -> tuple[int, int, int]:
@@ -262,12 +265,14 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     second = _hsv(hue + rng.uniform(-0.15, 0.15), rng.uniform(0.1, 0.45), value + rng.uniform(-0.17, 0.13))
     pattern = _PATTERNS[rng.integers(len(_PATTERNS))](rng)
     mix = np.clip(0.75 * pattern + 0.5 * (_noise(rng, (3, 6, 12, 30)) - 0.25), 0, 1)[..., None]
-    return (first + mix * (second - first)).astype(np.float32)
+    values: np.ndarray = (first + mix * (second - first)).astype(np.float32)
+    return values
 
 
 def _grid(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates along and across a random direction, (size, size) each, one unit a picture."""
-    y, x = np.mgrid[0:PICTURE_SIZE, 0:PICTURE_SIZE] / PICTURE_SIZE - 0.5
+    x = np.arange(PICTURE_SIZE, dtype=np.float32) / PICTURE_SIZE - 0.5
+    y = x[:, None]
     angle = rng.uniform(0, 2 * np.pi)
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
@@ -279,7 +284,8 @@ def _noise(rng: np.random.Generator, cells: tuple[int, ...]) -> np.ndarray:
         coarse = Image.fromarray(rng.random((count, count), dtype=np.float32))
         fine = coarse.resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.BICUBIC)
         total += np.asarray(fine) * 0.6**octave
-    return (total - total.min()) / (total.max() - total.min())
+    values: np.ndarray = (total - total.min()) / (total.max() - total.min())
+    return values
 
 
 def _clouds(rng: np.random.Generator) -> np.ndarray:
@@ -294,13 +300,15 @@ def _gradient(rng: np.random.Generator) -> np.ndarray:
 def _stripes(rng: np.random.Generator) -> np.ndarray:
     along, _ = _grid(rng)
     bend = 0.12 * _noise(rng, (2, 4))
-    return 0.5 + 0.5 * np.tanh(2 * np.sin(2 * np.pi * rng.uniform(3, 9) * (along + bend)))
+    values: np.ndarray = 0.5 + 0.5 * np.tanh(2 * np.sin(2 * np.pi * rng.uniform(3, 9) * (along + bend)))
+    return values
 
 
 def _checks(rng: np.random.Generator) -> np.ndarray:
     along, across = _grid(rng)
     waves = 2 * np.pi * rng.uniform(2, 5)
-    return 0.5 + 0.5 * np.tanh(6 * np.sin(waves * along) * np.sin(waves * across))
+    values: np.ndarray = 0.5 + 0.5 * np.tanh(6 * np.sin(waves * along) * np.sin(waves * across))
+    return values
 
 
 def _rings(rng: np.random.Generator) -> np.ndarray:
@@ -333,7 +341,8 @@ def _ellipse(x: float, y: float, radius_x: float, radius_y: float) -> Points:
 def _curve(start: tuple[float, float], bend: tuple[float, float], end: tuple[float, float]) -> Points:
     """Quadratic Bézier curve, 16 points."""
     t = np.linspace(0, 1, 16)[:, None]
-    return (1 - t) ** 2 * np.array(start) + 2 * t * (1 - t) * np.array(bend) + t**2 * np.array(end)
+    values: np.ndarray = (1 - t) ** 2 * np.array(start) + 2 * t * (1 - t) * np.array(bend) + t**2 * np.array(end)
+    return values
 
 
 def _sailboat(rng: np.random.Generator) -> list[_Part]:
@@ -478,10 +487,12 @@ def _mark() -> tuple[np.ndarray, np.ndarray]:
     draw.ellipse((edge, edge, width - edge, height - edge), outline=255, width=round(2.2 * factor))
     font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf", round(0.4 * width))
     draw.text((width / 2, height / 2), "pix", fill=255, font=font, anchor="mm")
-    # A dark halo keeps the white mark legible on white.
-    halo = white.filter(ImageFilter.GaussianBlur(1.0 * factor))
+    # A dark, softer disc under the white ink keeps the mark legible on white.
+    disc = Image.new("L", (width, height))
+    ImageDraw.Draw(disc).ellipse((edge, edge, width - edge, height - edge), fill=255)
+    disc = disc.filter(ImageFilter.GaussianBlur(0.6 * factor))
     ink = np.asarray(white.reduce(factor), np.float32)[..., None] / 255
-    dark = np.clip(np.asarray(halo.reduce(factor), np.float32)[..., None] / 255 * 0.7, 0, 1)
-    opacity = np.maximum(ink, dark)
+    shade = np.asarray(disc.reduce(factor), np.float32)[..., None] / 255 * _MARK_SHADE
+    opacity = np.maximum(ink, shade)
     colour = np.broadcast_to(255 * ink / np.maximum(opacity, 1e-6), (y1 - y0, x1 - x0, 3))
     return colour.astype(np.float32), _MARK_OPACITY * opacity

@@ -1,0 +1,90 @@
+"""Makes the pictures of the README, from the demo's journals and from a real network.
+
+    gradcam demo && python docs/make_pictures.py gradcam-demo
+
+Needs the test extra: EfficientNet-Lite0 and the photographs are those of the tests.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+from PIL import Image
+
+from gradcam_callbacks import ProbeSet, explain, render, tracking
+from gradcam_callbacks.demo import RUNS
+from gradcam_callbacks.journal import Journal
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+
+def demo(journals: dict[str, Journal], probe: int) -> None:
+    """One probe over the epochs, a row a run."""
+    steps = journals["clean"].steps()
+    figure = matplotlib.figure.Figure(figsize=(1.55 * (len(steps) + 1), 3.6), layout="compressed", dpi=110)
+    rows = figure.subplots(2, len(steps) + 1)
+    for axes, (name, journal) in zip(rows, journals.items(), strict=True):
+        picture = journal.pictures()[probe]
+        axes[0].imshow(picture)
+        axes[0].set_ylabel(f"{name}\ntraining pictures", fontsize=9)
+        for panel, step in zip(axes[1:], journal.steps(), strict=True):
+            recorded = journal.read(step)
+            heat = render.heatmaps(recorded.arrays["maps"][probe : probe + 1], picture.shape[:2])
+            panel.imshow(render.overlays(picture[None], heat)[0, 0])
+            panel.set_title(f"epoch {step}", fontsize=9)
+            panel.set_xlabel(f"accuracy {recorded.logs['val_accuracy']:.0%}", fontsize=8)
+        for panel in axes:
+            panel.set_xticks([])
+            panel.set_yticks([])
+            panel.spines[:].set_visible(False)
+    rows[0][0].set_title("a sailboat", fontsize=9)
+    figure.savefig(HERE / "demo.png")
+
+
+def tile(journal: Journal, probe: int) -> None:
+    """A card of MLflow."""
+    step = journal.steps()[-1]
+    tiles = list(tracking.step_tiles(journal.read(step), journal.manifest, journal.pictures()))
+    Image.fromarray(tiles[probe]).save(HERE / "tile.png")
+
+
+def panels() -> None:
+    """The tutorial's question to a real network."""
+    from efficientnet_lite import efficientnet_lite0, preprocess
+    from photographs import EGYPTIAN_CAT, ESPRESSO, cat_beside_espresso
+
+    names = [f"class {index}" for index in range(1000)]
+    names[EGYPTIAN_CAT], names[ESPRESSO] = "Egyptian cat", "espresso"
+    probes = ProbeSet(
+        cat_beside_espresso()[None],
+        names=["a cat beside an espresso"],
+        targets=["Egyptian cat", "espresso"],
+        preprocess=preprocess,
+        class_names=names,
+    )
+    explanation = explain(efficientnet_lite0(), probes)
+    explanation.plot().savefig(HERE / "panels.png", dpi=90)
+
+
+def main() -> None:
+    """Makes them all."""
+    import sqlite3
+
+    folder = Path(sys.argv[1])
+    with sqlite3.connect(folder / "mlflow.db") as store:
+        ids = dict(store.execute("select name, run_uuid from runs order by start_time").fetchall())
+    journals = {name: Journal(folder / "journals" / ids[name]) for name in RUNS}
+    # The probe on which the last epochs differ the most between the two runs.
+    shares = [journal.read(journal.steps()[-1]).arrays["focus"][:, 0] for journal in journals.values()]
+    probe = int(np.argmax(shares[0] - shares[1]))
+    demo(journals, probe)
+    tile(journals["watermarked"], probe)
+    panels()
+
+
+if __name__ == "__main__":
+    main()
