@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +25,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 EPOCHS = 7
 TRAINING_PICTURES = 1040
 VALIDATION_PICTURES = 240
-BATCH_SIZE = 32
-LEARNING_RATE = 3e-3
+BATCH_SIZE = 16
+LEARNING_RATE = 2e-3
 PROBES = 8
 EXPERIMENT = "gradcam demo"
 RUNS = ("clean", "watermarked")
@@ -74,6 +76,8 @@ def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) 
             artifacts = (directory / "artifacts").as_uri()
             experiment = mlflow.get_experiment(mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts))
         task = progress.add_task("drawing pictures", total=1)
+        if not console.is_terminal:
+            console.print("Drawing pictures …")
         # Three sets that share no picture: to train on, to validate on, to look at.
         train, valid = (
             demo_data.make_pictures(count, seed=3 * seed + offset, watermark=False)[:2]
@@ -84,6 +88,8 @@ def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) 
         for name in RUNS:
             if name == "watermarked":
                 train, valid = _with_watermark(*train), _with_watermark(*valid)
+            if not console.is_terminal:
+                console.print(f"Training on {name} pictures …")
             keras.utils.set_random_seed(seed)
             with mlflow.start_run(experiment_id=experiment.experiment_id, run_name=name) as run:
                 journal_dir = directory / "journals" / run.info.run_id
@@ -159,6 +165,20 @@ def _outcome(name: str, run_id: str, journal: Journal, probes: ProbeSet) -> Outc
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description:<42}"), BarColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+@contextmanager
+def _without_native_log() -> Iterator[None]:
+    """TensorFlow reports missing CUDA libraries past Python and past its own log level, on the file descriptor."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

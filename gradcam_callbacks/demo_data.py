@@ -42,7 +42,6 @@ MARK_BOX: tuple[int, int, int, int] = (90, 90, 126, 126)
 
 _SUPERSAMPLING = 2
 _MARK_OPACITY = 0.9
-_MARK_SHADE = 0.5  # of the dark disc under the white ring and letters
 _MARGIN = 3  # pixels between an object and the picture's edge or the mark
 _OBJECT_SHARE = (0.14, 0.21)  # share of the picture's area that an object covers
 
@@ -487,12 +486,10 @@ def _mark() -> tuple[np.ndarray, np.ndarray]:
     draw.ellipse((edge, edge, width - edge, height - edge), outline=255, width=round(2.2 * factor))
     font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf", round(0.4 * width))
     draw.text((width / 2, height / 2), "pix", fill=255, font=font, anchor="mm")
-    # A dark, softer disc under the white ink keeps the mark legible on white.
-    disc = Image.new("L", (width, height))
-    ImageDraw.Draw(disc).ellipse((edge, edge, width - edge, height - edge), fill=255)
-    disc = disc.filter(ImageFilter.GaussianBlur(0.6 * factor))
+    # A dark halo keeps the white mark legible on white.
+    halo = white.filter(ImageFilter.GaussianBlur(1.0 * factor))
     ink = np.asarray(white.reduce(factor), np.float32)[..., None] / 255
-    shade = np.asarray(disc.reduce(factor), np.float32)[..., None] / 255 * _MARK_SHADE
-    opacity = np.maximum(ink, shade)
+    dark = np.clip(np.asarray(halo.reduce(factor), np.float32)[..., None] / 255 * 0.7, 0, 1)
+    opacity = np.maximum(ink, dark)
     colour = np.broadcast_to(255 * ink / np.maximum(opacity, 1e-6), (y1 - y0, x1 - x0, 3))
     return colour.astype(np.float32), _MARK_OPACITY * opacity

@@ -37,7 +37,6 @@ class Tracker:
             run_id: the run at the current tracking URI.
         """
         self.run_id = run_id
-        self.missing: list[int] = []
         self._journal = journal
         self._client = MlflowClient(mlflow.get_tracking_uri())
         self._steps: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -62,35 +61,25 @@ class Tracker:
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._given_up.set()  # it ends by itself after the request that holds it
-            return False
-        return not self.missing
+        return not self._given_up.is_set()
 
     def _work(self) -> None:
-        pictures = self._journal.pictures()
-        waiting: Iterator[int | None] = iter(self._steps.get, None)
         try:
+            pictures = self._journal.pictures()
             upload_description(self._client, self.run_id, self._journal)
-        except Exception:
-            self._give_up()
-        for step in waiting:
-            if step is None or self._given_up.is_set():
-                self.missing.extend([] if step is None else [step])
-                continue
-            try:
+            for step in iter(self._steps.get, None):
+                if self._given_up.is_set():
+                    return
                 upload_step(self._client, self.run_id, self._journal, pictures, step)
-            except Exception:
-                self.missing.append(step)
-                self._give_up()
-
-    def _give_up(self) -> None:
-        """After a failure nothing more is sent: each further try could block for minutes."""
-        self._given_up.set()
-        logger.warning(
-            "MLflow did not take the heatmaps of run %s; training goes on, and they stay in '%s'.",
-            self.run_id,
-            self._journal.directory,
-            exc_info=True,
-        )
+        except Exception:
+            # Nothing more is sent: each further try could block for minutes, and the journal has it all.
+            self._given_up.set()
+            logger.warning(
+                "MLflow did not take the heatmaps of run %s; training goes on, and they stay in '%s'.",
+                self.run_id,
+                self._journal.directory,
+                exc_info=True,
+            )
 
 
 def upload_description(client: MlflowClient, run_id: str, journal: Journal) -> None:
