@@ -27,7 +27,7 @@ TRAINING_PICTURES = 1040
 VALIDATION_PICTURES = 240
 BATCH_SIZE = 16
 LEARNING_RATE = 2e-3
-PROBES = 8
+PROBES = 6
 EXPERIMENT = "gradcam demo"
 RUNS = ("clean", "watermarked")
 
@@ -61,10 +61,12 @@ def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) 
     """
     console = console or Console(highlight=False)
     console.print("Loading TensorFlow and MLflow …")
-    import keras
-    import mlflow
-
     directory.mkdir(parents=True, exist_ok=True)
+    with _without_native_log():
+        import keras
+        import mlflow
+
+        keras.random.normal((1,))  # TensorFlow looks for devices now
     directory = directory.resolve()
     store = f"sqlite:///{directory / 'mlflow.db'}"
     for name in ("alembic", "mlflow"):  # the tables of a new store are no news here
