@@ -9,16 +9,19 @@ if TYPE_CHECKING:
     from gradcam_callbacks.callback import GradCAMCallback
     from gradcam_callbacks.heatmap import Explainer, Explanation
     from gradcam_callbacks.probes import ProbeSet
+    from gradcam_callbacks.quality import Evaluation, evaluate
     from gradcam_callbacks.standalone import explain
 
-__all__ = ["Explainer", "Explanation", "GradCAMCallback", "ProbeSet", "explain"]
+__all__ = ["Evaluation", "Explainer", "Explanation", "GradCAMCallback", "ProbeSet", "evaluate", "explain"]
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Evaluation": "quality",
     "Explainer": "heatmap",
     "Explanation": "heatmap",
     "GradCAMCallback": "callback",
     "ProbeSet": "probes",
+    "evaluate": "quality",
     "explain": "standalone",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self,
         probes: Any,
         *,
-        layer: str | None = None,
+        layer: str | Sequence[str] | None = None,
         method: str = "gradcam",
         output: str | int | None = None,
         every: int = 1,
@@ -40,12 +41,14 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         flush_timeout: float = 60,
         strict: bool = False,
         verbose: bool = True,
+        grid: tuple[int, int] | None = None,
     ) -> None:
         """Takes the settings; the model comes with `fit`.
 
         Args:
             probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
-            layer: the path or unique name of the layer to explain; None picks the last map on the way to the score.
+            layer: the path or unique name of the layer to explain, or several of them, whose maps are fused; None picks
+                the last map on the way to the score. See `Explainer`.
             method: a name in `gradcam_callbacks.methods.METHODS`.
             output: the head of a multi-output model, by name or index.
             every: record every n-th epoch; the first and the last always.
@@ -55,6 +58,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             flush_timeout: how many seconds the end of the training waits for MLflow at most.
             strict: whether a problem during training raises.
             verbose: whether to print where the pictures are when all has arrived.
+            grid: (h, w) of the tokens of a transformer, where their number does not tell.
 
         Raises:
             ValueError: if the probes or `every` make no sense.
@@ -72,6 +76,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.flush_timeout = flush_timeout
         self.strict = strict
         self.verbose = verbose
+        self.grid = grid
         self.problems = 0
         self.explainer: Explainer | None = None
         self._recorded: int | None = None
@@ -86,10 +91,10 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         from gradcam_callbacks import tracking
 
         model = self.model
-        if not model.built:  # Keras builds it with the first batch otherwise; the weights are the same
-            model.build((None, *self.probes.images.shape[1:]))
+        if not model.built and self.probes.picture_key is None:
+            model.build((None, *self.probes.images.shape[1:]))  # as Keras does with the first batch; the same weights
         if self.explainer is None or self.explainer.model is not model:
-            self.explainer = Explainer(model, layer=self.layer, method=self.method, output=self.output)
+            self.explainer = Explainer(model, layer=self.layer, method=self.method, output=self.output, grid=self.grid)
         traced = self.explainer.prepare(self.probes)
         self._recorded = self._last = None
         run_id, self._owns_run = tracking.choose_run(self.run_id)
@@ -99,7 +104,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 manifest={
                     "version": gradcam_callbacks.__version__,
                     "run_id": run_id,
-                    "layer": traced.layer.path,
+                    "layer": " + ".join(info.path for info in traced.layers),
                     "method": self.method,
                     "score_kind": traced.score_kind,
                     **self.probes.description(),

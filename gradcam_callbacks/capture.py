@@ -2,396 +2,398 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gradcam_callbacks.probes import NO_CLASS, PREDICTED
+from gradcam_callbacks import layers as reading
+from gradcam_callbacks.answers import Answer, check_inputs
+from gradcam_callbacks.layers import LayerInfo, View
+from gradcam_callbacks.methods import MASKING, METHODS
+from gradcam_callbacks.probes import NO_CLASS, Inputs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensor = Any
-Method = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-# Layers whose map repeats that of the layer before them, at best at the same resolution.
-_REPEATERS = (
-    keras.layers.MaxPooling2D,
-    keras.layers.AveragePooling2D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.Cropping2D,
-    keras.layers.UpSampling2D,
-    keras.layers.Reshape,
-    keras.layers.Permute,
-    keras.layers.Identity,
-)
-# Operations that mix channels or places with weights: a map that none of them made is still the input picture.
-_MIXING = frozenset(
-    {"Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul", "BatchMatMulV2", "Einsum"}
-)
-_SQUASHING = frozenset({"Softmax", "Sigmoid", "LogSoftmax"})
-_PASSING = frozenset({"Identity", "Cast", "EnsureShape"})
-_POINTWISE = _PASSING | {
-    *("Add", "AddV2", "Sub", "Mul", "RealDiv", "Pow", "Log", "Exp", "Neg", "Sum"),
-    *("Minimum", "Maximum", "ClipByValue", "Reshape", "Squeeze", "ExpandDims", "Transpose"),
-}
-
-
-@dataclass(frozen=True)
-class LayerInfo:
-    """A layer that can be explained.
-
-    Attributes:
-        path: the names from the model down to the layer, joined by "/".
-        kind: its class.
-        shape: of its output, the batch first; None where it depends on the picture.
-    """
-
-    path: str
-    kind: str
-    shape: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
 class Capture:
-    """One traced graph from images and a target matrix to raw maps.
+    """One traced graph from what the model is fed and a target matrix to raw maps.
 
     Attributes:
-        layer: the layer that is explained.
-        runners_up: the other layers that could be, last on the way to the score first.
+        layers: those that are explained, as they were asked for.
+        explainable: all that could be and have more than one place, in the order of their calls.
+        runners_up: those that would be picked next, the best first.
         score_kind: "logit", or "probability" where the model does more than squash its logits.
-        classes: how many classes a target may name; None where only the pictures decide.
+        classes: how many classes a target may name; None where only the pictures decide, 0 where the model is no
+            classifier.
         has_probabilities: whether the model's outputs are probabilities.
-        single_output: whether the model has one output unit, read as the classes 0 and 1.
+        floats: how many numbers one target of one picture needs on its way to a map.
     """
 
-    layer: LayerInfo
+    layers: tuple[LayerInfo, ...]
+    explainable: tuple[LayerInfo, ...]
     runners_up: tuple[LayerInfo, ...]
     score_kind: str
     classes: int | None
     has_probabilities: bool
-    single_output: bool
-    _graph: Callable[[Tensor, Tensor], Mapping[str, Tensor]]
+    floats: int
+    _graph: Callable[..., Mapping[str, Any]] = field(repr=False)
 
-    def __call__(self, images: Array, targets: Array) -> dict[str, Array]:
+    def __call__(self, inputs: Inputs, targets: Array) -> dict[str, Any]:
         """Runs the graph once.
 
         Args:
-            images: (N, H, W, C), what the model is fed, in the dtype that was traced.
-            targets: (N, K, 2) int32; `[..., 0]` is the class explained or `PREDICTED`, `[..., 1]` the
-                class whose score is subtracted or `NO_CLASS`.
+            inputs: N of what the model is fed, in the shapes and dtypes that were traced.
+            targets: (N, K, 2) int32 of the targets that name classes; `[..., 0]` is the class explained or
+                `PREDICTED`, `[..., 1]` the class whose score is subtracted or `NO_CLASS`.
 
         Returns:
-            maps (N, K, h, w) float32; scores (N, K) float32; outputs (N, classes) float32; predicted (N,) int32;
-            explained (N, K) int32; gradient_peak (N, K) float32, the largest absolute gradient.
+            maps, a list with (N, K + F, *grid) float32 for each layer, the F functions after the classes; scores and
+            gradient_peak (N, K + F) float32, the largest absolute gradient; explained (N, K + F) int32; predicted
+            (N,) int32 and outputs (N, classes) float32, where the model is a classifier.
         """
-        result = self._graph(tf.constant(images), tf.constant(targets))
-        return {name: tensor.numpy() for name, tensor in result.items()}
+        result = self._graph(tf.nest.map_structure(tf.constant, inputs), tf.constant(targets))
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), dict(result))  # type: ignore[no-any-return]
 
 
 def trace(
     model: keras.Model,
-    method: Method,
+    method: str,
     *,
-    layer: str | None,
+    layer: str | Sequence[str] | None,
     output: str | int | None,
-    images: Array,
-    target_count: int,
+    grid: tuple[int, int] | None,
+    inputs: Inputs,
+    picture: Any,
+    functions: Sequence[Callable[[Any], Tensor]] = (),
+    name_classes: bool = True,
+    at_once: int = 32,
 ) -> Capture:
-    """Traces one graph that explains `target_count` targets a picture in one forward pass.
+    """Traces one graph that explains any number of targets a picture in one forward pass.
 
     The layers' outputs are seen by wrapping `call` on the layer instances while the graph is traced, and only then,
     so that nested, subclassed and Sequential models all work and nothing stays patched.
 
     Args:
         model: a built Keras model on the TensorFlow backend.
-        method: (activations (N, h, w, C), gradients (N, h, w, C), scores (N,)) -> raw maps (N, h, w).
-        layer: its path or unique name; None picks one.
+        method: a name in `METHODS`.
+        layer: its path or unique name, or several of them; None picks one.
         output: the head of a multi-output model, by name or index.
-        images: pictures of the shape and dtype that will come; their number does not matter.
-        target_count: K.
+        grid: (h, w) of the tokens of a transformer; None infers it.
+        inputs: what the model will be fed; the number of pictures does not matter.
+        picture: the key of the picture among the inputs, None where it is the only one.
+        functions: targets that are functions of the model's outputs.
+        name_classes: whether there will be targets that name classes.
+        at_once: how many masked pictures go through the model at once, by methods that mask.
 
     Raises:
         ValueError: if the layer or the output does not exist or cannot be explained, or the model cannot take
-            the images.
+            the inputs.
     """
+    image = inputs if picture is None else inputs[picture]
     if not model.built:
         raise ValueError(
             f"Model '{model.name}' is not built: it has no weights to explain. Call it once, fit it, load its weights, "
-            f"or call model.build({(None, *images.shape[1:])}) first."
+            f"or call model.build({(None, *image.shape[1:])}) first."
         )
-    _check_input(model, images)
-    layers = _layers(model)
-    wanted = [_find(layers, layer)] if layer is not None else list(layers)
+    check_inputs(model, inputs)
+    layers, inner = reading.all_layers(model)
+    names = [layer] if isinstance(layer, str) else layer
+    if names is not None and not names:
+        raise ValueError("layer=[] names no layer; leave layer=None to have one picked.")
+    wanted = [reading.find(layers, name) for name in names] if names is not None else None
+    watched = {path for path, _ in wanted} if wanted else set(layers) - inner
+    turns = reading.calling_order(model, layers)
+    channels_first = reading.is_channels_first(layers.values())
+    size = tuple(image.shape[2:] if channels_first else image.shape[1:-1])
     found: dict[str, Any] = {}
 
-    def graph(batch: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        calls: list[tuple[str, Tensor]] = []
-        with _watch({path: layers[path] for path in wanted}, calls):
-            outputs = _head(model, model(batch, training=False), output)
-        logits, score_kind = _logits(outputs)
-        usable = _usable(calls, layers, logits, named=layer)
-        activations = usable[0][1]
-        has_probabilities = score_kind == "probability" or logits is not outputs
-        single = logits.shape[-1] == 1
-        if single:  # one unit z is the score of class 1, and -z that of class 0
-            logits = tf.concat([-logits, logits], axis=-1)
-            outputs = tf.concat([1 - outputs, outputs], axis=-1)
-        infos = [LayerInfo(p, type(layers[p]).__name__, tuple(tensor.shape)) for p, tensor in usable]
+    def graph(batch: Inputs, targets: Tensor) -> dict[str, Any]:
+        calls: list[reading.Call] = []
+        with reading.watch(layers, watched, turns, calls):
+            answer = Answer.of(model, batch, output, name_classes=name_classes)
+        if not tf.config.functions_run_eagerly() and reading.has_inner_functions(answer.scored):
+            raise reading.InsideFunctionError
+        views = reading.read_as_maps(calls, size, grid, answer.scored, channels_first=channels_first)
+
+        def has_gradient(tensor: Tensor) -> bool:
+            return _gradients(answer.scored, [tensor])[0] is not None
+
+        if wanted is None:
+            worth = reading.pick(views, answer.scored, has_gradient)
+        else:
+            worth = reading.named(views, wanted, has_gradient)
+        chosen = worth[:1] if wanted is None else worth
+        classes = 0 if answer.logits is None else answer.logits.shape[-1]
         found.update(
-            layer=infos[0],
-            runners_up=tuple(infos[1:]),
-            score_kind=score_kind,
-            classes=logits.shape[-1],
-            has_probabilities=has_probabilities,
-            single_output=single,
+            layers=tuple(view.info for view in chosen),
+            runners_up=tuple(view.info for view in worth[len(chosen) :]),
+            explainable=tuple(view.info for view in views if view.problem is None and set(view.grid) != {1}),
+            score_kind=answer.score_kind,
+            classes=classes,
+            has_probabilities=answer.has_probabilities,
+            floats=sum(view.floats for view in chosen),
+        )
+        if wanted is None and chosen[0].extra_tokens:  # the last tokens that matter may not be the last tokens
+            found["candidates"] = [view.info.path for view in worth]
+            return {"peaks": _peaks(worth, answer.scored)}
+        increases = None
+        if method in MASKING:
+            increases = partial(
+                _increases,
+                model,
+                batch,
+                output=output,
+                functions=functions,
+                name_classes=name_classes,
+                picture=picture,
+                channels_first=channels_first,
+                at_once=at_once,
+            )
+        return _explain(
+            chosen, METHODS[method], answer, targets, functions, name_classes=name_classes, increases=increases
         )
 
-        predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        explained = tf.where(targets[..., 0] == PREDICTED, predicted[:, None], targets[..., 0])
-        against = targets[..., 1]
-        scores = tf.gather(logits, explained, batch_dims=1) - tf.where(
-            against == NO_CLASS,
-            tf.zeros([], logits.dtype),
-            tf.gather(logits, tf.maximum(against, 0), batch_dims=1),
-        )
-        # The pictures of a batch do not touch each other at inference, so the gradient of their sum is each one's own.
-        maps, peaks = [], []
-        wide = _at_least_float32(activations)
-        for k in range(target_count):
-            gradients = _at_least_float32(tf.gradients(scores[:, k], activations)[0])
-            maps.append(method(wide, gradients, scores[:, k]))
-            peaks.append(tf.reduce_max(tf.abs(gradients), axis=[1, 2, 3]))
-        return {
-            "maps": tf.cast(tf.stack(maps, axis=1), tf.float32),
-            "scores": tf.cast(scores, tf.float32),
-            "outputs": tf.cast(outputs, tf.float32),
-            "predicted": predicted,
-            "explained": explained,
-            "gradient_peak": tf.cast(tf.stack(peaks, axis=1), tf.float32),
-        }
+    def traced() -> Any:
+        return tf.function(graph, input_signature=_signature(inputs), autograph=False).get_concrete_function()
 
-    signature = [
-        tf.TensorSpec((None, *images.shape[1:]), images.dtype),
-        tf.TensorSpec((None, target_count, 2), tf.int32),
-    ]
-    concrete = tf.function(graph, input_signature=signature, autograph=False).get_concrete_function()
-    return Capture(_graph=concrete, **found)
-
-
-def _check_input(model: keras.Model, images: Array) -> None:
-    """Raises if a model that knows its input shape cannot take the images."""
-    shape = getattr(model, "input_shape", None)
-    if isinstance(shape, list | dict):
-        raise ValueError(
-            f"Model '{model.name}' takes {len(shape)} inputs; gradcam_callbacks explains models of one input."
-        )
-    if shape is None or (
-        len(shape) == images.ndim
-        and all(expected in (None, actual) for expected, actual in zip(shape[1:], images.shape[1:], strict=True))
-    ):
-        return
-    advice = "Give the probes that shape."
-    if len(shape) == images.ndim == 4 and shape[-1] in (None, images.shape[-1]):
-        advice = f"Pass image_size={tuple(shape[1:3])} where the probes are read, or resize them."
-    raise ValueError(
-        f"The probes have shape {images.shape[1:]}; model '{model.name}' takes {tuple(shape[1:])}. {advice}"
-    )
-
-
-def _layers(model: keras.Model) -> dict[str, Any]:
-    """Every layer and operation below the model by its path, in the order of the model."""
-    paths: dict[str, Any] = {}
-    seen = {id(model)}
-
-    def walk(parent: Any, prefix: str) -> None:
-        children = getattr(parent, "operations", None)
-        if children is None:
-            children = parent._flatten_layers(include_self=False, recursive=False)
-        for child in children:
-            if id(child) in seen or isinstance(child, keras.layers.InputLayer):
-                continue
-            seen.add(id(child))
-            path = f"{prefix}{child.name}"
-            paths.setdefault(path, child)
-            if isinstance(child, keras.layers.Layer):
-                walk(child, f"{path}/")
-
-    walk(model, "")
-    return paths
-
-
-def _find(layers: Mapping[str, Any], name: str) -> str:
-    """The path of the layer that a user named by its path or by its own name."""
-    if name in layers:
-        return name
-    named = [path for path in layers if path.rpartition("/")[2] == name]
-    if len(named) == 1:
-        return named[0]
-    if named:
-        raise ValueError(
-            f"{len(named)} layers are named '{name}'. Name one by its path: {', '.join(map(repr, named))}."
-        )
-    close = difflib.get_close_matches(name, {*layers, *(path.rpartition("/")[2] for path in layers)}, n=3)
-    hint = f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
-    raise ValueError(f"No layer '{name}'.{hint} The model's layers: {_some(list(layers))}.")
-
-
-def _some(names: Sequence[str], limit: int = 12) -> str:
-    """The last names of a list, which is where a layer worth explaining stands."""
-    listed = ", ".join(names[-limit:])
-    return listed if len(names) <= limit else f"… ({len(names) - limit} more), {listed}"
-
-
-@contextmanager
-def _watch(layers: Mapping[str, Any], calls: list[tuple[str, Tensor]]) -> Iterator[None]:
-    """Appends (path, output) to `calls` whenever one of the layers is called; leaves them as they were.
-
-    The wrappers are put straight into the instances' dictionaries, past Keras's tracking of attributes.
-    """
-
-    def wrap(path: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            result = call(*args, **kwargs)
-            calls.append((path, result))
-            return result
-
-        return watched
-
-    before = {path: layer.__dict__.get("call") for path, layer in layers.items()}
     try:
-        for path, layer in layers.items():
-            layer.__dict__["call"] = wrap(path, layer.call)
-        yield
-    finally:
-        for path, layer in layers.items():
-            if before[path] is None:
-                layer.__dict__.pop("call", None)
-            else:
-                layer.__dict__["call"] = before[path]
+        concrete = traced()
+    except reading.InsideFunctionError:
+        with reading.functions_inlined():
+            concrete = traced()
+    candidates = found.pop("candidates", None)
+    if candidates is None:
+        return Capture(_graph=concrete, **found)
+    one = tf.nest.map_structure(lambda array: tf.constant(array[:1]), inputs)
+    peaks = concrete(one, tf.zeros((1, 0, 2), tf.int32))["peaks"].numpy()
+    first = int(np.argmax(peaks > 0))
+    capture = trace(
+        model,
+        method,
+        layer=candidates[first],
+        output=output,
+        grid=grid,
+        inputs=inputs,
+        picture=picture,
+        functions=functions,
+        name_classes=name_classes,
+        at_once=at_once,
+    )
+    return replace(capture, explainable=found["explainable"], runners_up=found["runners_up"][first:])
 
 
-def _head(model: keras.Model, outputs: Any, output: str | int | None) -> Tensor:
-    """The one (N, classes) output that is explained."""
-    heads = dict(outputs) if isinstance(outputs, Mapping) else None
-    if isinstance(outputs, list | tuple):
-        names = getattr(model, "output_names", None) or range(len(outputs))
-        heads = dict(zip(names, outputs, strict=True))
-    if heads is None:
-        if output not in (None, 0, *(getattr(model, "output_names", None) or ())):
-            raise ValueError(f"No output '{output}': model '{model.name}' has a single output. Leave output=None.")
-        tensor = outputs
-    elif output is None and len(heads) > 1:
-        raise ValueError(
-            f"Model '{model.name}' has {len(heads)} outputs. Choose one with output=: {', '.join(map(repr, heads))}."
-        )
-    elif output in heads:
-        tensor = heads[output]
-    elif output is None or (isinstance(output, int) and 0 <= output < len(heads)):
-        tensor = list(heads.values())[output or 0]
-    else:
-        raise ValueError(f"No output '{output}'. The outputs of model '{model.name}': {', '.join(map(repr, heads))}.")
-    if tensor.shape.rank != 2:
-        raise ValueError(
-            f"The output of model '{model.name}' has shape {tuple(tensor.shape)}; "
-            "a classifier's (batch, classes) is expected."
-        )
-    return tensor
-
-
-def _logits(outputs: Tensor) -> tuple[Tensor, str]:
-    """The logits behind the outputs, and what they are: "logit", or "probability" where they cannot be had.
-
-    A saturated softmax has no gradient left, so the score is what went into it, found in the traced graph.
-    """
-    operation = outputs.op
-    while operation.type in _PASSING:
-        operation = operation.inputs[0].op
-    if operation.type in _SQUASHING:
-        return operation.inputs[0], "logit"
-    behind, seen = [operation], set()
-    while behind:
-        operation = behind.pop()
-        if operation.type in _SQUASHING:
-            return outputs, "probability"
-        if operation.type in _POINTWISE and operation.name not in seen:
-            seen.add(operation.name)
-            behind.extend(tensor.op for tensor in operation.inputs)
-    return outputs, "logit"
-
-
-def _usable(
-    calls: Sequence[tuple[str, Tensor]], layers: Mapping[str, Any], logits: Tensor, *, named: str | None
-) -> list[tuple[str, Tensor]]:
-    """The outputs that can be explained, the best first.
+def trace_scores(
+    model: keras.Model, *, output: str | int | None, inputs: Inputs
+) -> Callable[[Inputs, Array], tuple[Array, Array]]:
+    """Traces a plain forward pass to the scores of classes.
 
     Args:
-        calls: (path, output) in the order of the calls.
-        layers: by path.
-        logits: what the layers must lead to.
-        named: the layer that the user asked for: of it only the possible is asked, not the sensible, and of several
-            calls the last is taken.
+        model: as for `trace`.
+        output: the head of a multi-output model.
+        inputs: what the model will be fed; the number of pictures does not matter.
 
-    Raises:
-        ValueError: if there is none.
+    Returns:
+        A function of the inputs and an (N, K, 2) target matrix that gives (N, K) scores and (N, K) probabilities, NaN
+        where there are none.
     """
-    on_the_way = _ancestors(logits.op)
-    problem = "the model does not call it when it predicts, so the score does not depend on it"
-    usable: list[tuple[str, Tensor]] = []
-    # Several layers may return the very same tensor, such as dropout at inference, or a model and its last layer: it
-    # belongs to the first.
-    makers = {id(output): (path, output) for path, output in reversed(calls)}
-    for path, output in makers.values():
-        found = _problem(output, on_the_way)
-        if found is not None:
-            problem = found
-        elif named is not None or _is_learned_map(layers[path], output):
-            usable.append((path, output))
-    for position, (_, output) in enumerate(usable):
-        if tf.gradients(logits, output)[0] is not None:
-            return usable[position:]
-        problem = "the score depends on it only through operations that have no gradient"
-    if named is not None:
-        raise ValueError(f"Layer '{named}' cannot be explained: {problem}.")
-    raise ValueError(
-        "The model has no spatial layer to explain: no layer on the way to the score makes a map (batch, h, w, "
-        "channels) larger than 1x1 from learned weights. Grad-CAM needs a convolutional model."
-    )
+
+    def graph(batch: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
+        answer = Answer.of(model, batch, output, name_classes=True)
+        scores, explained = answer.scores(targets, ())
+        probabilities = tf.fill(tf.shape(explained), np.float32(np.nan))
+        if answer.outputs is not None and answer.has_probabilities:
+            probabilities = tf.cast(tf.gather(answer.outputs, explained, batch_dims=1), tf.float32)
+            probabilities = tf.where(targets[..., 1] == NO_CLASS, probabilities, np.nan)
+        return scores, probabilities
+
+    concrete = tf.function(graph, input_signature=_signature(inputs), autograph=False).get_concrete_function()
+
+    def scores_of(batch: Inputs, targets: Array) -> tuple[Array, Array]:
+        scores, probabilities = concrete(tf.nest.map_structure(tf.constant, batch), tf.constant(targets))
+        return scores.numpy(), probabilities.numpy()
+
+    return scores_of
 
 
-def _is_learned_map(layer: Any, output: Tensor) -> bool:
-    """Whether an output is worth explaining: larger than 1x1, made with weights, and not the repetition of a map."""
-    if isinstance(layer, _REPEATERS) or output.shape[1] == output.shape[2] == 1:
-        return False
-    return any(operation.type in _MIXING for operation in _ancestors(output.op).values())
+def _signature(inputs: Inputs) -> list[Any]:
+    """Any number of pictures, any number of targets."""
+    specs = tf.nest.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), inputs)
+    return [specs, tf.TensorSpec((None, None, 2), tf.int32)]
 
 
-def _problem(output: Any, on_the_way: Mapping[int, Any]) -> str | None:
-    """Why no map can be made of a layer's output, in words that end a sentence; None where one can."""
-    if not tf.is_tensor(output) or not output.dtype.is_floating:
-        return "its output is not one tensor of real numbers"
-    if output.shape.rank != 4:
-        return f"its output has shape {tuple(output.shape)}, not (batch, h, w, channels)"
-    if id(output.op) not in on_the_way:
-        return "the score does not depend on it"
-    return None
+def _explain(
+    views: Sequence[View],
+    method: Callable[..., Tensor],
+    answer: Answer,
+    targets: Tensor,
+    functions: Sequence[Callable[[Any], Tensor]],
+    *,
+    name_classes: bool,
+    increases: Callable[[View, Tensor], Tensor] | None,
+) -> dict[str, Any]:
+    """The tensors that a `Capture` gives.
+
+    Args:
+        views: of the layers to explain.
+        method: (activations, gradients or increases, scores) -> maps.
+        answer: the forward pass.
+        targets: (N, K, 2).
+        functions: F targets that are no classes.
+        name_classes: whether K may be more than 0.
+        increases: for methods that mask: (view, targets) -> (N, K + F, C); None for those that take gradients.
+    """
+    scores, explained = answer.scores(targets, functions)
+    activations = [view.activations() for view in views]
+
+    def maps_of(seconds: Sequence[Tensor], score: Tensor) -> tuple[list[Tensor], Tensor]:
+        maps = [
+            tf.cast(method(tensor, tf.cast(second, tensor.dtype), tf.cast(score, tensor.dtype)), tf.float32)
+            for tensor, second in zip(activations, seconds, strict=True)
+        ]
+        peaks = [tf.reduce_max(tf.abs(second), axis=list(range(1, second.shape.rank))) for second in seconds]
+        return maps, tf.cast(tf.reduce_max(tf.stack(peaks), axis=0), tf.float32)
+
+    # The pictures of a batch do not touch each other at inference, so the gradient of their sum is each one's own.
+    def of_class(target_and_score: tuple[Tensor, Tensor]) -> tuple[list[Tensor], Tensor]:
+        target, score = target_and_score
+        classes, dtype = answer.logits.shape[-1], answer.logits.dtype  # type: ignore[union-attr]
+        seed = tf.one_hot(target[:, 0], classes, dtype=dtype) - tf.one_hot(target[:, 1], classes, dtype=dtype)
+        raw = tf.gradients(answer.logits, [view.source for view in views], grad_ys=seed)
+        return maps_of([view.gradients(one) for view, one in zip(views, raw, strict=True)], score)
+
+    def of_increases(index: Tensor) -> tuple[list[Tensor], Tensor]:
+        return maps_of([tensor[:, index] for tensor in risen], scores[:, index])
+
+    if increases is not None:
+        fixed = tf.stack([explained, targets[..., 1]], axis=-1)
+        risen = [increases(view, fixed) for view in views]
+        maps_like = [tf.TensorSpec((None, *view.grid), tf.float32) for view in views]
+        like = (maps_like, tf.TensorSpec((None,), tf.float32))
+        parts = [tf.map_fn(of_increases, tf.range(tf.shape(scores)[1]), fn_output_signature=like)]
+    else:
+        parts = []
+        if name_classes:
+            count = tf.shape(targets)[1]
+            fixed = tf.stack([explained, targets[..., 1]], axis=-1)
+            by_target = (tf.transpose(fixed, [1, 0, 2]), tf.transpose(scores[:, :count]))
+            parts.append(tf.vectorized_map(of_class, by_target))
+        for index in range(-len(functions), 0):
+            raw = _gradients(scores[:, index], [view.source for view in views], zero=True)
+            made = maps_of([view.gradients(one) for view, one in zip(views, raw, strict=True)], scores[:, index])
+            parts.append(tf.nest.map_structure(lambda tensor: tensor[None], made))
+    maps, peak = tf.nest.map_structure(lambda *tensors: _swapped(tf.concat(tensors, axis=0)), *parts)
+    result = {"maps": maps, "gradient_peak": peak, "scores": tf.cast(scores, tf.float32), "explained": explained}
+    if answer.logits is not None:
+        result["outputs"] = tf.cast(answer.outputs, tf.float32)
+        result["predicted"] = tf.argmax(answer.logits, axis=-1, output_type=tf.int32)
+    return result
 
 
-def _ancestors(operation: Any) -> dict[int, Any]:
-    """The operations of the graph that an operation's result depends on, itself among them, by id."""
-    reached, todo = {id(operation): operation}, [operation]
-    while todo:
-        for tensor in todo.pop().inputs:
-            if id(tensor.op) not in reached:
-                reached[id(tensor.op)] = tensor.op
-                todo.append(tensor.op)
-    return reached
+def _increases(
+    model: keras.Model,
+    batch: Inputs,
+    view: View,
+    targets: Tensor,
+    *,
+    output: str | int | None,
+    functions: Sequence[Callable[[Any], Tensor]],
+    name_classes: bool,
+    picture: Any,
+    channels_first: bool,
+    at_once: int,
+) -> Tensor:
+    """How much of each score the places of each channel bring by themselves.
+
+    Wang et al. 2020, "Score-CAM", definition 3: f(X * up(s(A^k))) - f(X_b) with s a scaling to [0, 1] and, as the
+    baseline X_b, zeros.
+
+    Args:
+        model: what is explained.
+        batch: what it is fed.
+        view: of the layer whose C channels are the masks.
+        targets: (N, K, 2), without `PREDICTED`.
+        output: the head.
+        functions: F targets that are no classes.
+        name_classes: whether K may be more than 0.
+        picture: the key of the picture among the inputs, which is masked.
+        channels_first: whether the picture's channels come first.
+        at_once: how many masked pictures go through the model at once.
+
+    Returns:
+        (N, K + F, C).
+    """
+    images = batch if picture is None else batch[picture]
+    size = images.shape[2:] if channels_first else images.shape[1:-1]
+    activations = view.activations()
+    axes = list(range(1, 1 + len(view.grid)))
+    lowest = tf.reduce_min(activations, axis=axes, keepdims=True)
+    masks = tf.math.divide_no_nan(activations - lowest, tf.reduce_max(activations, axis=axes, keepdims=True) - lowest)
+    masks = tf.transpose(masks, [0, 1 + len(axes), *axes])
+    rounds = math.ceil((view.channels + 1) / at_once)  # one mask more, of zeros, gives the baseline
+    masks = tf.pad(masks, [[0, 0], [0, rounds * at_once - view.channels], *[[0, 0]] * len(axes)])
+
+    def of_picture(n: Tensor) -> Tensor:
+        def of_masks(turn: Tensor) -> Tensor:
+            some = _enlarged(masks[n, turn * at_once : (turn + 1) * at_once], size)
+            masked = tf.cast(images[n], some.dtype) * tf.expand_dims(some, 1 if channels_first else -1)
+            masked = tf.ensure_shape(tf.cast(masked, images.dtype), (at_once, *images.shape[1:]))
+            fed = tf.nest.map_structure(lambda tensor: tf.repeat(tensor[n : n + 1], at_once, axis=0), batch)
+            if picture is None:
+                fed = masked
+            elif isinstance(fed, dict):
+                fed[picture] = masked
+            else:
+                fed = tuple(masked if key == picture else tensor for key, tensor in enumerate(fed))
+            answer = Answer.of(model, fed, output, name_classes=name_classes)
+            return tf.cast(answer.scores(tf.repeat(targets[n : n + 1], at_once, axis=0), functions)[0], tf.float32)
+
+        scores = tf.map_fn(of_masks, tf.range(rounds), fn_output_signature=tf.float32, parallel_iterations=1)
+        scores = tf.reshape(scores, (rounds * at_once, -1))
+        return tf.transpose(scores[: view.channels] - scores[view.channels])
+
+    return tf.map_fn(of_picture, tf.range(tf.shape(images)[0]), fn_output_signature=tf.float32, parallel_iterations=1)
 
 
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision would overflow in sums over a map."""
-    return tf.cast(tensor, tf.float32) if tensor.dtype.size < 4 else tensor
+def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """(M, *grid) maps at another size, linear between the centres of the cells."""
+    for axis, wanted in enumerate(size, start=1):
+        have = maps.shape[axis]
+        centres = np.clip((np.arange(wanted) + 0.5) * have / wanted - 0.5, 0, have - 1)
+        lower = np.floor(centres).astype(int)
+        weights = np.zeros((have, wanted))
+        np.add.at(weights, (lower, np.arange(wanted)), 1 - (centres - lower))
+        np.add.at(weights, (np.minimum(lower + 1, have - 1), np.arange(wanted)), centres - lower)
+        moved = tf.tensordot(maps, tf.constant(weights, maps.dtype), [[axis], [0]])
+        maps = tf.transpose(moved, [*range(axis), moved.shape.rank - 1, *range(axis, moved.shape.rank - 1)])
+    return maps
+
+
+def _gradients(scored: Any, sources: Sequence[Tensor], *, zero: bool = False) -> list[Tensor | None]:
+    """d(sum of all scores)/d(source); None, or zeros, where nothing connects them."""
+    scores = [tensor for tensor in tf.nest.flatten(scored) if tensor.dtype.is_floating]
+    missing = tf.UnconnectedGradients.ZERO if zero else tf.UnconnectedGradients.NONE
+    return tf.gradients(scores, list(sources), unconnected_gradients=missing)  # type: ignore[no-any-return]
+
+
+def _peaks(views: Sequence[View], scored: Any) -> Tensor:
+    """(V,) the largest absolute gradient of an arbitrary mixture of all scores at the places of each view."""
+    mixed = [
+        tensor * tf.cast(tf.random.stateless_normal(tf.shape(tensor), seed=(1, 2)), tensor.dtype)
+        for tensor in tf.nest.flatten(scored)
+        if tensor.dtype.is_floating
+    ]
+    raw = _gradients(mixed, [view.source for view in views], zero=True)
+    return tf.stack([tf.reduce_max(tf.abs(view.gradients(one))) for view, one in zip(views, raw, strict=True)])
+
+
+def _swapped(tensor: Tensor) -> Tensor:
+    """The first two axes exchanged."""
+    return tf.transpose(tensor, [1, 0, *range(2, tensor.shape.rank)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def main(debug: bool) -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the pictures and the weights.")
 def demo(directory: Path, seed: int) -> None:
-    r"""Catch a network that looks at a watermark.
+    """Catch a network that looks at a watermark.
 
     Trains one small network twice on drawn pictures, once with a watermark on every sailboat, logs where it looks to
     a local MLflow experiment, and says where to see it. Takes about a minute; nothing is downloaded.
@@ -54,7 +55,50 @@ def demo(directory: Path, seed: int) -> None:
     \b
     Example:
       gradcam demo
-    """
+    """  # noqa: D301 (click reads a backspace as: keep these lines)
     from gradcam_callbacks.demo import run_demo
 
     run_demo(directory, seed=seed)
+
+
+@main.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.option("--output", metavar="NAME", help="The head of a model with several outputs.")
+@click.option("--image-size", type=(int, int), metavar="H W", help="For a model that takes pictures of any size.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def layers(model: Path, output: str | None, image_size: tuple[int, int] | None, as_json: bool) -> None:
+    """List the layers of MODEL that can be explained.
+
+    MODEL is a saved Keras model (.keras or .h5). The list is in the order in which the model calls its layers, with
+    their paths as `layer=` takes them, and marks the one that is explained when no layer is named.
+
+    \b
+    Examples:
+      gradcam layers model.keras
+      gradcam layers model.keras --json
+    """  # noqa: D301
+    import keras
+    import numpy as np
+
+    from gradcam_callbacks.heatmap import Explainer
+
+    network = keras.saving.load_model(model, compile=False)
+    probes = None
+    if image_size is not None:
+        probes = np.random.default_rng(0).random((1, *image_size, network.input_shape[-1] or 3), dtype=np.float32)
+    found = Explainer(network, output=output).layers(probes)
+    if as_json:
+        entries = [{"path": i.path, "type": i.kind, "shape": i.shape, "picked": i.picked} for i in found]
+        click.echo(json.dumps(entries, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{len(found)} layers of '{network.name}' can be explained", title_justify="left")
+    for column in ("layer", "type", "output shape", ""):
+        table.add_column(column, overflow="fold")
+    for info in found:
+        shape = ", ".join("None" if side is None else str(side) for side in info.shape)
+        mark, style = ("picked", "bold green") if info.picked else ("", None)
+        table.add_row(info.path, info.kind, f"({shape})", mark, style=style)
+    Console().print(table)

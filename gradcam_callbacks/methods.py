@@ -1,7 +1,21 @@
-"""CAM formulas, one function each. Written with `keras.ops`."""
+"""CAM formulas, one pure function each, written with `keras.ops`.
+
+Every method is `method(activations, gradients, scores) -> maps`:
+
+- activations: (N, *grid, C) float32 or float64, A, the layer's output; a grid of 1, 2 or 3 dimensions.
+- gradients: dy/dA, of the same shape, or (N, 1, ..., 1, C) where it is the same everywhere, as it is where the layer
+  leads straight into a global average pooling; both give the same maps. The methods in `MASKING` take `increases`
+  (N, C) instead.
+- scores: (N,), y, the logit that is explained.
+- maps: (N, *grid), >= 0, of the activations' dtype, not normalised. NaN may come through.
+
+The functions are traced into a TensorFlow graph, under `tf.vectorized_map` and with any N: only grid and C are known.
+In the comments k is a channel, ij a place on the grid, and a sum over ij is one over the whole grid, whatever its rank.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,12 +26,12 @@ def gradcam(activations: Any, gradients: Any, scores: Any) -> Any:
     """Gradient-weighted class activation mapping.
 
     Args:
-        activations: (N, h, w, C), A, the target layer's output.
-        gradients: (N, h, w, C), dy/dA.
-        scores: (N,), y, the logit that is explained; not used.
+        activations: (N, *grid, C).
+        gradients: (N, *grid, C) or (N, 1, ..., 1, C).
+        scores: (N,), not used.
 
     Returns:
-        (N, h, w) raw maps, >= 0, not normalised.
+        (N, *grid) maps, >= 0.
 
     Reference:
         Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
@@ -25,9 +39,184 @@ def gradcam(activations: Any, gradients: Any, scores: Any) -> Any:
     """
     del scores
     # a_k = 1/Z sum_ij dy/dA_ij^k                                               eq. 1
-    weights = ops.mean(gradients, axis=(1, 2))
+    weights = ops.mean(gradients, axis=_grid_axes(gradients))
     # L = ReLU(sum_k a_k A^k)                                                   eq. 2
-    return ops.relu(ops.einsum("nhwc,nc->nhw", activations, weights))
+    return _weighted_sum(activations, weights)
 
 
-METHODS: Mapping[str, Callable[[Any, Any, Any], Any]] = {"gradcam": gradcam}
+def gradcam_plus_plus(activations: Any, gradients: Any, scores: Any) -> Any:
+    """Grad-CAM++: positive gradients only, each by its own weight, so that several objects count alike.
+
+    The paper differentiates exp(y), where y is the logit. That multiplies a whole map by exp(y), which overflows, and
+    changes nothing within the map, so it is left out: compare these maps between pictures with care.
+
+    Args:
+        activations: (N, *grid, C).
+        gradients: (N, *grid, C) or (N, 1, ..., 1, C), of the logit, not of its exponential.
+        scores: (N,), not used.
+
+    Returns:
+        (N, *grid) maps, >= 0.
+
+    Reference:
+        Chattopadhay et al. 2018, "Grad-CAM++: Improved Visual Explanations for Deep Convolutional Networks",
+        equation 19.
+    """
+    del scores
+    # alpha_ij = g_ij^2 / (2 g_ij^2 + sum_ab A_ab g_ij^3) = 1 / (2 + g_ij sum_ab A_ab)                    eq. 19
+    # The second form does not underflow. Where g_ij = 0 they differ, but there ReLU(g_ij) = 0 is the factor.
+    total = ops.sum(activations, axis=_grid_axes(activations), keepdims=True)
+    terms = ops.divide_no_nan(ops.relu(gradients), 2 + gradients * total)
+    # w_k = sum_ij alpha_ij ReLU(g_ij), as Z times the mean: that holds for one gradient for the whole grid, too.
+    places = math.prod(activations.shape[1:-1])
+    weights = places * ops.mean(terms, axis=_grid_axes(terms))
+    # L = ReLU(sum_k w_k A^k)
+    return _weighted_sum(activations, weights)
+
+
+def hirescam(activations: Any, gradients: Any, scores: Any) -> Any:
+    """HiResCAM: each place by its own gradient, so that it shows only places that the score depends on.
+
+    Args:
+        activations: (N, *grid, C).
+        gradients: (N, *grid, C) or (N, 1, ..., 1, C).
+        scores: (N,), not used.
+
+    Returns:
+        (N, *grid) maps, >= 0; those of `gradcam` where the gradient is the same everywhere.
+
+    Reference:
+        Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+        networks".
+    """
+    if _same_everywhere(gradients):
+        return gradcam(activations, gradients, scores)
+    # L_ij = ReLU(sum_k dy/dA_ij^k A_ij^k)
+    return ops.relu(ops.sum(gradients * activations, axis=-1))
+
+
+def xgradcam(activations: Any, gradients: Any, scores: Any) -> Any:
+    """XGrad-CAM: Grad-CAM with the gradients averaged by the activations' shares.
+
+    It was derived for activations >= 0. Where they take both signs, as after a swish, their sum may be close to zero
+    and the weight huge.
+
+    Args:
+        activations: (N, *grid, C).
+        gradients: (N, *grid, C) or (N, 1, ..., 1, C).
+        scores: (N,), not used.
+
+    Returns:
+        (N, *grid) maps, >= 0; those of `gradcam` where the gradient is the same everywhere and no channel sums to 0.
+
+    Reference:
+        Fu et al. 2020, "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs".
+    """
+    del scores
+    # w_k = sum_ij (A_ij^k / sum_ab A_ab^k) dy/dA_ij^k, and 0 where sum_ab A_ab^k = 0
+    axes = _grid_axes(activations)
+    total = ops.sum(activations, axis=axes)
+    if _same_everywhere(gradients):  # the shares add up to 1
+        weights = ops.where(ops.equal(total, 0), 0.0, ops.mean(gradients, axis=axes))
+    else:
+        weights = ops.divide_no_nan(ops.sum(activations * gradients, axis=axes), total)
+    # L = ReLU(sum_k w_k A^k)
+    return _weighted_sum(activations, weights)
+
+
+def layercam(activations: Any, gradients: Any, scores: Any) -> Any:
+    """LayerCAM: HiResCAM of the positive gradients, made for early layers of high resolution.
+
+    Args:
+        activations: (N, *grid, C).
+        gradients: (N, *grid, C) or (N, 1, ..., 1, C).
+        scores: (N,), not used.
+
+    Returns:
+        (N, *grid) maps, >= 0.
+
+    Reference:
+        Jiang et al. 2021, "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization".
+    """
+    # L_ij = ReLU(sum_k ReLU(dy/dA_ij^k) A_ij^k)
+    return hirescam(activations, ops.relu(gradients), scores)
+
+
+def eigencam(activations: Any, gradients: Any, scores: Any) -> Any:
+    """Eigen-CAM: the activations' first principal component, not centred. It does not depend on the target.
+
+    The sign of a singular vector is arbitrary; it is chosen so that the map, before its ReLU, sums to a positive
+    number. The map is arbitrary where that sum is 0, or where the first two singular values are equal.
+
+    Args:
+        activations: (N, *grid, C).
+        gradients: not used.
+        scores: (N,), not used.
+
+    Returns:
+        (N, *grid) maps, >= 0; zeros where the activations are all zero.
+
+    Reference:
+        Muhammad and Yeasin 2020, "Eigen-CAM: Class Activation Map using Principal Components".
+    """
+    del gradients, scores
+    *grid, channels = activations.shape[1:]
+    # A = U S V^T, a row a place and a column a channel
+    matrices = ops.reshape(activations, (-1, math.prod(grid), channels))
+    _, _, transposed = ops.svd(matrices, full_matrices=False)
+    # L = A v_1
+    projection = ops.einsum("npc,nc->np", matrices, transposed[:, 0, :])
+    negative = ops.sum(projection, axis=-1, keepdims=True) < 0
+    return ops.relu(ops.reshape(ops.where(negative, -projection, projection), (-1, *grid)))
+
+
+def scorecam(activations: Any, increases: Any, scores: Any) -> Any:
+    """Score-CAM: each channel by how much it raises the score when only what it marks is left of the picture.
+
+    It costs C forward passes a picture, in batches, whatever the number of targets, and no gradients.
+
+    Args:
+        activations: (N, *grid, C).
+        increases: (N, C), any sign: the score of the picture masked with the channel's map, scaled up to the picture's
+            size and to [0, 1], minus the score of the baseline.
+        scores: (N,), not used.
+
+    Returns:
+        (N, *grid) maps, >= 0.
+
+    Reference:
+        Wang et al. 2020, "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks".
+    """
+    del scores
+    # a_k = exp(s_k) / sum_l exp(s_l), s_k the increase of channel k
+    weights = ops.softmax(increases, axis=-1)
+    # L = ReLU(sum_k a_k A^k)
+    return _weighted_sum(activations, weights)
+
+
+METHODS: Mapping[str, Callable[[Any, Any, Any], Any]] = {
+    "gradcam": gradcam,
+    "gradcam++": gradcam_plus_plus,
+    "hirescam": hirescam,
+    "xgradcam": xgradcam,
+    "layercam": layercam,
+    "eigencam": eigencam,
+    "scorecam": scorecam,
+}
+# The methods whose second argument is the increases of the score under masks, (N, C), and not the gradients.
+MASKING = frozenset({"scorecam"})
+
+
+def _grid_axes(tensor: Any) -> tuple[int, ...]:
+    """The axes between the batch and the channels."""
+    return tuple(range(1, len(tensor.shape) - 1))
+
+
+def _same_everywhere(gradients: Any) -> bool:
+    """Whether the gradients come as one for the whole grid, in which case no array of the grid's size is needed."""
+    return all(size == 1 for size in gradients.shape[1:-1])
+
+
+def _weighted_sum(activations: Any, weights: Any) -> Any:
+    """ReLU(sum_k w_k A^k) as one contraction of (N, *grid, C) and (N, C) to (N, *grid)."""
+    return ops.relu(ops.einsum("n...c,nc->n...", activations, weights))

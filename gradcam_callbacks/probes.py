@@ -12,14 +12,19 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from gradcam_callbacks import render
+
 Array = np.ndarray[Any, np.dtype[Any]]
-Target = int | str | tuple[int | str, int | str]
+Target = int | str | tuple[int | str, int | str] | Callable[[Any], Any]
+Inputs = Any  # what a model is fed: an array, or a dict or tuple of arrays
 Region = Any  # (H, W) bool mask, (y0, x0, y1, x1) box, or None
 
 PREDICTED = -1
 """In a target matrix: the class with the highest score at that moment."""
 NO_CLASS = -1
 """In a target matrix: no score is subtracted."""
+FUNCTION = -2
+"""In a target matrix: the target is a function of the outputs."""
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
@@ -27,26 +32,34 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", 
 class ProbeSet:
     """A fixed set of pictures, and for each the same list of targets. Frozen after construction.
 
+    Signals (N, L, C) and volumes (N, D, H, W, C) are probes too; people see them as curves and as slices.
+
     Attributes:
-        images: (N, H, W, C), what the model is fed.
+        images: (N, H, W, C), what the model is fed; of several inputs the picture among them.
+        inputs: all that the model is fed: `images`, or a dict or tuple of N of each.
+        picture_key: where the picture is among the inputs; None where it is the only one.
         pictures: (N, H, W, 3) uint8, what people see.
+        slices: how many slices of a volume people see; None for pictures and signals.
         names: N names.
         labels: (N,) int64 class indices, or None.
-        targets: K targets, class names resolved to indices.
+        targets: K targets, class names resolved to indices; of targets that differ between the probes "target_<k>".
         target_names: K names for people.
         class_names: the names of the classes in the order of the model's output, or None.
         regions: (N, H, W) bool, where a person says the model should look, or None; a probe without a region has an
             empty mask.
-        target_matrix: (N, K, 2) int32; `[..., 0]` is the class whose score is explained or `PREDICTED`, `[..., 1]` the
-            class whose score is subtracted or `NO_CLASS`.
+        target_matrix: (N, K, 2) int32; `[..., 0]` is the class whose score is explained, `PREDICTED` or `FUNCTION`,
+            `[..., 1]` the class whose score is subtracted or `NO_CLASS`.
         digest: SHA-256, in hexadecimal, over everything that decides the maps.
     """
 
     images: Array
+    inputs: Inputs
+    picture_key: str | int | None
     pictures: Array
+    slices: int | None
     names: tuple[str, ...]
     labels: Array | None
-    targets: tuple[int | str | tuple[int, int], ...]
+    targets: tuple[int | str | tuple[int, int] | Callable[[Any], Any], ...]
     target_names: tuple[str, ...]
     class_names: tuple[str, ...] | None
     regions: Array | None
@@ -59,7 +72,7 @@ class ProbeSet:
         *,
         names: Sequence[str] | None = None,
         labels: Any = None,
-        targets: Target | Sequence[Target] = ("predicted",),
+        targets: Target | Sequence[Target] | Array = ("predicted",),
         class_names: Sequence[str] | None = None,
         pictures: Any = None,
         regions: Sequence[Region] | None = None,
@@ -68,32 +81,44 @@ class ProbeSet:
         """Checks everything that can be checked without the model.
 
         Args:
-            images: (N, H, W, C) numbers.
+            images: (N, H, W, C) numbers; signals (N, L, C) or volumes (N, D, H, W, C); for a model of several inputs a
+                dict by their names, or a tuple, of N of each, of which the first of four dimensions is the picture.
             names: N names; "probe_0" and so on by default.
             labels: (N,) class indices, (N,) class names, or (N, classes) one-hot.
-            targets: K of: a class index, a class name, "predicted", "label", or (a, b) for score a minus score b.
+            targets: K of: a class index, a class name, "predicted", "label", (a, b) for score a minus score b, or a
+                function of the model's outputs (before their last softmax or sigmoid) that gives (N,) scores in
+                TensorFlow or `keras.ops`, known by its name. Or an (N, K) integer array: each probe's own classes.
             class_names: in the order of the model's output.
             pictures: (N, H, W, 3) uint8. By default the images before `preprocess`: uint8 images as they are, others
                 scaled once from the minimum and maximum of the whole set.
             regions: for each probe an (H, W) bool mask, a (y0, x0, y1, x1) box in pixels, or None.
-            preprocess: a function of a (N, H, W, C) float32 copy of the images that gives what the model is fed.
+            preprocess: a function of a (N, H, W, C) float32 copy of the images that gives what the model is fed. For
+                several inputs it gets, and gives, all of them.
 
         Raises:
             ValueError: if anything has the wrong shape, range or name; the message says what to do.
         """
-        raw = _as_images(images)
+        given, self.picture_key = _as_inputs(images)
+        raw = _picture_of(given, self.picture_key)
         count = len(raw)
         self.names = _as_names(names, count)
-        _check_finite(raw, self.names, "")
+        _check_finite(given, self.names, "")
         self.class_names = None if class_names is None else tuple(str(name) for name in class_names)
         self.labels = _as_labels(labels, count, self.class_names)
-        self.pictures = _frozen(_as_pictures(raw if pictures is None else pictures, raw.shape))
-        self.images = _frozen(raw if preprocess is None else _preprocessed(preprocess, raw, self.names))
+        self.slices = render.slice_count(raw.shape[1]) if raw.ndim == 5 else None
+        self.pictures = _frozen(_as_pictures(raw if pictures is None else pictures, count))
+        if preprocess is not None:
+            given = _preprocessed(preprocess, given, self.names)
+        self.inputs = _each(_frozen, given)
+        self.images = _picture_of(self.inputs, self.picture_key)
+        if regions is not None and raw.ndim != 4:
+            raise ValueError("regions are parts of pictures; signals and volumes have none.")
         self.regions = _as_regions(regions, count, self.pictures.shape[1:3])
-        self.targets = _as_targets(targets, self.class_names)
-        self.target_names = tuple(self._target_name(target) for target in self.targets)
-        self.target_matrix = _frozen(self._target_matrix())
-        self.digest = _digest(self.images, self.target_matrix)
+        by_probe = _targets_by_probe(targets, count, self.class_names)
+        self.targets = _as_targets(targets, self.class_names) if by_probe is None else _numbered(by_probe.shape[1])
+        self.target_names = tuple(self._target_name(k, target) for k, target in enumerate(self.targets))
+        self.target_matrix = _frozen(self._target_matrix(by_probe))
+        self.digest = _digest(self.inputs, self.target_matrix, self.functions)
         object.__setattr__(self, "_is_frozen", True)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -256,6 +281,15 @@ class ProbeSet:
             preprocess=preprocess,
         )
 
+    @property
+    def functions(self) -> tuple[Callable[[Any], Any], ...]:
+        """The targets that are functions of the outputs, in their order."""
+        return tuple(target for target in self.targets if callable(target))
+
+    def batch(self, start: int, stop: int) -> Inputs:
+        """What the model is fed for some of the probes."""
+        return _each(lambda array: array[start:stop], self.inputs)
+
     def description(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON takes it: what a record needs to be read later."""
         return {
@@ -266,22 +300,31 @@ class ProbeSet:
             "target_slugs": list(slugs(self.target_names)),
             "labels": None if self.labels is None else self.labels.tolist(),
             "class_names": None if self.class_names is None else list(self.class_names),
+            "slices": self.slices,
         }
 
     def class_name(self, index: int) -> str:
         """The name of a class for people: its own, or "class_<index>"."""
         return class_name(self.class_names, index)
 
-    def _target_name(self, target: int | str | tuple[int, int]) -> str:
+    def _target_name(self, k: int, target: Any) -> str:
         if isinstance(target, tuple):
             return f"{self.class_name(target[0])} − {self.class_name(target[1])}"
+        if callable(target):
+            name = getattr(target, "__name__", type(target).__name__)
+            return f"function_{k}" if name == "<lambda>" else str(name)
         return target if isinstance(target, str) else self.class_name(target)
 
-    def _target_matrix(self) -> Array:
+    def _target_matrix(self, by_probe: Array | None) -> Array:
         matrix = np.full((len(self.images), len(self.targets), 2), NO_CLASS, np.int32)
+        if by_probe is not None:
+            matrix[..., 0] = by_probe
+            return matrix
         for k, target in enumerate(self.targets):
             if isinstance(target, tuple):
                 matrix[:, k] = target
+            elif callable(target):
+                matrix[:, k, 0] = FUNCTION
             elif target == "predicted":
                 matrix[:, k, 0] = PREDICTED
             elif target == "label":
@@ -294,7 +337,7 @@ class ProbeSet:
 
 
 def as_probes(probes: Any) -> ProbeSet:
-    """A ProbeSet as it is; an array of images, or an (images, labels) pair, as a ProbeSet."""
+    """A ProbeSet as it is; an array of images, a dict of several inputs, or an (images, labels) pair, as a ProbeSet."""
     if isinstance(probes, ProbeSet):
         return probes
     if isinstance(probes, tuple) and len(probes) == 2:
@@ -353,8 +396,38 @@ def _frozen(array: Array) -> Array:
     return array
 
 
+def _each(function: Callable[[Array], Any], inputs: Inputs) -> Inputs:
+    """The function of the one input, or of each of several."""
+    if isinstance(inputs, dict):
+        return {key: function(array) for key, array in inputs.items()}
+    return tuple(function(array) for array in inputs) if isinstance(inputs, tuple) else function(inputs)
+
+
+def _picture_of(inputs: Inputs, key: str | int | None) -> Array:
+    picture: Array = inputs if key is None else inputs[key]
+    return picture
+
+
+def _as_inputs(images: Any) -> tuple[Inputs, str | int | None]:
+    """The images as an array; several inputs as a dict or tuple of arrays, and which of them is the picture."""
+    if not isinstance(images, dict | tuple):
+        return _as_images(images), None
+    inputs = _each(lambda array: _as_single(np.asarray(array)), images)
+    entries = list(inputs.items() if isinstance(inputs, dict) else enumerate(inputs))
+    counts = {key: len(array) if array.ndim else 0 for key, array in entries}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"The inputs have different numbers of probes: {counts}.")
+    for dimensions in (4, 5, 3):
+        for key, array in entries:
+            if array.ndim == dimensions and array.size:
+                _as_images(array)
+                return inputs, key
+    shapes = {key: array.shape for key, array in entries}
+    raise ValueError(f"None of the inputs is a picture (N, H, W, C): {shapes}.")
+
+
 def _as_images(images: Any) -> Array:
-    """(N, H, W, C) numbers; floats as float32 unless they are float16 or less precise already."""
+    """(N, H, W, C), (N, L, C) or (N, D, H, W, C) numbers; float64 as float32."""
     try:
         array = np.asarray(images)
     except ValueError:
@@ -362,15 +435,16 @@ def _as_images(images: Any) -> Array:
         raise ValueError(f"The images have different shapes {shapes}; the probes of a set share one.") from None
     if array.size == 0 or array.ndim == 0:
         raise ValueError("The probe set is empty: pass at least one picture.")
-    if array.ndim == 3:
+    if array.ndim not in (3, 4, 5):
         raise ValueError(
-            f"Expected images (N, H, W, C), got shape {array.shape}. For one picture pass images[None]; for grey "
-            "pictures images[..., None]."
+            f"Expected images (N, H, W, C), signals (N, L, C) or volumes (N, D, H, W, C); got shape {array.shape}."
         )
-    if array.ndim != 4:
-        raise ValueError(f"Expected images (N, H, W, C), got shape {array.shape}.")
     if array.dtype.kind not in "uif":
         raise ValueError(f"Expected images of numbers, got dtype {array.dtype}.")
+    return _as_single(array)
+
+
+def _as_single(array: Array) -> Array:
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
@@ -382,27 +456,42 @@ def _as_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def _check_finite(images: Array, names: Sequence[str], when: str) -> None:
-    if images.dtype.kind != "f":
-        return
-    bad = ~np.isfinite(images).reshape(len(images), -1).all(axis=1)
-    if bad.any():
-        name = names[int(np.argmax(bad))]
-        raise ValueError(f"Probe '{name}' holds NaN or infinity{when} ({int(bad.sum())} of {len(images)} probes do).")
+def _check_finite(inputs: Inputs, names: Sequence[str], when: str) -> None:
+    arrays = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else [inputs]
+    for array in arrays:
+        if array.dtype.kind != "f":
+            continue
+        bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        if bad.any():
+            name = names[int(np.argmax(bad))]
+            raise ValueError(
+                f"Probe '{name}' holds NaN or infinity{when} ({int(bad.sum())} of {len(array)} probes do)."
+            )
 
 
-def _preprocessed(preprocess: Callable[[Array], Any], images: Array, names: Sequence[str]) -> Array:
-    result = np.asarray(preprocess(images.astype(np.float32)))  # a copy: many preprocess_input write in place
-    if result.ndim != 4 or len(result) != len(images):
-        raise ValueError(f"preprocess gave shape {result.shape} for images {images.shape}; expected (N, H, W, C).")
+def _preprocessed(preprocess: Callable[[Any], Any], inputs: Inputs, names: Sequence[str]) -> Inputs:
+    # A copy: many preprocess_input write in place.
+    copies = _each(lambda array: array.astype(np.float32) if array.ndim > 2 else array.copy(), inputs)
+    result = preprocess(copies)
+    if not isinstance(inputs, dict | tuple):
+        result = np.asarray(result)
+        if result.ndim != inputs.ndim or len(result) != len(inputs):
+            raise ValueError(f"preprocess gave shape {result.shape} for images {inputs.shape}; expected (N, H, W, C).")
+    elif type(result) is not type(inputs) or len(result) != len(inputs):
+        raise ValueError(f"preprocess gave a {type(result).__name__}; expected a {type(inputs).__name__} as it got.")
+    result = _each(lambda array: _as_single(np.asarray(array)), result)
     _check_finite(result, names, " after preprocess")
-    return result.astype(np.float32) if result.dtype == np.float64 else result
+    return result
 
 
-def _as_pictures(pictures: Any, images_shape: tuple[int, ...]) -> Array:
+def _as_pictures(pictures: Any, count: int) -> Array:
     array = np.asarray(pictures)
-    if array.ndim != 4 or len(array) != images_shape[0]:
-        raise ValueError(f"Expected {images_shape[0]} pictures (N, H, W, 3), got shape {array.shape}.")
+    if array.ndim in (3, 5) and len(array) == count:
+        return render.signal_pictures(array) if array.ndim == 3 else render.volume_pictures(array)
+    if array.ndim != 4 or len(array) != count:
+        raise ValueError(f"Expected {count} pictures (N, H, W, 3), got shape {array.shape}.")
+    if array.shape[1] in (1, 3) and array.shape[3] not in (1, 3, 4):
+        array = np.moveaxis(array, 1, -1)  # the channels come first
     if array.dtype != np.uint8:
         low, high = float(array.min()), float(array.max())
         array = np.rint((array.astype(np.float64) - low) * (255 / (high - low or 1))).astype(np.uint8)
@@ -427,15 +516,35 @@ def _as_labels(labels: Any, count: int, class_names: tuple[str, ...] | None) -> 
     return _frozen(array.astype(np.int64))
 
 
+def _targets_by_probe(targets: Any, count: int, class_names: tuple[str, ...] | None) -> Array | None:
+    """(N, K) classes, where that is what the user gave."""
+    if not isinstance(targets, np.ndarray) or targets.ndim != 2:
+        return None
+    if targets.dtype.kind not in "iu" or len(targets) != count or not targets.size:
+        raise ValueError(
+            f"Targets that differ between the probes are an integer array ({count}, K); got {targets.dtype} "
+            f"{targets.shape}."
+        )
+    for extreme in (targets.min(), targets.max()):
+        _class_index(int(extreme), class_names)
+    return targets
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"target_{k}" for k in range(count))
+
+
 def _as_targets(
-    targets: Target | Sequence[Target], class_names: tuple[str, ...] | None
-) -> tuple[int | str | tuple[int, int], ...]:
-    listed: Sequence[Any] = [targets] if isinstance(targets, str | int | np.integer) else list(targets)
+    targets: Any, class_names: tuple[str, ...] | None
+) -> tuple[int | str | tuple[int, int] | Callable[[Any], Any], ...]:
+    listed: Sequence[Any] = (
+        [targets] if isinstance(targets, str | int | np.integer) or callable(targets) else list(targets)
+    )
     if not listed:
         raise ValueError("No targets: pass at least one, such as targets=['predicted'].")
-    result: list[int | str | tuple[int, int]] = []
+    result: list[int | str | tuple[int, int] | Callable[[Any], Any]] = []
     for target in listed:
-        if isinstance(target, str) and target in ("predicted", "label"):
+        if callable(target) or (isinstance(target, str) and target in ("predicted", "label")):
             result.append(target)
         elif isinstance(target, tuple | list):
             if len(target) != 2:
@@ -456,7 +565,8 @@ def _class_index(target: Any, class_names: tuple[str, ...] | None) -> int:
         return int(target)
     if not isinstance(target, str):
         raise ValueError(
-            f"A target is a class index, a class name, 'predicted', 'label' or a pair of classes; got {target!r}."
+            "A target is a class index, a class name, 'predicted', 'label', a pair of classes or a function of the "
+            f"outputs; got {target!r}."
         )
     if class_names is None:
         raise ValueError(f"The class '{target}' is a name: pass class_names= in the order of the model's output.")
@@ -493,9 +603,18 @@ def _as_regions(regions: Sequence[Region] | None, count: int, size: tuple[int, .
     return _frozen(masks)
 
 
-def _digest(*arrays: Array) -> str:
+def _digest(inputs: Inputs, target_matrix: Array, functions: Sequence[Callable[[Any], Any]]) -> str:
     digest = hashlib.sha256()
-    for array in arrays:
+
+    def add(array: Array) -> None:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
+
+    if isinstance(inputs, dict):
+        digest.update(repr(list(inputs)).encode())
+    _each(add, inputs)
+    add(target_matrix)
+    for function in functions:
+        name = getattr(function, "__qualname__", type(function).__name__)
+        digest.update(f"{getattr(function, '__module__', '')}.{name}".encode())
     return digest.hexdigest()

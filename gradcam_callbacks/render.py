@@ -1,4 +1,7 @@
-"""Maps and pictures in, pictures out: heatmaps, overlays, labelled tiles and figures.
+"""Maps and probes in, pictures out: heatmaps, overlays, labelled tiles and figures.
+
+A signal is shown as its curve and a volume as a mosaic of its slices, so that everything after
+that has one RGB picture a probe, and heat on its plane.
 
 Every function here is pure: arrays go in, an array (or a `Figure` that nobody else holds) comes
 out. Values are resized, never colours, and a map with no evidence in it is shown as the plain
@@ -24,7 +27,17 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-__all__ = ["colour", "figure", "heatmaps", "overlays", "resize_maps", "tile"]
+__all__ = [
+    "colour",
+    "figure",
+    "heatmaps",
+    "overlays",
+    "resize_maps",
+    "signal_pictures",
+    "slice_count",
+    "tile",
+    "volume_pictures",
+]
 
 _SCALES = {
     "map": "evidence, share of the map's maximum",
@@ -42,70 +55,263 @@ _VALUE = (255, 255, 255)
 _MUTED = (150, 150, 150)
 _ELLIPSIS = "…"
 
+# A signal is drawn on (H, W) pixels, the size that a tile shows unchanged, with this share of the
+# height left free above and below.
+_SIGNAL_SIZE = (160, 384)
+_SIGNAL_MARGIN = 0.08
+# Drawn this many times larger and averaged, for smooth edges.
+_FINER = 4
+# Dark, so that they can be told apart under the heat of any colour.
+_CURVES = ((16, 16, 16), (176, 16, 32), (0, 72, 184), (0, 104, 48), (120, 32, 144), (136, 80, 0))
+# More than six curves are drawn thin, and no more than these: what is shown is then the bundle.
+_MOST_CURVES = 24
+_ZERO_LINE = (176, 176, 176)
 
-def resize_maps(maps: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Maps at another size, bilinear, with half-pixel centres.
+_MOST_SLICES = 16
+# A mosaic's long side is at least this, in pixels.
+_MOSAIC = 200
+_NO_SLICE = 255
+
+
+def resize_maps(maps: NDArray[Any], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """Maps on another grid of the same rank, linear along each axis, with half-pixel centres.
 
     Upscaling gives what `tf.image.resize(method="bilinear")` gives. Downscaling averages over the
     pixels that fall together, as `tf.image.resize(antialias=True)` does.
 
     Args:
-        maps: (..., h, w) numbers of any scale.
-        size: (H, W) wanted, in pixels: height first.
+        maps: (..., *grid) numbers of any scale: (..., l), (..., h, w) or (..., d, h, w).
+        size: the wanted grid, one length an axis: (L,), (H, W) or (D, H, W).
 
     Returns:
-        (..., H, W) float32 on the scale of `maps`, never outside a map's own minimum and maximum.
+        (..., *size) float32 on the scale of `maps`, never outside a map's own minimum and maximum.
 
     Raises:
-        ValueError: `maps` has fewer than two axes, an empty h or w, or `size` is not positive.
+        ValueError: `maps` has fewer axes than `size`, an empty grid, or `size` is not positive.
     """
     maps = np.asarray(maps, np.float32)
-    height, width = size
-    if maps.ndim < 2 or 0 in maps.shape[-2:]:
-        raise ValueError(f"Expected maps of shape (..., h, w) with h, w > 0; got {maps.shape}.")
-    if height < 1 or width < 1:
-        raise ValueError(f"Expected a size (height, width) of at least (1, 1); got {size}.")
-    flat = maps.reshape(-1, *maps.shape[-2:])
-    resized = np.empty((len(flat), height, width), np.float32)
-    for source, target in zip(flat, resized, strict=True):
-        # Pillow's triangle filter is centred on (i + 0.5) / scale - 0.5 and renormalised at the
-        # border, which is the same as repeating the border pixel.
-        image = Image.fromarray(source).resize((width, height), Image.Resampling.BILINEAR)
-        target[...] = np.asarray(image)
-    return resized.reshape(*maps.shape[:-2], height, width)
+    if not size or min(size) < 1:
+        raise ValueError(f"Expected a size of at least 1 along each axis, such as (height, width); got {size}.")
+    if maps.ndim < len(size) or 0 in maps.shape[-len(size) :]:
+        raise ValueError(f"Expected maps of a grid with {len(size)} axes, none empty, last; got {maps.shape}.")
+    leading = maps.shape[: -len(size)]
+    if 0 in leading:
+        return np.zeros((*leading, *size), np.float32)
+    # The last axis first, as Pillow does in a picture: the values are the same to the last bit.
+    for axis in range(-1, -len(size) - 1, -1):
+        maps = _resize_axis(maps, axis, size[axis])
+    return np.array(maps, order="C")
 
 
-def heatmaps(maps: NDArray[Any], size: tuple[int, int], *, scale: str = "map") -> NDArray[np.float32]:
+def _resize_axis(maps: NDArray[np.float32], axis: int, length: int) -> NDArray[np.float32]:
+    """`maps` with another length along one axis, as a view that may be read-only."""
+    rows = np.moveaxis(maps, axis, -1)
+    image = Image.fromarray(np.ascontiguousarray(rows).reshape(-1, rows.shape[-1]))
+    # Pillow's triangle filter is centred on (i + 0.5) / scale - 0.5 and renormalised at the
+    # border, which is the same as repeating the border pixel.
+    resized = np.asarray(image.resize((length, image.height), Image.Resampling.BILINEAR))
+    return np.moveaxis(resized.reshape(*rows.shape[:-1], length), -1, axis)
+
+
+def heatmaps(
+    maps: NDArray[Any], size: tuple[int, int], *, scale: str = "map", slices: int | None = None
+) -> NDArray[np.float32]:
     """Raw maps as heat between 0 and 1 at the size of the picture.
 
+    The map of a signal is stretched along the width and is the same at every height. The map of a
+    volume is resized to `slices` slices, and each is laid over its cell of the mosaic that
+    `volume_pictures` makes.
+
     Args:
-        maps: (N, K, h, w) raw maps, non-negative. A map that holds a NaN or an infinity counts as
-            zero.
+        maps: (N, K, h, w), (N, K, l) for signals or (N, K, d, h, w) for volumes: raw maps,
+            non-negative. A map that holds a NaN or an infinity counts as zero.
         size: (H, W) of the pictures, in pixels.
         scale: "map" divides each map by its own maximum, so that each one shows where its evidence
             is. "shared" divides all by the one maximum of the whole array, so that a weak map looks
-            weak.
+            weak. Both mean the maximum of what is shown, after resizing.
+        slices: for volumes, and only for them, how many slices the pictures show: `slice_count` of
+            the volumes' depth.
 
     Returns:
-        (N, K, H, W) float32 in [0, 1]. A zero map stays zero.
+        (N, K, H, W) float32 in [0, 1]. A zero map stays zero, and so do the cells of a mosaic that
+        have no slice.
 
     Raises:
-        ValueError: `scale` is unknown, `maps` is not (N, K, h, w) or holds a negative value.
+        ValueError: `scale` is unknown, `maps` has another rank or holds a negative value, `slices`
+            does not go with the rank, or `size` is not that of a mosaic of so many slices.
     """
     if scale not in _SCALES:
         raise ValueError(_unknown_scale(scale))
     maps = np.asarray(maps, np.float32)
-    if maps.ndim != 4:
-        raise ValueError(f"Expected maps of shape (N, K, h, w); got {maps.shape}.")
-    finite = np.isfinite(maps).all(axis=(-2, -1), keepdims=True)
+    if maps.ndim not in (3, 4, 5):
+        raise ValueError(f"Expected maps of shape (N, K, l), (N, K, h, w) or (N, K, d, h, w); got {maps.shape}.")
+    if (maps.ndim == 5) != (slices is not None):
+        raise ValueError(
+            "Expected slices=slice_count(depth) with maps (N, K, d, h, w), and with no others; "
+            f"got slices={slices} and maps of shape {maps.shape}."
+        )
+    grid_axes = tuple(range(2, maps.ndim))
+    finite = np.isfinite(maps).all(axis=grid_axes, keepdims=True)
     maps = np.where(finite, maps, np.float32(0))
     if (maps < 0).any():
         raise ValueError(f"Expected maps >= 0; the lowest value is {maps.min():.3g}. Apply a ReLU first.")
-    heat = resize_maps(maps, size)
+    heat = _on_picture(maps, size, slices)
     axes = (-2, -1) if scale == "map" else None
     peak = heat.max(axis=axes, keepdims=True, initial=0.0)
     shares: NDArray[np.float32] = np.divide(heat, peak, out=np.zeros_like(heat), where=peak > 0)
     return shares
+
+
+def _on_picture(maps: NDArray[np.float32], size: tuple[int, int], slices: int | None) -> NDArray[np.float32]:
+    """(N, K, *grid) maps of any rank as (N, K, H, W): resized, not yet scaled."""
+    height, width = size
+    if maps.ndim == 3:
+        return np.repeat(resize_maps(maps, (width,))[:, :, None], height, axis=2)
+    if slices is None:
+        return resize_maps(maps, size)
+    rows, columns = _mosaic_shape(slices)
+    if height % rows or width % columns:
+        raise ValueError(
+            f"Expected pictures of {slices} slices, {rows} rows of {columns}, as volume_pictures makes them: "
+            f"{size} cannot be divided so."
+        )
+    return _mosaic(resize_maps(maps, (slices, height // rows, width // columns)), empty=0)
+
+
+def signal_pictures(signals: NDArray[Any]) -> NDArray[np.uint8]:
+    """Each signal as a curve on white, one line a channel.
+
+    Sample i of L stands at (i + 0.5) / L of the width, so that heat of the same width lies over the
+    samples that it belongs to. The height is scaled once for the whole set, so that a weak signal
+    looks weak. A thin line marks zero where the values reach it. Up to six channels have a colour
+    each; more are drawn thin, and only the first 24 of them.
+
+    Args:
+        signals: (N, L, C) finite numbers of any scale.
+
+    Returns:
+        (N, 160, 384, 3) uint8 RGB.
+
+    Raises:
+        ValueError: `signals` is not (N, L, C), has an empty axis, or does not hold finite numbers.
+    """
+    signals = _as_finite("signals", signals, "(N, L, C)", ndim=3)
+    shown = signals[..., :_MOST_CURVES].astype(np.float64)
+    low, high = float(shown.min()), float(shown.max())
+    height, width = (_FINER * side for side in _SIGNAL_SIZE)
+
+    def level(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        share = (values - low) / (high - low) if high > low else np.full_like(values, 0.5)
+        return height * (1 - _SIGNAL_MARGIN - (1 - 2 * _SIGNAL_MARGIN) * share)
+
+    pen = round(_FINER * (1.75 if shown.shape[-1] <= len(_CURVES) else 0.75))
+    pictures = np.empty((len(shown), *_SIGNAL_SIZE, 3), np.uint8)
+    for signal, picture in zip(shown, pictures, strict=True):
+        canvas = Image.new("RGB", (width, height), "white")
+        draw = ImageDraw.Draw(canvas)
+        if low <= 0 <= high and low < high:
+            zero = _FINER * int(level(np.zeros(1))[0] / _FINER)
+            draw.rectangle((0, zero, width, zero + _FINER - 1), _ZERO_LINE)
+        # The first channel last, so that it lies on top.
+        for channel in reversed(range(signal.shape[-1])):
+            points = _curve(level(signal[:, channel]), width)
+            _draw_curve(draw, points, _CURVES[channel % len(_CURVES)], pen, dots=len(signal) <= _SIGNAL_SIZE[1] / 10)
+        picture[...] = np.asarray(canvas.reduce(_FINER))
+    return pictures
+
+
+def _curve(levels: NDArray[np.float64], width: int) -> list[tuple[float, float]]:
+    """The (x, y) of a curve over `width` pixels: sample i of L at x = (i + 0.5) / L * width.
+
+    Where many samples share a pixel, its highest and lowest stand for all: the same is drawn.
+    """
+    count = len(levels)
+    x = (np.arange(count) + 0.5) / count * width
+    if count > 2 * width:
+        _, starts = np.unique(x.astype(int), return_index=True)
+        ends = np.stack([np.minimum.reduceat(levels, starts), np.maximum.reduceat(levels, starts)], axis=1)
+        # Down one pixel and up the next, so that no line runs back across.
+        ends[1::2] = ends[1::2, ::-1]
+        x, levels = np.repeat(np.arange(width) + 0.5, 2), ends.reshape(-1)
+    return list(zip(x.tolist(), levels.tolist(), strict=True))
+
+
+def _draw_curve(
+    draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], rgb: tuple[int, int, int], pen: int, *, dots: bool
+) -> None:
+    """A line through the points, `pen` pixels thick; with `dots` each point is marked."""
+    draw.line(points, rgb, pen, joint="curve")
+    for x, y in points if dots else ():
+        draw.circle((x, y), 1.5 * pen, rgb)
+
+
+def volume_pictures(volumes: NDArray[Any]) -> NDArray[np.uint8]:
+    """Each volume as a mosaic of its slices, row by row, without gaps.
+
+    At most 16 slices are shown, taken evenly: slice floor((s + 0.5) * D / S) at place s of S. Small
+    slices are enlarged by a whole factor, so that the mosaic's long side has 200 pixels or more.
+
+    Args:
+        volumes: (N, D, H, W, C) finite numbers. With 3 channels they are taken as RGB; with any
+            other number the first is shown in grey. uint8 is taken as it is, other numbers are
+            scaled once by the minimum and maximum of the whole set.
+
+    Returns:
+        (N, H', W', 3) uint8 RGB; cells of the mosaic that have no slice are white.
+
+    Raises:
+        ValueError: `volumes` is not (N, D, H, W, C), has an empty axis, or does not hold finite
+            numbers.
+    """
+    volumes = _as_finite("volumes", volumes, "(N, D, H, W, C)", ndim=5)
+    if volumes.shape[-1] != 3:
+        volumes = volumes[..., :1]
+    depth, height, width = volumes.shape[1:4]
+    count = slice_count(depth)
+    shown = volumes[:, (2 * np.arange(count) + 1) * depth // (2 * count)]
+    if volumes.dtype != np.uint8:
+        low, high = float(volumes.min()), float(volumes.max())
+        shown = np.rint((shown.astype(np.float64) - low) * (255 / (high - low or 1))).astype(np.uint8)
+    # Channels before the slices: (N, 3, S, H, W), as maps are.
+    cells = np.moveaxis(np.broadcast_to(shown, (*shown.shape[:-1], 3)), -1, 1)
+    rows, columns = _mosaic_shape(count)
+    factor = math.ceil(_MOSAIC / max(rows * height, columns * width))
+    if factor > 1:
+        cells = np.rint(resize_maps(cells, (factor * height, factor * width))).astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(_mosaic(cells, empty=_NO_SLICE), 1, -1))
+
+
+def slice_count(depth: int) -> int:
+    """How many slices of a volume `depth` slices deep are shown: all of them, or 16 of more."""
+    return min(depth, _MOST_SLICES)
+
+
+def _mosaic_shape(slices: int) -> tuple[int, int]:
+    """(rows, columns) of the mosaic of so many slices: near-square, no row empty."""
+    columns = math.ceil(math.sqrt(slices))
+    return math.ceil(slices / columns), columns
+
+
+def _mosaic(cells: NDArray[Any], *, empty: int) -> NDArray[Any]:
+    """(..., S, h, w) slices as (..., rows * h, columns * w), row by row; cells without one `empty`."""
+    *leading, slices, height, width = cells.shape
+    rows, columns = _mosaic_shape(slices)
+    sheet = np.full((*leading, rows * columns, height, width), empty, cells.dtype)
+    sheet[..., :slices, :, :] = cells
+    grid = sheet.reshape(*leading, rows, columns, height, width).swapaxes(-3, -2)
+    return grid.reshape(*leading, rows * height, columns * width)
+
+
+def _as_finite(name: str, values: NDArray[Any], shape: str, *, ndim: int) -> NDArray[Any]:
+    """`values` as an array, if it has this rank, no empty axis and nothing but finite numbers."""
+    array = np.asarray(values)
+    if array.ndim != ndim or 0 in array.shape:
+        raise ValueError(f"Expected {name} of shape {shape}, no axis empty; got {array.shape}.")
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"Expected {name} of real numbers; got dtype {array.dtype}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"Expected finite {name}; they hold NaN or infinity.")
+    return array
 
 
 def colour(heatmaps: NDArray[Any], *, colormap: str = "turbo") -> NDArray[np.uint8]:

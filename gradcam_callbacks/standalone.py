@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,49 +17,68 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+logger = logging.getLogger(__name__)
+
 
 def explain(
     model: keras.Model,
     images: Any,
     *,
     targets: Target | Sequence[Target] | None = None,
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
     method: str = "gradcam",
     output: str | int | None = None,
     preprocess: Callable[[Array], Any] | None = None,
     class_names: Sequence[str] | None = None,
     batch_size: int = 32,
+    grid: tuple[int, int] | None = None,
 ) -> Explanation:
     """Asks a model what in these pictures speaks for these targets.
 
     Args:
         model: a built Keras model.
-        images: a path, a list of paths, an (N, H, W, C) array, an (images, labels) pair, or a `ProbeSet`. Files are
-            resized to the model's input.
+        images: a path, a list of paths, an (N, H, W, C) array, an (images, labels) pair, a dict of several inputs, or
+            a `ProbeSet`. Files are resized to the model's input.
         targets: see `ProbeSet`; ["predicted"] by default.
-        layer: the path or unique name of the layer to explain; None picks the last map on the way to the score.
+        layer: the path or unique name of the layer to explain, or several of them, whose maps are fused; None picks the
+            last map on the way to the score. See `Explainer`.
         method: a name in `gradcam_callbacks.methods.METHODS`.
         output: the head of a multi-output model, by name or index.
         preprocess: a function of (N, H, W, C) float32 that gives what the model is fed.
         class_names: in the order of the model's output.
         batch_size: how many pictures go through the model at once.
+        grid: (h, w) of the tokens of a transformer, where their number does not tell.
 
     Raises:
         ValueError: if anything cannot be explained; the message says what to do.
     """
-    explainer = Explainer(model, layer=layer, method=method, output=output, batch_size=batch_size)
+    explainer = Explainer(model, layer=layer, method=method, output=output, batch_size=batch_size, grid=grid)
+    explanation = explainer(_as_probes(model, images, targets, preprocess, class_names))
+    for problem in explanation.problems():
+        logger.warning(problem)
+    return explanation
+
+
+def _as_probes(
+    model: keras.Model,
+    images: Any,
+    targets: Target | Sequence[Target] | None,
+    preprocess: Callable[[Array], Any] | None,
+    class_names: Sequence[str] | None,
+) -> ProbeSet:
+    """The pictures, in any of the forms that `explain` takes, as probes."""
     asked: Any = ("predicted",) if targets is None else targets
     if isinstance(images, ProbeSet):
         if targets is not None or preprocess is not None or class_names is not None:
             raise ValueError(
                 "A ProbeSet brings its own targets, preprocess and class_names; give them to the ProbeSet."
             )
-        return explainer(images)
+        return images
     if isinstance(images, str | Path):
         images = [images]
     if isinstance(images, list) and images and all(isinstance(image, str | Path) for image in images):
         height, width, channels = _input_size(model)
-        probes = ProbeSet.from_files(
+        return ProbeSet.from_files(
             images,
             image_size=(height, width),
             color_mode="grayscale" if channels == 1 else "rgb",
@@ -66,12 +86,10 @@ def explain(
             class_names=class_names,
             preprocess=preprocess,
         )
-    else:
-        labels = None
-        if isinstance(images, tuple) and len(images) == 2:
-            images, labels = images
-        probes = ProbeSet(images, labels=labels, targets=asked, class_names=class_names, preprocess=preprocess)
-    return explainer(probes)
+    labels = None
+    if isinstance(images, tuple) and len(images) == 2:
+        images, labels = images
+    return ProbeSet(images, labels=labels, targets=asked, class_names=class_names, preprocess=preprocess)
 
 
 def _input_size(model: keras.Model) -> tuple[int, int, int]:

@@ -123,7 +123,7 @@ def step_metrics(recorded: Step, manifest: Mapping[str, Any]) -> dict[str, float
 def step_tiles(recorded: Step, manifest: Mapping[str, Any], pictures: Array) -> Iterator[Array]:
     """One tile a probe: the picture and one overlay a target, with their names burnt in."""
     arrays = recorded.arrays
-    heatmaps = render.heatmaps(arrays["maps"], pictures.shape[1:3])
+    heatmaps = render.heatmaps(arrays["maps"], pictures.shape[1:3], slices=manifest["slices"])
     overlays = render.overlays(pictures, heatmaps)
     for n, name in enumerate(manifest["names"]):
         captions = [(_caption(arrays, manifest, n, k), _value(arrays, n, k)) for k in range(len(manifest["targets"]))]
@@ -131,11 +131,13 @@ def step_tiles(recorded: Step, manifest: Mapping[str, Any], pictures: Array) -> 
 
 
 def _caption(arrays: Mapping[str, Array], manifest: Mapping[str, Any], n: int, k: int) -> str:
-    """What an overlay explains; a target that moves also says where it stands."""
+    """What an overlay explains; a target that is not the same class for every probe also says which it is."""
     target: str = manifest["targets"][k]
-    if target in ("predicted", "label"):
-        return f"{class_name(manifest['class_names'], int(arrays['explained'][n, k]))} ({target})"
-    return target
+    explained = int(arrays["explained"][n, k])
+    name = class_name(manifest["class_names"], explained)
+    if explained < 0 or name == target or " − " in target:  # a function, a class, a contrast
+        return target
+    return f"{name} ({target})"
 
 
 def _value(arrays: Mapping[str, Array], n: int, k: int) -> str:

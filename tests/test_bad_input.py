@@ -64,7 +64,7 @@ MODEL_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a model with no spatial layer": (
         lambda: explain(without_maps(), pictures()),
-        r"The model has no spatial layer to explain: .* larger than 1x1 .*\. Grad-CAM needs a convolutional model\.",
+        r"The model has no spatial layer to explain: .* larger than 1x1 .*\. Grad-CAM needs a convolutional model",
     ),
     "a class index out of range": (
         lambda: explain(small_model(), pictures(), targets=[4]),
@@ -84,7 +84,7 @@ MODEL_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "images of the wrong rank": (
         lambda: explain(small_model(), pictures()[0]),
-        r"Expected images \(N, H, W, C\), got shape \(16, 16, 3\)\. For one picture pass images\[None\]",
+        r"The probes have shape \(16, 3\); model 'small' takes \(16, 16, 3\)\. For one picture pass images\[None\]",
     ),
     "an unbuilt model": (
         lambda: explain(keras.Sequential([keras.layers.Conv2D(2, 3)], name="bare"), pictures()),
@@ -100,7 +100,7 @@ MODEL_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a model of several inputs": (
         lambda: explain(keras.Model(twice := [keras.Input((16, 16, 3)), keras.Input((2,))], twice), pictures()),
-        r"takes 2 inputs; gradcam_callbacks explains models of one input\.",
+        r"takes 2 inputs\. Give the probes as a dict of arrays, by their names: '.*', '.*'\.",
     ),
     "an output that does not exist": (
         lambda: explain(small_model(), pictures(), output="tail"),
@@ -108,7 +108,7 @@ MODEL_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "an output that is not a classifier's": (
         lambda: explain(keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(2, 3)]), pictures()),
-        r"has shape \(None, 14, 14, 2\); a classifier's \(batch, classes\) is expected\.",
+        r"has shape \(None, 14, 14, 2\), not a classifier's \(batch, classes\).* Pass a function of the outputs",
     ),
     "files for a model of any size": (
         lambda: explain(

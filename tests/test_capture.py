@@ -262,7 +262,7 @@ def test_the_activation_after_the_last_convolution_is_picked() -> None:
     )
     explainer = Explainer(model)
     capture = explainer.prepare(pictures(size=32))
-    assert capture.layer.path == "last_relu"
+    assert capture.layers[0].path == "last_relu"
     assert [info.path for info in capture.runners_up[:2]] == ["last_norm", "last_conv"]
 
 

@@ -1,0 +1,196 @@
+"""What a model is fed, and what it answers: its head, the logits behind it, and the scores of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from gradcam_callbacks.layers import PASSING, at_least_float32
+from gradcam_callbacks.probes import NO_CLASS, PREDICTED, Inputs
+
+Tensor = Any
+
+_SQUASHING = frozenset({"Softmax", "Sigmoid", "LogSoftmax"})
+_POINTWISE = PASSING | {
+    *("Add", "AddV2", "Sub", "Mul", "RealDiv", "Pow", "Log", "Exp", "Neg", "Sum"),
+    *("Minimum", "Maximum", "ClipByValue", "Reshape", "Squeeze", "ExpandDims", "Transpose"),
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The tensors of one forward pass that scores are made of.
+
+    Attributes:
+        scored: the head's tensor before its last softmax or sigmoid, or a structure of them: what functions get.
+        logits: (N, classes), where the head is a classifier's. A single unit z is read as the classes 0 and 1 with the
+            logits -z and z.
+        outputs: (N, classes), what the model gives.
+        score_kind: see `Capture`.
+        has_probabilities: see `Capture`.
+    """
+
+    scored: Any
+    logits: Tensor | None
+    outputs: Tensor | None
+    score_kind: str
+    has_probabilities: bool
+
+    @classmethod
+    def of(cls, model: keras.Model, batch: Inputs, output: str | int | None, *, name_classes: bool) -> Answer:
+        """Calls the model and reads its head.
+
+        Raises:
+            ValueError: if the head does not exist, or targets name classes and it is no classifier's.
+        """
+        head = _head(model, model(as_fed(model, batch), training=False), output, name_classes=name_classes)
+        if tf.nest.is_nested(head):
+            read = [_logits(tensor) for tensor in tf.nest.flatten(head)]
+            kinds = {kind for _, kind in read}
+            scored = tf.nest.pack_sequence_as(head, [tensor for tensor, _ in read])
+            return cls(scored, None, None, "probability" if "probability" in kinds else "logit", False)
+        scored, kind = _logits(head)
+        has_probabilities = kind == "probability" or scored is not head
+        if head.shape.rank != 2 or head.shape[-1] is None:
+            return cls(scored, None, None, kind, False)
+        logits, outputs = scored, head
+        if head.shape[-1] == 1:
+            logits = tf.concat([-scored, scored], axis=-1)
+            outputs = tf.concat([1 - head if has_probabilities else -head, head], axis=-1)
+        return cls(scored, logits, outputs, kind, has_probabilities)
+
+    def scores(self, targets: Tensor, functions: Sequence[Callable[[Any], Tensor]]) -> tuple[Tensor, Tensor]:
+        """The (N, K + F) scores of K classes and F functions, and the (N, K) classes that are explained."""
+        parts, explained = [], targets[..., 0]
+        if self.logits is not None:
+            predicted = tf.argmax(self.logits, axis=-1, output_type=tf.int32)
+            explained = tf.where(explained == PREDICTED, predicted[:, None], explained)
+            against = targets[..., 1]
+            subtracted = tf.gather(self.logits, tf.maximum(against, 0), batch_dims=1)
+            subtracted = tf.where(against == NO_CLASS, tf.zeros([], self.logits.dtype), subtracted)
+            parts.append(tf.gather(self.logits, explained, batch_dims=1) - subtracted)
+        for function in functions:
+            score = tf.convert_to_tensor(function(self.scored))
+            if score.shape.rank != 1:
+                raise ValueError(
+                    f"The target function '{getattr(function, '__name__', function)}' gave shape {score.shape}; "
+                    "expected one score a picture, (N,)."
+                )
+            parts.append(score[:, None])
+        return tf.concat([at_least_float32(part) for part in parts], axis=1), explained
+
+
+def _head(model: keras.Model, outputs: Any, output: str | int | None, *, name_classes: bool) -> Any:
+    """The one output that is explained; all of them where functions are to choose."""
+    heads = dict(outputs) if isinstance(outputs, Mapping) else None
+    if isinstance(outputs, list | tuple):
+        names = getattr(model, "output_names", None) or range(len(outputs))
+        heads = dict(zip(names, outputs, strict=True))
+    if heads is None:
+        if output not in (None, 0, *(getattr(model, "output_names", None) or ())):
+            raise ValueError(f"No output '{output}': model '{model.name}' has a single output. Leave output=None.")
+        tensor = outputs
+    elif output is None and len(heads) > 1:
+        if not name_classes:
+            return outputs
+        raise ValueError(
+            f"Model '{model.name}' has {len(heads)} outputs. Choose one with output=: {', '.join(map(repr, heads))}."
+        )
+    elif output in heads:
+        tensor = heads[output]
+    elif output is None or (isinstance(output, int) and 0 <= output < len(heads)):
+        tensor = list(heads.values())[output or 0]
+    else:
+        raise ValueError(f"No output '{output}'. The outputs of model '{model.name}': {', '.join(map(repr, heads))}.")
+    if name_classes and (tensor.shape.rank != 2 or tensor.shape[-1] is None):
+        raise ValueError(
+            f"The output of model '{model.name}' has shape {tuple(tensor.shape)}, not a classifier's (batch, classes), "
+            "so a target cannot be a class. Pass a function of the outputs that gives (N,) scores as the target."
+        )
+    return tensor
+
+
+def _logits(outputs: Tensor) -> tuple[Tensor, str]:
+    """The logits behind the outputs, and what they are: "logit", or "probability" where they cannot be had.
+
+    A saturated softmax has no gradient left, so the score is what went into it, found in the traced graph.
+    """
+    operation = outputs.op
+    while operation.type in PASSING:
+        operation = operation.inputs[0].op
+    if operation.type in _SQUASHING:
+        return operation.inputs[0], "logit"
+    behind, seen = [operation], set()
+    while behind:
+        operation = behind.pop()
+        if operation.type in _SQUASHING:
+            return outputs, "probability"
+        if operation.type in _POINTWISE and operation.name not in seen:
+            seen.add(operation.name)
+            behind.extend(tensor.op for tensor in operation.inputs)
+    return outputs, "logit"
+
+
+def as_fed(model: keras.Model, inputs: Inputs) -> Inputs:
+    """The inputs in the structure that the model was built with, which Keras warns about otherwise."""
+    expected = getattr(model, "input", None) if getattr(model, "inputs", None) else None
+    if isinstance(inputs, dict) and isinstance(expected, list | tuple):
+        return [inputs[tensor.name] for tensor in expected]
+    if isinstance(inputs, tuple) and isinstance(expected, list | dict):
+        return keras.tree.pack_sequence_as(expected, list(inputs))
+    return inputs
+
+
+def check_inputs(model: keras.Model, inputs: Inputs) -> None:
+    """Raises if a model that knows its inputs cannot take these."""
+    expected = getattr(model, "inputs", None)
+    if not expected:
+        return
+    if not isinstance(inputs, dict | tuple):
+        if len(expected) > 1:
+            names = ", ".join(repr(tensor.name) for tensor in expected)
+            raise ValueError(
+                f"Model '{model.name}' takes {len(expected)} inputs. Give the probes as a dict of arrays, by their "
+                f"names: {names}."
+            )
+        _check_shape(model, "The probes have", inputs.shape, tuple(expected[0].shape))
+        return
+    if len(inputs) != len(expected):
+        raise ValueError(f"The probes have {len(inputs)} inputs; model '{model.name}' takes {len(expected)}.")
+    keys = list(model.input) if isinstance(model.input, dict) else [tensor.name for tensor in expected]
+    if isinstance(inputs, dict):
+        unknown = [key for key in inputs if key not in keys]
+        if unknown:
+            raise ValueError(
+                f"No input '{unknown[0]}'. The inputs of model '{model.name}': {', '.join(map(repr, keys))}."
+            )
+        given = [inputs[key] for key in keys]
+    else:
+        given = list(inputs)
+    shapes = [tuple(tensor.shape) for tensor in (model.input.values() if isinstance(model.input, dict) else expected)]
+    for key, array, shape in zip(keys, given, shapes, strict=True):
+        _check_shape(model, f"Input '{key}' of the probes has", array.shape, shape)
+
+
+def _check_shape(model: keras.Model, subject: str, given: tuple[int, ...], expected: tuple[int | None, ...]) -> None:
+    """Raises if arrays of one shape do not go into an input of another; both begin with the batch."""
+    if _fits(given, expected):
+        return
+    advice = "Give the probes that shape."
+    if len(expected) == len(given) == 4 and expected[-1] in (None, given[-1]):
+        advice = f"Pass image_size={expected[1:3]} where the probes are read, or resize them."
+    elif _fits((1, *given), expected):
+        advice = "For one picture pass images[None]."
+    elif _fits((*given, 1), expected):
+        advice = "For grey pictures pass images[..., None]."
+    raise ValueError(f"{subject} shape {given[1:]}; model '{model.name}' takes {expected[1:]}. {advice}")
+
+
+def _fits(given: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(given) == len(expected) and all(
+        wanted in (None, size) for wanted, size in zip(expected[1:], given[1:], strict=True)
+    )
