@@ -1,4 +1,4 @@
-"""Milliseconds for the maps of 8 probes, and their ratio to a plain compiled forward pass of the same batch.
+"""Milliseconds for the maps of many targets, and their ratio to a plain compiled forward pass of the same pictures.
 
     python benchmarks/heatmaps.py [--rounds 20]
 
@@ -28,31 +28,30 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     "ResNet50 224": lambda: keras.applications.ResNet50(weights=None),
     "Xception 299": lambda: keras.applications.Xception(weights=None),
 }
-TARGETS = (1, 3, 10)
-PROBES = 8
+# How many pictures, and how many targets of each.
+SIZES = ((8, 1), (8, 3), (8, 10), (1, 1), (1, 100), (1, 1000))
 
 
-def measure(model: keras.Model, rounds: int) -> tuple[float, dict[int, tuple[float, float]]]:
-    """The median milliseconds of a forward pass, and for each number of targets those of the maps and the ratio."""
-    images = np.random.default_rng(0).random((PROBES, *model.input_shape[1:]), dtype=np.float32)
+def measure(model: keras.Model, rounds: int) -> dict[tuple[int, int], tuple[float, float, float]]:
+    """For each size the median milliseconds of a forward pass and of the maps, and the median of the rounds' ratios."""
+    pictures = np.random.default_rng(0).random((8, *model.input_shape[1:]), dtype=np.float32)
     forward = tf.function(lambda batch: model(batch, training=False))
-    batch = tf.constant(images)
-    explainers = {k: (Explainer(model), ProbeSet(images, targets=list(range(k)))) for k in TARGETS}
-    timings: dict[int, list[float]] = {k: [] for k in (0, *TARGETS)}
-    for turn in range(rounds + 2):
-        for k in timings:
+    explainer = Explainer(model)
+    results = {}
+    for count, targets in SIZES:
+        batch, probes = tf.constant(pictures[:count]), ProbeSet(pictures[:count], targets=list(range(targets)))
+        timings = []
+        for turn in range(rounds + 2):
             start = time.perf_counter()
-            if k == 0:
-                forward(batch).numpy()
-            else:
-                explainer, probes = explainers[k]
-                explainer(probes)
+            forward(batch).numpy()
+            middle = time.perf_counter()
+            explainer(probes)
             if turn >= 2:  # the first two trace and warm up
-                timings[k].append(1000 * (time.perf_counter() - start))
-    base = np.array(timings[0])
-    return float(np.median(base)), {
-        k: (float(np.median(timings[k])), float(np.median(np.array(timings[k]) / base))) for k in TARGETS
-    }
+                timings.append((1000 * (middle - start), 1000 * (time.perf_counter() - middle)))
+        plain, maps = np.array(timings).T
+        results[count, targets] = (float(np.median(plain)), float(np.median(maps)), float(np.median(maps / plain)))
+    assert explainer.traces == 1
+    return results
 
 
 def main() -> None:
@@ -60,12 +59,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     rounds = parser.parse_args().rounds
-    table = Table(title=f"{PROBES} probes, medians of {rounds} rounds")
-    for column in ("model", "forward", *(f"K={k}" for k in TARGETS)):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    table = Table(title=f"Ratio of the maps to a forward pass, medians of {rounds} rounds")
+    table.add_column("model")
+    for count, targets in SIZES:
+        table.add_column(f"N={count}\nK={targets}", justify="right")
     for name, build in MODELS.items():
-        base, results = measure(build(), rounds)
-        table.add_row(name, f"{base:.0f} ms", *(f"{ms:.0f} ms  ({ratio:.2f})" for ms, ratio in results.values()))
+        results = measure(build(), rounds)
+        table.add_row(f"{name}, forward pass", *(f"{plain:.0f} ms" for plain, _, _ in results.values()))
+        table.add_row("maps", *(f"{maps:.0f} ms" for _, maps, _ in results.values()))
+        table.add_row("ratio", *(f"{ratio:.2f}" for _, _, ratio in results.values()), end_section=True)
         keras.backend.clear_session()
     Console(width=100).print(table)
 

@@ -94,7 +94,7 @@ def layers(model: Path, output: str | None, image_size: tuple[int, int] | None, 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{len(found)} layers of '{network.name}' can be explained", title_justify="left")
+    table = Table(title=f"The layers of '{network.name}' that can be explained", title_justify="left")
     for column in ("layer", "type", "output shape", ""):
         table.add_column(column, overflow="fold")
     for info in found:

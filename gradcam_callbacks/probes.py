@@ -494,7 +494,10 @@ def _as_pictures(pictures: Any, count: int) -> Array:
         array = np.moveaxis(array, 1, -1)  # the channels come first
     if array.dtype != np.uint8:
         low, high = float(array.min()), float(array.max())
-        array = np.rint((array.astype(np.float64) - low) * (255 / (high - low or 1))).astype(np.uint8)
+        scaled = np.empty(array.shape, np.uint8)
+        for picture, row in zip(array, scaled, strict=True):  # one at a time, for the memory
+            row[...] = np.rint((picture.astype(np.float64) - low) * (255 / (high - low or 1)))
+        array = scaled
     channels = array.shape[-1]
     if channels >= 3:
         return array[..., :3]

@@ -224,15 +224,18 @@ def test_the_model_is_left_as_it_was_found_after_an_error() -> None:
     assert explain(model, pictures()).health.shape == (5, 1)
 
 
-def test_an_explained_model_can_be_collected() -> None:
-    """Nothing global holds a model, an explainer or a graph."""
-    model = small_model()
-    explain(model, pictures())
-    reference = weakref.ref(model)
-    del model
-    keras.backend.clear_session()
+@pytest.mark.parametrize(("method", "count"), [("gradcam", 20), ("scorecam", 3)])
+def test_explained_models_can_be_collected(method: str, count: int) -> None:
+    """Nothing global holds a model or an explainer: twenty different ones leave none behind."""
+    references = []
+    for classes in range(2, 2 + count):
+        model = small_model(classes=classes)
+        explainer = Explainer(model, method=method)
+        explainer(pictures())
+        references += [weakref.ref(model), weakref.ref(explainer)]
+    del model, explainer
     gc.collect()
-    assert reference() is None
+    assert [reference() for reference in references] == [None] * 2 * count
 
 
 @pytest.mark.parametrize("layer", ["backbone/conv", "conv", "backbone"])

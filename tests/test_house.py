@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import small_model
 
 import gradcam_callbacks
 
@@ -106,7 +107,24 @@ def test_help_says_what_each_verb_does() -> None:
     finished = gradcam("--help")
     assert finished.returncode == 0
     assert "demo    Catch a network that looks at a watermark." in finished.stdout
+    assert "layers  List the layers of MODEL that can be explained." in finished.stdout
     assert gradcam("dance").returncode == 2
+
+
+def test_layers_lists_what_can_be_explained(tmp_path: Path) -> None:
+    """`gradcam layers` shows path, type and shape of each layer in a table or as JSON, and marks the one picked."""
+    file = str(tmp_path / "small.keras")
+    small_model().save(file)
+    entries = json.loads(gradcam("layers", file, "--json").stdout)
+    assert entries == [{"path": "conv", "type": "Conv2D", "shape": [None, 14, 14, 6], "picked": True}]
+    finished = gradcam("layers", file)
+    assert finished.returncode == 0
+    assert "The layers of 'small' that can be explained" in finished.stdout
+    row = next(line for line in finished.stdout.splitlines() if "Conv2D" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["conv", "Conv2D", "(None, 14, 14, 6)", "picked"]
+    (tmp_path / "broken.keras").write_text("not a model")
+    failed = gradcam("layers", str(tmp_path / "broken.keras"))
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
 
 
 def test_an_error_is_one_line_and_a_traceback_only_with_debug(tmp_path: Path) -> None:
