@@ -117,7 +117,8 @@ def trace(
 
     def graph(batch: Inputs, targets: Tensor) -> dict[str, Any]:
         calls: list[reading.Call] = []
-        with reading.watch(layers, watched, turns, calls):
+        tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
+        with tape, reading.watch(layers, watched, turns, calls, tape.watch):
             answer = Answer.of(model, batch, output, name_classes=name_classes)
         if not tf.config.functions_run_eagerly() and reading.has_inner_functions(answer.scored):
             raise reading.InsideFunctionError
@@ -158,7 +159,14 @@ def trace(
                 at_once=at_once,
             )
         return _explain(
-            chosen, METHODS[method], answer, targets, functions, name_classes=name_classes, increases=increases
+            chosen,
+            METHODS[method],
+            answer,
+            targets,
+            functions,
+            tape=tape,
+            name_classes=name_classes,
+            increases=increases,
         )
 
     def traced() -> Any:
@@ -236,6 +244,7 @@ def _explain(
     targets: Tensor,
     functions: Sequence[Callable[[Any], Tensor]],
     *,
+    tape: tf.GradientTape,
     name_classes: bool,
     increases: Callable[[View, Tensor], Tensor] | None,
 ) -> dict[str, Any]:
@@ -247,11 +256,16 @@ def _explain(
         answer: the forward pass.
         targets: (N, K, 2).
         functions: F targets that are no classes.
+        tape: of the forward pass.
         name_classes: whether K may be more than 0.
         increases: for methods that mask: (view, targets) -> (N, K + F, C); None for those that take gradients.
     """
     scores, explained = answer.scores(targets, functions)
     activations = [view.activations() for view in views]
+    sources = [view.source for view in views]
+    pooled = all(view.pooled is not None for view in views)
+    maps_like = [tf.TensorSpec((None, *view.grid), tf.float32) for view in views]
+    like = (maps_like, tf.TensorSpec((None,), tf.float32))
 
     def maps_of(seconds: Sequence[Tensor], score: Tensor) -> tuple[list[Tensor], Tensor]:
         maps = [
@@ -266,7 +280,8 @@ def _explain(
         target, score = target_and_score
         classes, dtype = answer.logits.shape[-1], answer.logits.dtype  # type: ignore[union-attr]
         seed = tf.one_hot(target[:, 0], classes, dtype=dtype) - tf.one_hot(target[:, 1], classes, dtype=dtype)
-        raw = tf.gradients(answer.logits, [view.source for view in views], grad_ys=seed)
+        # Not tf.gradients, which cannot look out of the loop below.
+        raw = tape.gradient(answer.logits, sources, output_gradients=seed)
         return maps_of([view.gradients(one) for view, one in zip(views, raw, strict=True)], score)
 
     def of_increases(index: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -275,8 +290,6 @@ def _explain(
     if increases is not None:
         fixed = tf.stack([explained, targets[..., 1]], axis=-1)
         risen = [increases(view, fixed) for view in views]
-        maps_like = [tf.TensorSpec((None, *view.grid), tf.float32) for view in views]
-        like = (maps_like, tf.TensorSpec((None,), tf.float32))
         parts = [tf.map_fn(of_increases, tf.range(tf.shape(scores)[1]), fn_output_signature=like)]
     else:
         parts = []
@@ -284,9 +297,13 @@ def _explain(
             count = tf.shape(targets)[1]
             fixed = tf.stack([explained, targets[..., 1]], axis=-1)
             by_target = (tf.transpose(fixed, [1, 0, 2]), tf.transpose(scores[:, :count]))
-            parts.append(tf.vectorized_map(of_class, by_target))
+            # What follows a global pooling is small: all targets at once. What may be half a network: one at a time.
+            if pooled:
+                parts.append(tf.vectorized_map(of_class, by_target))
+            else:
+                parts.append(tf.map_fn(of_class, by_target, fn_output_signature=like, parallel_iterations=1))
         for index in range(-len(functions), 0):
-            raw = _gradients(scores[:, index], [view.source for view in views], zero=True)
+            raw = _gradients(scores[:, index], sources, zero=True)
             made = maps_of([view.gradients(one) for view, one in zip(views, raw, strict=True)], scores[:, index])
             parts.append(tf.nest.map_structure(lambda tensor: tensor[None], made))
     maps, peak = tf.nest.map_structure(lambda *tensors: _swapped(tf.concat(tensors, axis=0)), *parts)

@@ -168,9 +168,15 @@ def calling_order(model: keras.Model, layers: Mapping[str, Any]) -> dict[str, li
 
 @contextmanager
 def watch(
-    layers: Mapping[str, Any], wanted: Iterable[str], turns: Mapping[str, list[int]], calls: list[Call]
+    layers: Mapping[str, Any],
+    wanted: Iterable[str],
+    turns: Mapping[str, list[int]],
+    calls: list[Call],
+    on_output: Callable[[Tensor], None],
 ) -> Iterator[None]:
     """Adds to `calls` whenever one of the wanted layers is called; leaves all layers as they were.
+
+    `on_output` gets each output, where it is a tensor of real numbers, before anything else is made of it.
 
     The wrappers are put straight into the instances' dictionaries, past Keras's tracking of attributes. The models
     around a wanted layer are wrapped too, to know in which of their calls it was called.
@@ -191,6 +197,8 @@ def watch(
                 active.pop()
             if path in wanted:
                 calls.append(Call(path, layers[path], order, result))
+                if tf.is_tensor(result) and result.dtype.is_floating:
+                    on_output(result)
             return result
 
         return watched
@@ -258,8 +266,8 @@ class View:
 
     @property
     def floats(self) -> int:
-        """How many numbers one target of one picture needs: its gradients and its map."""
-        return self.cells + self.channels * (self.cells if self.pooled is None else 1)
+        """How many numbers one target of one picture needs: its map, and its gradients where all targets go at once."""
+        return self.cells + (0 if self.pooled is None else self.channels)
 
     def activations(self) -> Tensor:
         """(N, *grid, C), at least float32."""

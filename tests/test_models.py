@@ -121,6 +121,18 @@ def in_the_middle() -> Case:
     )
 
 
+def grouped_and_enlarged() -> Case:
+    """What TensorFlow's vectorised map cannot do: the gradients of a grouped convolution and of a resizing."""
+    inputs = keras.Input((16, 16, 3))
+    first, grouped = conv("first", 8), layers.Conv2D(8, 3, groups=4, activation="relu")
+    larger = layers.UpSampling2D(interpolation="bilinear")
+    model, last = pooled(inputs, larger(grouped(first(inputs))))
+    head = linear(last)
+    return Case(
+        model, pictures(), first, lambda a: head(mean(larger(grouped(a)))), "first", {"layer": "first"}, close=1e-4
+    )
+
+
 def nested_twice(layer: str | None, picked: str) -> Case:
     inner = keras.Sequential([keras.Input((16, 16, 3)), conv("first"), conv("second")], name="inner")
     outer_inputs = keras.Input((16, 16, 3))
@@ -388,6 +400,7 @@ def by_given_grid() -> Case:
 CASES: dict[str, Callable[[], Case]] = {
     "flattened": flattened,
     "a layer in the middle": in_the_middle,
+    "a grouped convolution and a resizing after it": grouped_and_enlarged,
     "nested twice": lambda: nested_twice(None, "backbone/inner/second"),
     "nested twice, by path": lambda: nested_twice("backbone/inner/second", "backbone/inner/second"),
     "nested twice, by name": lambda: nested_twice("second", "backbone/inner/second"),
