@@ -48,8 +48,8 @@ def demo(journals: dict[str, Journal], probe: int) -> None:
 def tile(journal: Journal, probe: int) -> None:
     """A card of MLflow."""
     step = journal.steps()[-1]
-    tiles = list(tracking.step_tiles(journal.read(step), journal.manifest, journal.pictures()))
-    Image.fromarray(tiles[probe]).save(HERE / "tile.png")
+    tile = tracking.step_tile(journal.read(step), journal.manifest, journal.pictures(), probe)
+    Image.fromarray(tile).save(HERE / "tile.png")
 
 
 def panels() -> None:

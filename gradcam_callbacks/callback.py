@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 import shutil
+import sys
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -18,6 +22,9 @@ from gradcam_callbacks.heatmap import Explainer
 from gradcam_callbacks.journal import Journal
 from gradcam_callbacks.probes import as_probes
 
+if TYPE_CHECKING:
+    from gradcam_callbacks.tracking import Run, Tracker
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,6 +33,9 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     At the end of an epoch the training thread runs one forward pass of the probes and writes one small file; a worker
     renders and uploads. Wrong configuration raises before the first batch; nothing after that ends a training.
+
+    The step of a record is its 0-based epoch. Where a callback is used for a second `fit` that starts at epoch 0 again,
+    the steps go on after those of the first. Of several workers of a distributed training only the chief records.
     """
 
     def __init__(
@@ -36,8 +46,10 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         method: str = "gradcam",
         output: str | int | None = None,
         every: int = 1,
+        every_batches: int | None = None,
         run_id: str | None = None,
         journal_dir: str | Path | None = None,
+        keep_journal: bool = False,
         flush_timeout: float = 60,
         strict: bool = False,
         verbose: bool = True,
@@ -52,35 +64,41 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             method: a name in `gradcam_callbacks.methods.METHODS`.
             output: the head of a multi-output model, by name or index.
             every: record every n-th epoch; the first and the last always.
+            every_batches: for long epochs: record after every so many batches instead, and at the end of the training.
+                A step is then the 0-based number of the batch since the start of the training.
             run_id: the MLflow run; by default the active one, or a new one that ends with the training.
-            journal_dir: where the record is kept on disk. By default ".gradcam/<run id>", removed when all of it has
-                arrived in MLflow.
+            journal_dir: where the record is kept on disk; it stays there. By default ".gradcam/<run id>", removed when
+                all of it has arrived in MLflow.
+            keep_journal: whether to keep it there in any case.
             flush_timeout: how many seconds the end of the training waits for MLflow at most.
-            strict: whether a problem during training raises.
+            strict: whether a problem during the training raises at once; each step then waits until it has arrived.
             verbose: whether to print where the pictures are when all has arrived.
             grid: (h, w) of the tokens of a transformer, where their number does not tell.
 
         Raises:
-            ValueError: if the probes or `every` make no sense.
+            ValueError: if the probes, `every` or `every_batches` make no sense.
         """
         super().__init__()
         if every < 1:
             raise ValueError(f"every is at least 1 epoch, not {every}.")
+        if every_batches is not None and every_batches < 1:
+            raise ValueError(f"every_batches is at least 1 batch, not {every_batches}.")
         self.probes = as_probes(probes)
         self.layer = layer
         self.method = method
         self.output = output
         self.every = every
+        self.every_batches = every_batches
         self.run_id = run_id
         self.journal_dir = journal_dir
+        self.keep_journal = keep_journal or journal_dir is not None
         self.flush_timeout = flush_timeout
         self.strict = strict
         self.verbose = verbose
         self.grid = grid
         self.problems = 0
         self.explainer: Explainer | None = None
-        self._recorded: int | None = None
-        self._last: tuple[int, dict[str, Any]] | None = None
+        self._session: _Session | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks everything against the model, and opens run, journal and worker.
@@ -88,81 +106,183 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         Raises:
             ValueError: if the model cannot be explained with these settings.
         """
-        from gradcam_callbacks import tracking
-
+        if self._session is not None:  # a `fit` that raised while somebody held on to its frames
+            self._session.close("FAILED")
+            self._session = None
+        if not _is_chief():
+            return
         model = self.model
         if not model.built and self.probes.picture_key is None:
             model.build((None, *self.probes.images.shape[1:]))  # as Keras does with the first batch; the same weights
         if self.explainer is None or self.explainer.model is not model:
             self.explainer = Explainer(model, layer=self.layer, method=self.method, output=self.output, grid=self.grid)
-        traced = self.explainer.prepare(self.probes)
-        self._recorded = self._last = None
-        run_id, self._owns_run = tracking.choose_run(self.run_id)
-        try:
-            self._journal = Journal.create(
-                self.journal_dir or Path(".gradcam") / run_id,
-                manifest={
-                    "version": gradcam_callbacks.__version__,
-                    "run_id": run_id,
-                    "layer": " + ".join(info.path for info in traced.layers),
-                    "method": self.method,
-                    "score_kind": traced.score_kind,
-                    **self.probes.description(),
-                },
-                pictures=self.probes.pictures,
-            )
-        except (OSError, ValueError):
-            if self._owns_run:
-                tracking.end_run("FAILED")
-            raise
-        self._tracker = tracking.Tracker(self._journal, run_id)
+        self.explainer.prepare(self.probes)
+        self._session = _Session(self, self.explainer)
+        # Keras tells callbacks nothing of a `fit` that raises, such as by Ctrl-C. But then its list of callbacks goes.
+        frame = sys._getframe(1)
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, keras.callbacks.CallbackList):
+            weakref.finalize(owner, self._session.close, "FAILED")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Records the batch if it is its turn."""
+        if self._session is not None and self.every_batches is not None:
+            self._session.batch_ended(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Records the epoch if it is its turn, or the first or the last."""
-        self._last = (epoch, dict(logs or {}))
-        is_first = self._recorded is None
-        is_last = epoch + 1 == (self.params or {}).get("epochs") or self.model.stop_training
-        if epoch % self.every == 0 or is_first or is_last:
-            self._record()
+        if self._session is not None and self.every_batches is None:
+            is_last = epoch + 1 == (self.params or {}).get("epochs") or bool(self.model.stop_training)
+            self._session.epoch_ended(epoch, logs, is_last=is_last)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits until everything has arrived, and says where it is."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close("FINISHED")
+
+
+class _Session:
+    """One `fit`: its run, its journal and its worker."""
+
+    def __init__(self, callback: GradCAMCallback, explainer: Explainer) -> None:
+        """Opens them.
+
+        Raises:
+            ValueError: if the journal is that of other probes, another layer or another method.
+        """
         from gradcam_callbacks import tracking
 
-        self._record()
-        arrived = self._tracker.close(self.flush_timeout)
-        run_id = self._tracker.run_id
-        if self._owns_run:
-            tracking.end_run()
-        if not arrived:
-            logger.warning("Not everything has arrived in MLflow; all of it is in '%s'.", self._journal.directory)
-            return
-        if self.verbose:
-            print(f"Grad-CAM of {len(self.probes)} probes: {tracking.where_to_look(run_id)}")  # noqa: T201
-        if self.journal_dir is None:
-            shutil.rmtree(self._journal.directory)
-            with contextlib.suppress(OSError):  # other runs still keep theirs there
-                self._journal.directory.parent.rmdir()
-
-    def _record(self) -> None:
-        """Explains the probes and writes the step, unless that was done; a problem does not end the training."""
-        if self._last is None or self._last[0] == self._recorded or self.explainer is None:
-            return
-        epoch, logs = self._last
-        self._recorded = epoch
+        self._callback = callback
+        self._explainer = explainer
+        self._run: Run = tracking.choose_run(callback.run_id)
+        traced = explainer.prepare(callback.probes)
         try:
-            explanation = self.explainer(self.probes)
-            arrays = explanation.arrays()
-            if self.probes.regions is not None:
-                arrays["focus"] = drift.focus(explanation.maps, self.probes.regions)
-            self._journal.append(
-                epoch, arrays, {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+            self._journal = Journal.create(
+                callback.journal_dir or Path(".gradcam") / self._run.run_id,
+                manifest={
+                    "version": gradcam_callbacks.__version__,
+                    "run_id": self._run.run_id,
+                    "tracking_uri": self._run.tracking_uri,
+                    "layer": " + ".join(info.path for info in traced.layers),
+                    "method": callback.method,
+                    "score_kind": traced.score_kind,
+                    **callback.probes.description(),
+                },
+                pictures=callback.probes.pictures,
+                strict=callback.strict,
             )
-        except Exception:
-            if self.strict:
-                raise
-            self.problems += 1
-            if self.problems == 1:
-                logger.exception("Epoch %d could not be explained; training goes on.", epoch)
+        except (OSError, ValueError):
+            tracking.end_run(self._run, "FAILED")
+            raise
+        upload = tracking.Upload(self._journal, self._run.client(), self._run.run_id, is_new=self._run.is_new)
+        self._tracker: Tracker | None = tracking.Tracker(upload)
+        self._earlier = set(self._journal.steps())
+        for step in self._earlier:  # of another `fit`, which may not have arrived
+            self._tracker.put(step)
+        self._next_free = max(self._earlier, default=-1) + 1
+        if not self._earlier and not self._run.is_new:
+            self._next_free = tracking.next_step(self._run)
+        self._offset: int | None = None
+        self._batches = self._next_free
+        self._recorded: set[int] = set()
+        self._last: tuple[int, dict[str, Any]] | None = None
+        self._warned_of_disk = False
+
+    def epoch_ended(self, epoch: int, logs: dict[str, Any] | None, *, is_last: bool) -> None:
+        """Records an epoch, if it is its turn."""
+        if self._offset is None:
+            # A training that starts anew follows the earlier one; one that is resumed has its own epochs.
+            self._offset = self._next_free if epoch == 0 else 0
+        self._last = (self._offset + epoch, dict(logs or {}))
+        if epoch % self._callback.every == 0 or not self._recorded or is_last:
+            self._record()
+
+    def batch_ended(self, logs: dict[str, Any] | None) -> None:
+        """Records a batch, if it is its turn."""
+        self._last = (self._batches, dict(logs or {}))
+        self._batches += 1
+        if self._last[0] % (self._callback.every_batches or 1) == 0:
+            self._record()
+
+    def close(self, status: str) -> None:
+        """Records the last epoch unless that was done, waits until everything has arrived, and says where it is."""
+        from gradcam_callbacks import tracking
+
+        if self._tracker is None:
             return
-        self._tracker.put(epoch)
+        tracker, self._tracker = self._tracker, None
+        try:
+            self._record(tracker)
+        finally:
+            missing = tracker.close(self._callback.flush_timeout)
+            tracking.end_run(self._run, status)
+        directory = self._journal.directory
+        self._journal.flush()
+        if missing or self._journal.held:
+            logger.warning(
+                "%d items have not arrived in MLflow. `gradcam upload %s` sends the rest.%s",
+                len(missing),
+                directory,
+                f" {self._journal.held} of them could not be written to disk and are lost." * bool(self._journal.held),
+            )
+            return
+        if self._callback.verbose:
+            looks = f"Grad-CAM of {len(self._callback.probes)} probes: {self._run.where_to_look()}"
+            print(looks)  # noqa: T201
+        if not self._callback.keep_journal:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(directory)
+            with contextlib.suppress(OSError):  # other runs still keep theirs there
+                directory.parent.rmdir()
+
+    def _record(self, tracker: Tracker | None = None) -> None:
+        """Explains the probes and writes the step, unless that was done; a problem does not end the training."""
+        if self._last is None or self._last[0] in self._recorded:
+            return
+        tracker = tracker or self._tracker
+        callback = self._callback
+        step, logs = self._last
+        self._recorded.add(step)
+        if step in self._earlier:  # a resumed training repeats an epoch: its record stays
+            return
+        try:
+            explanation = self._explainer(callback.probes)
+            arrays = explanation.arrays() | {"lost": np.array(callback.problems)}
+            if callback.probes.regions is not None:
+                arrays["focus"] = drift.focus(explanation.maps, callback.probes.regions)
+            numbers = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+            self._journal.append(step, arrays, numbers)
+        except Exception:
+            if callback.strict:
+                raise
+            callback.problems += 1
+            if callback.problems == 1:
+                logger.exception("Step %d could not be explained; training goes on.", step)
+            return
+        if self._journal.trouble is not None and not self._warned_of_disk:
+            self._warned_of_disk = True
+            logger.warning(
+                "The journal '%s' could not be written (%s); training goes on. What the disk does not take is kept in "
+                "memory and sent to MLflow from there.",
+                self._journal.directory,
+                self._journal.trouble,
+            )
+        if tracker is None:
+            return
+        tracker.put(step)
+        if callback.strict and not tracker.wait(callback.flush_timeout):
+            raise RuntimeError(
+                f"Step {step} has not arrived in MLflow, and strict=True: {tracker.upload.error}. It is kept in "
+                f"'{self._journal.directory}'."
+            )
+
+
+def _is_chief() -> bool:
+    """Whether this is the only process of the training, or the first of several, as TF_CONFIG says."""
+    config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    task, cluster = config.get("task", {}), config.get("cluster", {})
+    if not task:
+        return True
+    kind = task.get("type", "worker")
+    return kind in ("chief", "master") or (kind == "worker" and not task.get("index", 0) and "chief" not in cluster)

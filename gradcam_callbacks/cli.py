@@ -102,3 +102,40 @@ def layers(model: Path, output: str | None, image_size: tuple[int, int] | None, 
         mark, style = ("picked", "bold green") if info.picked else ("", None)
         table.add_row(info.path, info.kind, f"({shape})", mark, style=style)
     Console().print(table)
+
+
+@main.command()
+@click.argument("journal", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--run", "run_id", metavar="ID", help="The MLflow run; by default the one that the journal names.")
+@click.option("--tracking-uri", metavar="URI", help="Of the MLflow server; by default the one that the journal names.")
+def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
+    """Send what JOURNAL holds and its MLflow run lacks.
+
+    For trainings that ended before everything had arrived. Safe to repeat, and from another machine too: what the run
+    holds already is not sent again.
+
+    \b
+    Examples:
+      gradcam upload .gradcam/1f0c2d
+      gradcam upload .gradcam/1f0c2d --tracking-uri http://mlflow.example:5000
+    """  # noqa: D301
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from gradcam_callbacks import tracking
+    from gradcam_callbacks.journal import Journal
+
+    console = Console(stderr=True)
+    opened = Journal(journal)
+    run_id, tracking_uri = run_id or opened.manifest["run_id"], tracking_uri or opened.manifest["tracking_uri"]
+    with tracking.bounded_requests(tracking.REQUEST_TIMEOUT):
+        run = tracking.find_run(run_id, tracking_uri)
+        sending = tracking.Upload(opened, run.client(), run_id)
+        missing = len(sending.missing())
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("Uploading", total=missing)
+            arrived = sending.send(on_item=lambda item: progress.advance(task))
+    if not arrived:
+        left = len(sending.missing())
+        raise click.ClickException(f"{left} of {missing} items have not arrived: {sending.error}. Try again later.")
+    click.echo(f"All {len(opened.steps())} steps are in run {run_id}: {run.where_to_look()}")

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
+import importlib.metadata
 import io
 import json
+import logging
+import operator
 import os
+import platform
+import re
+import secrets
+import sys
+import threading
 import time
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +26,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+if sys.platform != "win32":
+    import fcntl
+
+logger = logging.getLogger(__name__)
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FORMAT = 1
 _DECIDING = ("probes", "layer", "method")
+_OWN_ARRAYS = ("arrays", "logs", "time")
+_NO_NAMES = (*_OWN_ARRAYS, "file", "allow_pickle")  # the last two are parameters of `numpy.savez_compressed`
 
 
 @dataclass(frozen=True)
@@ -29,7 +47,7 @@ class Step:
         step: the 0-based epoch.
         arrays: maps (N, K, h, w), scores, probabilities (where the model has them), predicted, explained, health; see
             `Explanation`.
-        logs: the epoch's metrics.
+        logs: the epoch's metrics; NaN and infinity are kept.
         time: seconds since 1970 when it was recorded.
     """
 
@@ -40,78 +58,338 @@ class Step:
 
 
 class Journal:
-    """A folder with `manifest.json` and one `steps/<step>.npz` a recorded step."""
+    """A folder with `manifest.json`, one `steps/<step>.npz` a recorded step, and the list `uploaded`.
 
-    def __init__(self, directory: str | Path) -> None:
-        """Opens a journal.
+    A file is there as a whole or not at all. What the disk does not take is held in memory, served from there, and
+    written as soon as the disk takes it. Threads may share a journal; other processes may read it meanwhile.
+
+    Attributes:
+        directory: the folder, absolute.
+        manifest: what decides and describes the maps.
+        trouble: the first error of the disk, or None.
+    """
+
+    def __init__(self, directory: str | Path, *, _new: dict[str, Any] | None = None, _strict: bool = False) -> None:
+        """Opens a journal; temporary files that a killed process left in it are removed.
+
+        Args:
+            directory: its folder.
 
         Raises:
             FileNotFoundError: if there is none in the folder.
-            ValueError: if another version of the package wrote it in another format.
+            ValueError: if its manifest is damaged, or of another format.
         """
         self.directory = Path(directory)
-        text = (self.directory / "manifest.json").read_text(encoding="utf-8")
-        self.manifest: dict[str, Any] = json.loads(text)
-        if self.manifest.get("format") != FORMAT:
-            raise ValueError(
-                f"Journal '{directory}' has format {self.manifest.get('format')}; this version reads {FORMAT}."
-            )
+        with contextlib.suppress(OSError):  # the working directory is gone
+            self.directory = self.directory.absolute()  # the training may change its working directory
+        self.manifest = _read_manifest(self.directory, directory) if _new is None else _new
+        self.trouble: OSError | None = None
+        self._strict = _strict
+        self._lock = threading.RLock()
+        self._held: dict[Path, bytes] = {}  # files to write, oldest first
+        self._marks: dict[str, None] = {}  # items to add to `uploaded`, oldest first
+        self._uploaded: set[str] = set()
+        self._is_ours = _new is None  # whether the manifest on disk has been compared with this one
+        self._checked: dict[Path, tuple[tuple[int, ...] | None, str]] = {}  # (mtime, size, inode), what is wrong
+        for folder in (self.directory, self.directory / "steps"):
+            _remove_stale(folder)
 
     @classmethod
-    def create(cls, directory: str | Path, *, manifest: Mapping[str, Any], pictures: Array) -> Journal:
+    def create(
+        cls, directory: str | Path, *, manifest: Mapping[str, Any], pictures: Array, strict: bool = False
+    ) -> Journal:
         """Starts a journal, or goes on with the one that is there.
 
         Args:
             directory: made if it is missing.
             manifest: what decides and describes the maps, as JSON takes it.
             pictures: (N, H, W, 3) uint8.
+            strict: whether errors of the disk are raised; otherwise what cannot be written is held in memory.
 
         Raises:
-            ValueError: if the folder's journal was made with other probes, another layer or another method.
+            ValueError: if the folder's journal was made with other probes, another layer or another method, or if its
+                manifest is damaged.
+            OSError: if strict, and the folder cannot be read or written.
         """
-        folder = Path(directory)
-        (folder / "steps").mkdir(parents=True, exist_ok=True)
-        if (folder / "manifest.json").exists():
-            journal = cls(folder)
-            for key in _DECIDING:
-                if journal.manifest[key] != manifest[key]:
-                    raise ValueError(
-                        f"Journal '{folder}' was made with {key} {journal.manifest[key]}, now it is {manifest[key]}. "
-                        "Choose another journal_dir, or another run."
-                    )
+        try:
+            journal = cls(directory, _strict=strict)
+        except OSError:  # none is there, or it cannot be read now: `flush` finds out which
+            content = {
+                "format": FORMAT,
+                "created": time.time(),
+                "platform": platform.platform(),
+                **manifest,
+                "versions": _versions() | dict(manifest.get("versions", {})),
+                "pictures": [_encode(picture) for picture in pictures],
+            }
+            text = json.dumps(content)
+            journal = cls(directory, _new=json.loads(text), _strict=strict)
+            journal._held[journal.directory / "manifest.json"] = text.encode()
+            journal.flush()
             return journal
-        content = {"format": FORMAT, **manifest, "pictures": [_encode(picture) for picture in pictures]}
-        _write(folder / "manifest.json", json.dumps(content, ensure_ascii=False).encode())
-        return cls(folder)
+        differences = _differences(journal.manifest, manifest)
+        if differences:
+            raise ValueError(f"Journal '{directory}' was made with {differences}")
+        return journal
+
+    @property
+    def held(self) -> int:
+        """How many files and marks are only in memory."""
+        return len(self._held) + len(self._marks)
 
     def pictures(self) -> Array:
-        """(N, H, W, 3) uint8."""
-        encoded = self.manifest["pictures"]
-        return np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))) for picture in encoded])
+        """(N, H, W, 3) uint8.
+
+        Raises:
+            ValueError: if they are damaged.
+        """
+        try:
+            files = [io.BytesIO(base64.b64decode(picture)) for picture in self.manifest["pictures"]]
+            return np.stack([np.asarray(Image.open(file)) for file in files])
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises at broken PNG
+            raise ValueError(f"The pictures in '{self.directory / 'manifest.json'}' are damaged: {error}.") from error
 
     def append(self, step: int, arrays: Mapping[str, Array], logs: Mapping[str, float]) -> Path:
-        """Writes a step, so that it is there as a whole or not at all; an earlier one of that number is replaced."""
+        """Writes a step, so that it is there as a whole or not at all; an earlier one of that number is replaced.
+
+        Args:
+            step: the 0-based epoch.
+            arrays: by name; of numbers, booleans or strings.
+            logs: the epoch's metrics.
+
+        Returns:
+            The file of the step, which is not there yet while `held` is not 0.
+
+        Raises:
+            ValueError: if the arrays could not be read back.
+            OSError: if strict, and the disk does not take it.
+        """
+        if operator.index(step) < 0:
+            raise ValueError(f"A step is an epoch, 0 or more, not {step}.")
+        wrong = [name for name, array in arrays.items() if name in _NO_NAMES or np.asarray(array).dtype.hasobject]
+        if wrong:
+            raise ValueError(f"Arrays {wrong} hold Python objects, or have one of the taken names {_NO_NAMES}.")
+        own = {
+            "arrays": np.array(sorted(arrays), str),
+            "logs": np.array(json.dumps({name: float(value) for name, value in logs.items()})),
+            "time": np.array(time.time()),
+        }
         buffer = io.BytesIO()
-        text = np.array(json.dumps(dict(logs)))
-        np.savez_compressed(buffer, logs=text, time=np.array(time.time()), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(buffer, **own, **arrays)  # type: ignore[arg-type]
         path = self.path(step)
-        _write(path, buffer.getvalue())
+        with self._lock:
+            self._held[path] = buffer.getvalue()
+            self.flush()
         return path
 
     def path(self, step: int) -> Path:
         """The file of a step."""
-        return self.directory / "steps" / f"{step}.npz"
+        return self.directory / "steps" / f"{operator.index(step)}.npz"
 
     def steps(self) -> list[int]:
-        """The numbers of the recorded steps, in order."""
-        return sorted(int(path.stem) for path in (self.directory / "steps").glob("*.npz"))
+        """The numbers of the steps that can be read to the end, in order; a damaged file is reported once."""
+        with self._lock:
+            found = {int(path.stem) for path in self._held if path.suffix == ".npz"}
+            try:
+                paths = list((self.directory / "steps").iterdir())
+            except OSError as error:
+                self._note(error)
+                paths = []
+            for path in paths:
+                if path.suffix == ".npz" and path not in self._held and self._is_sound(path):
+                    found.add(int(path.stem))
+        return sorted(found)
 
     def read(self, step: int) -> Step:
-        """One recorded step, read without pickle."""
-        with np.load(self.path(step), allow_pickle=False) as file:
+        """One recorded step, read without pickle.
+
+        Raises:
+            FileNotFoundError: if it was not recorded.
+            ValueError: if its file is damaged.
+        """
+        return _parse(self.path(step), self.content(step))
+
+    def content(self, step: int) -> bytes:
+        """The bytes of a step's file, also while it is only in memory.
+
+        Raises:
+            FileNotFoundError: if it was not recorded.
+        """
+        path = self.path(step)
+        held = self._held.get(path)  # without the lock: it leaves memory only after it is on disk
+        return path.read_bytes() if held is None else held
+
+    def uploaded(self) -> frozenset[str]:
+        """The items that were marked as uploaded, by this or another process; a half-written line does not count."""
+        with self._lock:
+            with contextlib.suppress(OSError):  # none yet, or for now only what is known
+                for line in (self.directory / "uploaded").read_bytes().split(b"\n")[:-1]:
+                    with contextlib.suppress(ValueError):  # a half-written line that another one followed
+                        self._uploaded.add(str(json.loads(line)))
+            return frozenset(self._uploaded)
+
+    def mark_uploaded(self, *items: str) -> None:
+        """Remembers that items were uploaded, one line each in the file `uploaded`.
+
+        Raises:
+            ValueError: if an item contains a newline.
+            OSError: if strict, and the disk does not take it.
+        """
+        wrong = [item for item in items if "\n" in item]
+        if wrong:
+            raise ValueError(f"An item takes one line, {wrong[0]!r} takes more.")
+        with self._lock:
+            self._marks |= dict.fromkeys(item for item in items if item not in self._uploaded)
+            self.flush()
+            self._uploaded.update(items)
+
+    def flush(self) -> bool:
+        """Tries to write what is held in memory, the oldest first.
+
+        Returns:
+            Whether everything is on disk.
+
+        Raises:
+            OSError: if strict, and the disk does not take it.
+        """
+        with self._lock:
+            if not self.held:
+                return True
+            try:
+                self._settle()
+            except OSError as error:
+                self._note(error)
+                return False
+            for path, content in list(self._held.items()):
+                try:
+                    _write(path, content)
+                    del self._held[path]
+                except OSError as error:  # the next one may be smaller
+                    self._note(error)
+            try:
+                self._write_marks()
+            except OSError as error:
+                self._note(error)
+            return not self.held
+
+    def _settle(self) -> None:
+        """Makes the folders, and the manifest unless it is there: no step is ever without the manifest of its own."""
+        _make(self.directory / "steps")
+        manifest = self.directory / "manifest.json"
+        if not manifest.exists():  # new, or somebody removed the folder
+            _write(manifest, json.dumps(self.manifest).encode())
+        elif not self._is_ours:  # the folder could not be read when this journal started
+            try:
+                differences = _differences(_read_manifest(self.directory, self.directory), self.manifest)
+            except ValueError as error:
+                raise FileExistsError(errno.EEXIST, str(error)) from error
+            if differences:
+                raise FileExistsError(errno.EEXIST, f"Journal '{self.directory}' was made with {differences}")
+        self._held.pop(manifest, None)
+        self._is_ours = True
+
+    def _write_marks(self) -> None:
+        if not self._marks:
+            return
+        # Unbuffered, so that each write is one system call at the end of the file. A line is JSON, because no part of a
+        # JSON string is one: a torn "12" is not taken for "1", whatever follows it.
+        with (self.directory / "uploaded").open("ab+", buffering=0) as file:
+            is_torn = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            for item in list(self._marks):
+                line = b"\n" * is_torn + json.dumps(item).encode() + b"\n"
+                is_torn = False
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+                del self._marks[item]
+
+    def _is_sound(self, path: Path) -> bool:
+        """Whether a file is a whole step; if not, that is logged once."""
+        checked, known_problem = self._checked.get(path, (None, ""))
+        stamp: tuple[int, ...] | None = None
+        problem = ""
+        try:
+            status = path.stat()
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if stamp == checked:
+                return not known_problem
+            _parse(path, path.read_bytes())
+        except FileNotFoundError:
+            return False
+        except OSError as error:  # the next time it may be readable
+            stamp, problem = None, f"Journal file '{path}' cannot be read: {error}."
+        except ValueError as error:
+            problem = str(error)
+        if problem and problem != known_problem:
+            logger.warning("%s It is left out.", problem)
+        self._checked[path] = (stamp, problem)
+        return not problem
+
+    def _note(self, error: OSError) -> None:
+        """Raises the error if strict, else keeps the first one."""
+        if self._strict:
+            self._held.clear()
+            self._marks.clear()
+            raise error
+        if self.trouble is None:
+            self.trouble = error.with_traceback(None)  # whose frames would keep arrays alive
+
+
+def _parse(path: Path, content: bytes) -> Step:
+    """A step from the bytes of its file.
+
+    Raises:
+        ValueError: if they are damaged.
+    """
+    if not re.fullmatch("0|[1-9][0-9]*", path.stem):
+        raise ValueError(f"Journal file '{path}' is no step: its name is not a number.")
+    try:
+        if not content:
+            raise ValueError("it is empty")
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise ValueError(f"bad CRC-32 of '{broken}'")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        missing = {*_OWN_ARRAYS, *arrays.get("arrays", np.array([], str)).tolist()} - arrays.keys()
+        if missing:
+            raise ValueError(f"it lacks the arrays {sorted(missing)}")
+        del arrays["arrays"]
         logs = json.loads(str(arrays.pop("logs")))
-        return Step(step, arrays, logs, float(arrays.pop("time")))
+        return Step(int(path.stem), arrays, logs, float(arrays.pop("time")))
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds at damaged bytes
+        raise ValueError(f"Journal file '{path}' is damaged: {str(error) or type(error).__name__}.") from error
+
+
+def _read_manifest(folder: Path, name: str | Path) -> dict[str, Any]:
+    """The manifest of the journal in a folder; `name` is what errors call it."""
+    content = (folder / "manifest.json").read_bytes()
+    try:
+        manifest = json.loads(content)
+        if not isinstance(manifest, dict) or "format" not in manifest:
+            raise ValueError("it is not a journal's")
+    except ValueError as error:
+        raise ValueError(
+            f"The manifest.json of journal '{name}' is damaged: {error}. Restore it, or choose another journal_dir."
+        ) from error
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"Journal '{name}' has format {manifest['format']}; this version reads {FORMAT}.")
+    return manifest
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What decides the maps and is not the same in two manifests, in words; "" if nothing."""
+    differences = [f"{key} {before.get(key)}, now it is {now[key]}" for key in _DECIDING if before.get(key) != now[key]]
+    return f"{'; '.join(differences)}. Choose another journal_dir, or another run." if differences else ""
+
+
+def _versions() -> dict[str, str]:
+    """The versions of Python and of what is installed, without importing it."""
+    versions = {"python": platform.python_version()}
+    for name in ("gradcam_callbacks", "keras", "tensorflow", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _encode(picture: Array) -> str:
@@ -122,12 +400,63 @@ def _encode(picture: Array) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     """Writes under another name, flushes to the disk, then renames: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    with _changing(path.parent):
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder and its parents, so that a power cut does not take them away."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        with _changing(missing.parent):
+            missing.mkdir(exist_ok=True)
+
+
+@contextlib.contextmanager
+def _changing(folder: Path) -> Iterator[None]:
+    """Shares a lock on a folder with other writers, and flushes its names to the disk at the end.
+
+    Where the system has neither for folders (Windows), or the file system has no locks, it does without.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Removes temporary files, unless a living process is writing in the folder."""
+    with contextlib.suppress(OSError):  # the next opening finds them too
+        stale = list(folder.glob(".*.tmp"))
+        if not stale:
+            return
+        if sys.platform != "win32":  # where nobody can remove a file that is open
+            # Who wrote one of these took the shared lock before; that nobody has it now means that they have ended. It
+            # is let go at once, since names are never used again.
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finally:
+                os.close(handle)
+        for path in stale:
+            path.unlink(missing_ok=True)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
-import queue
+import re
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from gradcam_callbacks import render
 from gradcam_callbacks.journal import Journal, Step
@@ -22,86 +31,307 @@ logger = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+REQUEST_TIMEOUT = 10.0
+"""Seconds that one request of ours may take."""
+LONGEST_PAUSE = 60.0
+"""Seconds between two tries while a server is away, at most."""
+STATES = ("ok", "empty", "flat", "zero-gradient", "non-finite")
 
-class Tracker:
-    """Renders and uploads the steps of a journal to one MLflow run, in order, on a thread of its own.
 
-    MLflow's active run belongs to a thread, so everything here names the run by its id.
+# ---- One run, item by item ----
+
+
+@dataclass
+class Upload:
+    """Sends what a journal holds and a run lacks, in order, each item once.
+
+    An item is "description", or of a step "metrics/<step>", "maps/<step>" or "image/<probe>/<step>". What has arrived
+    is marked in the journal. Where a journal is not sure of what has arrived, the run is asked.
+
+    Attributes:
+        journal: where the steps are read from.
+        client: of the server.
+        run_id: the run.
+        is_new: whether the run can hold nothing of ours yet, so that it need not be asked.
+        error: what went wrong in the last pass, or None.
     """
 
-    def __init__(self, journal: Journal, run_id: str) -> None:
+    journal: Journal
+    client: MlflowClient
+    run_id: str
+    is_new: bool = False
+    error: Exception | None = None
+    _pictures: Array | None = None
+    _present: frozenset[str] | None = field(default=None, init=False)
+    _sent: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._sent.update(self.journal.uploaded())
+        if self.is_new:
+            self._present = frozenset()
+
+    def missing(self, steps: Collection[int] | None = None) -> list[str]:
+        """The items that are not known to have arrived, in the order in which they are sent."""
+        items = ["description"]
+        for step in sorted(self.journal.steps() if steps is None else steps):
+            items += [f"metrics/{step}", f"maps/{step}"]
+            items += [f"image/{slug}/{step}" for slug in self.journal.manifest["probe_slugs"]]
+        return [item for item in items if item not in self._sent]
+
+    def send(
+        self,
+        steps: Collection[int] | None = None,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        on_item: Callable[[str], None] = lambda item: None,
+    ) -> bool:
+        """Tries each missing item once, but no more of a kind that failed, and nothing more when nobody answers.
+
+        Args:
+            steps: which steps; all of the journal by default.
+            stop: asked before each item.
+            on_item: told of each item that has arrived.
+
+        Returns:
+            Whether everything has arrived.
+        """
+        self.error = None
+        failed: set[str] = set()
+        recorded: Step | None = None
+        for item in self.missing(steps):
+            kind, *where = item.split("/")
+            if stop():
+                return False
+            if kind in failed:
+                continue
+            try:
+                if self._present is None:
+                    self._present = self._arrived()
+                if item not in self._present:
+                    if where and (recorded is None or recorded.step != int(where[-1])):
+                        recorded = self.journal.read(int(where[-1]))
+                    self._send(kind, where, recorded)
+            except (
+                Exception
+            ) as error:  # whatever store or network it is: the item stays where it is, and is tried again
+                failed.add(kind)
+                self.error = self.error or error
+                self._present = None  # it may have arrived although it failed
+                if _nobody_answers(error):
+                    return False
+                continue
+            self.journal.mark_uploaded(item)
+            self._sent.add(item)
+            on_item(item)
+        return not failed
+
+    def _send(self, kind: str, where: list[str], recorded: Step | None) -> None:
+        if recorded is None:
+            manifest = self.journal.manifest
+            for name in ("layer", "method", "score_kind", "probes", "version"):
+                self.client.set_tag(self.run_id, f"gradcam.{name}", manifest[name])
+            self._send_file("manifest.json", "gradcam", json.dumps(manifest).encode())
+            return
+        step, timestamp = recorded.step, int(recorded.time * 1000)
+        if kind == "metrics":
+            numbers = step_metrics(recorded, self.journal.manifest)
+            metrics = [Metric(key, value, timestamp, step) for key, value in numbers.items()]
+            for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
+                self.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+        elif kind == "maps":
+            self._send_file(f"{step}.npz", "gradcam/maps", self.journal.content(step))
+        else:
+            if self._pictures is None:
+                self._pictures = self.journal.pictures()
+            n = self.journal.manifest["probe_slugs"].index(where[0])
+            tile = step_tile(recorded, self.journal.manifest, self._pictures, n)
+            key = f"gradcam/{where[0]}"
+            self.client.log_image(self.run_id, tile, key=key, step=step, timestamp=timestamp, synchronous=True)
+
+    def _send_file(self, name: str, folder: str, content: bytes) -> None:
+        """An artifact that may be in memory only."""
+        with tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
+            file = Path(temporary, name)
+            file.write_bytes(content)
+            self.client.log_artifact(self.run_id, str(file), folder)
+
+    def _arrived(self) -> frozenset[str]:
+        """The metrics and images that the run holds. What else there is can be sent twice and is there once."""
+        history = self.client.get_metric_history(self.run_id, f"gradcam_health/{STATES[-1]}")
+        found = {f"metrics/{metric.step}" for metric in history}
+        halves: dict[str, dict[str, str]] = {}
+        for entry in self.client.list_artifacts(self.run_id, "images"):
+            # images/<key with another slash>+step+<step>+timestamp+<ms>+<id>.png, and a small .webp beside it
+            match = re.fullmatch(r"images/gradcam[~#](.+)[+%]step[+%](\d+)[+%]timestamp[+%].+\.(png|webp)", entry.path)
+            if match:
+                halves.setdefault(f"image/{match[1]}/{match[2]}", {})[match[3]] = entry.path
+        found |= {item for item, files in halves.items() if len(files) == 2}
+        for files in halves.values():
+            if len(files) == 1:  # the server was lost between the two: it would be there twice
+                with suppress(Exception):
+                    uri = self.client.get_run(self.run_id).info.artifact_uri
+                    get_artifact_repository(uri).delete_artifacts(*files.values())  # type: ignore[no-untyped-call]
+        return frozenset(found)
+
+
+def _nobody_answers(error: BaseException | None) -> bool:
+    """Whether the network failed, so that the next request would fail too, after another time-out."""
+    while error is not None:
+        if type(error).__module__.partition(".")[0] in ("requests", "urllib3") or isinstance(error, ConnectionError):
+            return True
+        if "failed with exception" in str(error) or "Read timed out" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+# ---- The worker ----
+
+
+class Tracker:
+    """Uploads the steps of a journal to one MLflow run, in order, on a thread of its own.
+
+    MLflow's active run belongs to a thread, so everything here names the run by its id. After a failure there is one
+    warning, then quiet tries with growing pauses until the server is back.
+    """
+
+    def __init__(self, upload: Upload, *, timeout: float = REQUEST_TIMEOUT) -> None:
         """Starts the worker; what describes the run is uploaded first.
 
         Args:
-            journal: where the steps are read from.
-            run_id: the run at the current tracking URI.
+            upload: of the journal to the run.
+            timeout: seconds that a request may take.
         """
-        self.run_id = run_id
-        self._journal = journal
-        self._client = MlflowClient(mlflow.get_tracking_uri())
-        self._steps: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._given_up = threading.Event()
+        self.upload = upload
+        self.failures = 0
+        self._timeout = timeout
+        self._steps: set[int] = set()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._stopping = False
+        self._is_done = False
         self._thread = threading.Thread(target=self._work, name="gradcam-tracker", daemon=True)
         self._thread.start()
 
     def put(self, step: int) -> None:
         """Asks for the upload of a recorded step; returns at once."""
-        self._steps.put(step)
+        with self._changed:
+            self._steps.add(step)
+            self._is_done = False
+            self._changed.notify_all()
 
-    def close(self, timeout: float) -> bool:
-        """Waits until everything has arrived.
+    def wait(self, timeout: float) -> bool:
+        """Whether everything so far has arrived within so many seconds; earlier if a try failed."""
+        before = self.failures
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_done or self.failures > before, timeout)
+            return self._is_done
+
+    def close(self, timeout: float) -> list[str]:
+        """Waits until everything has arrived, and ends the worker.
 
         Args:
             timeout: seconds to wait at most.
 
         Returns:
-            Whether everything arrived. What did not is still in the journal.
+            The items that have not arrived; they are still in the journal.
         """
-        self._steps.put(None)
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._given_up.set()  # it ends by itself after the request that holds it
-        return not self._given_up.is_set()
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        deadline = time.monotonic() + timeout
+        self._thread.join(min(1.0, timeout))
+        if self._thread.is_alive() and timeout > 1:
+            print(f"Waiting up to {timeout:.0f} s for MLflow to take the last heatmaps …", flush=True)  # noqa: T201
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        with self._changed:
+            self._stopping = True  # it ends by itself after the request that holds it
+            self._changed.notify_all()
+        self._thread.join(0.5)
+        return self.upload.missing(self._steps)
 
     def _work(self) -> None:
-        try:
-            pictures = self._journal.pictures()
-            upload_description(self._client, self.run_id, self._journal)
-            for step in iter(self._steps.get, None):
-                if self._given_up.is_set():
-                    return
-                upload_step(self._client, self.run_id, self._journal, pictures, step)
-        except Exception:
-            # Nothing more is sent: each further try could block for minutes, and the journal has it all.
-            self._given_up.set()
+        pause = 0.0
+        with bounded_requests(self._timeout):
+            while not self._stopping:
+                steps = set(self._steps)
+                arrived = self.upload.send(steps, stop=lambda: self._stopping)
+                pause = 0.0 if arrived else min(2 * pause or 1.0, LONGEST_PAUSE)
+                if not arrived and not self._stopping:
+                    self._failed()
+                with self._changed:
+                    if arrived:
+                        self._steps -= steps
+                    self._is_done = arrived and not self._steps
+                    self._changed.notify_all()
+                    if self._is_done and self._closing:
+                        return
+                    if self._is_done:
+                        self._changed.wait_for(lambda: self._closing or not self._is_done)
+                    elif not arrived:
+                        self._changed.wait_for(lambda: self._closing, pause)
+                        if self._closing:  # somebody waits: no long pauses any more
+                            self._changed.wait_for(lambda: self._stopping, min(pause, 1.0))
+
+    def _failed(self) -> None:
+        error = self.upload.error
+        self.failures += 1
+        if self.failures == 1:
             logger.warning(
-                "MLflow did not take the heatmaps of run %s; training goes on, and they stay in '%s'.",
-                self.run_id,
-                self._journal.directory,
-                exc_info=True,
+                "MLflow did not take the heatmaps of run %s (%s); training goes on. They are kept in '%s' and sent "
+                "when it takes them again.",
+                self.upload.run_id,
+                (str(error).strip().splitlines() or [type(error).__name__])[0],
+                self.upload.journal.directory,
             )
 
 
-def upload_description(client: MlflowClient, run_id: str, journal: Journal) -> None:
-    """Sends the settings as tags and the manifest as an artifact."""
-    manifest = journal.manifest
-    for name in ("layer", "method", "score_kind", "probes", "version"):
-        client.set_tag(run_id, f"gradcam.{name}", manifest[name])
-    client.log_artifact(run_id, str(journal.directory / "manifest.json"), "gradcam")
+class _Bounds(threading.local):
+    """The bounds on the requests of a thread; none by default."""
+
+    by_name: Mapping[str, float] | None = None
 
 
-def upload_step(client: MlflowClient, run_id: str, journal: Journal, pictures: Array, step: int) -> None:
-    """Sends one step: its maps, its metrics in one request, and one tile a probe."""
-    recorded = journal.read(step)
-    client.log_artifact(run_id, str(journal.path(step)), "gradcam/maps")
-    timestamp = int(recorded.time * 1000)
-    metrics = [Metric(key, value, timestamp, step) for key, value in step_metrics(recorded, journal.manifest).items()]
-    for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
-        client.log_batch(run_id, metrics=metrics[start : start + 1000])
-    for slug, tile in zip(
-        journal.manifest["probe_slugs"], step_tiles(recorded, journal.manifest, pictures), strict=True
-    ):
-        client.log_image(run_id, tile, key=f"gradcam/{slug}", step=step, timestamp=timestamp, synchronous=True)
+_bounds = _Bounds()
+_lock = threading.Lock()
+_bounded_threads = 0
+_VARIABLES = (MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT)
+
+
+@contextmanager
+def bounded_requests(timeout: float) -> Iterator[None]:
+    """Bounds the requests of this thread alone: no retries, and so many seconds each.
+
+    MLflow has such settings for the whole process only, as environment variables; it asks an object for each. While
+    somebody is in here, that object asks which thread is asking.
+    """
+    global _bounded_threads
+    with _lock:
+        _bounded_threads += 1
+        if _bounded_threads == 1:
+            for variable in _VARIABLES:
+                variable.__dict__["get"] = partial(_value, variable)
+    before = _bounds.by_name
+    _bounds.by_name = {MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: 0, MLFLOW_HTTP_REQUEST_TIMEOUT.name: timeout}
+    try:
+        yield
+    finally:
+        _bounds.by_name = before
+        with _lock:
+            _bounded_threads -= 1
+            if _bounded_threads == 0:
+                for variable in _VARIABLES:
+                    del variable.__dict__["get"]
+
+
+def _value(variable: Any) -> Any:
+    """What a setting is to the thread that asks."""
+    if _bounds.by_name is not None:
+        return _bounds.by_name[variable.name]
+    return type(variable).get(variable)
+
+
+# ---- What a step looks like there ----
 
 
 def step_metrics(recorded: Step, manifest: Mapping[str, Any]) -> dict[str, float]:
@@ -117,17 +347,22 @@ def step_metrics(recorded: Step, manifest: Mapping[str, Any]) -> dict[str, float
                 metrics[f"gradcam_{kind}/{probe}.{target}"] = float(values[n, k])
     if "focus" in arrays and np.isfinite(arrays["focus"]).any():
         metrics["gradcam_focus/mean"] = float(np.nanmean(arrays["focus"]))
+    if "lost" in recorded.arrays:
+        metrics["gradcam_health/lost"] = float(recorded.arrays["lost"])
+    for state in STATES:  # last, so that the last of them says that all have arrived
+        metrics[f"gradcam_health/{state}"] = float((recorded.arrays["health"] == state).sum())
     return {key: value for key, value in metrics.items() if math.isfinite(value)}
 
 
-def step_tiles(recorded: Step, manifest: Mapping[str, Any], pictures: Array) -> Iterator[Array]:
-    """One tile a probe: the picture and one overlay a target, with their names burnt in."""
+def step_tile(recorded: Step, manifest: Mapping[str, Any], pictures: Array, n: int) -> Array:
+    """The tile of one probe: the picture and one overlay a target, with their names burnt in."""
     arrays = recorded.arrays
-    heatmaps = render.heatmaps(arrays["maps"], pictures.shape[1:3], slices=manifest["slices"])
-    overlays = render.overlays(pictures, heatmaps)
-    for n, name in enumerate(manifest["names"]):
-        captions = [(_caption(arrays, manifest, n, k), _value(arrays, n, k)) for k in range(len(manifest["targets"]))]
-        yield render.tile(pictures[n], overlays[n], title=f"epoch {recorded.step}: {name}", captions=captions)
+    heatmaps = render.heatmaps(arrays["maps"][n : n + 1], pictures.shape[1:3], slices=manifest["slices"])
+    overlays = render.overlays(pictures[n : n + 1], heatmaps)
+    captions = [(_caption(arrays, manifest, n, k), _value_of(arrays, n, k)) for k in range(len(manifest["targets"]))]
+    return render.tile(
+        pictures[n], overlays[0], title=f"epoch {recorded.step}: {manifest['names'][n]}", captions=captions
+    )
 
 
 def _caption(arrays: Mapping[str, Array], manifest: Mapping[str, Any], n: int, k: int) -> str:
@@ -140,7 +375,7 @@ def _caption(arrays: Mapping[str, Array], manifest: Mapping[str, Any], n: int, k
     return f"{name} ({target})"
 
 
-def _value(arrays: Mapping[str, Array], n: int, k: int) -> str:
+def _value_of(arrays: Mapping[str, Array], n: int, k: int) -> str:
     """The probability of what an overlay explains, or its score, or what is wrong with the map."""
     if arrays["health"][n, k] != "ok":
         return str(arrays["health"][n, k])
@@ -149,41 +384,99 @@ def _value(arrays: Mapping[str, Array], n: int, k: int) -> str:
     return f"{arrays['scores'][n, k]:.1f}"
 
 
-def choose_run(run_id: str | None) -> tuple[str, bool]:
+# ---- Runs ----
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run to log to.
+
+    Attributes:
+        run_id: its id.
+        experiment_id: of its experiment.
+        tracking_uri: of its server or store; one on this machine as an absolute path.
+        is_ours: whether it was started here, so that it must be ended here too.
+        is_new: whether it can hold nothing of ours yet.
+    """
+
+    run_id: str
+    experiment_id: str
+    tracking_uri: str
+    is_ours: bool
+    is_new: bool
+
+    def client(self) -> MlflowClient:
+        """A client of its server."""
+        return MlflowClient(self.tracking_uri)
+
+    def where_to_look(self) -> str:
+        """A sentence for a person: the link to the pictures, and how to start a server where there is none."""
+        path = ui_path(self.experiment_id, self.run_id)
+        if self.tracking_uri.startswith(("http://", "https://")):
+            return f"{self.tracking_uri.rstrip('/')}/{path}"
+        start = f"`mlflow server --port 5000 --backend-store-uri {self.tracking_uri}`"
+        return f"http://127.0.0.1:5000/{path} after {start}"
+
+
+def choose_run(run_id: str | None) -> Run:
     """The run to log to.
 
     Args:
         run_id: the one that the user named, or None for the active one, or a new one.
 
-    Returns:
-        Its id, and whether it was started here, so that it must be ended here too.
-
     Raises:
         mlflow.MlflowException: if there is no such run, or no tracking server.
     """
-    if run_id is not None:
-        return MlflowClient().get_run(run_id).info.run_id, False
+    uri = absolute_uri(mlflow.get_tracking_uri())
     active = mlflow.active_run()
-    if active is not None:
-        return active.info.run_id, False
-    return mlflow.start_run().info.run_id, True
+    with bounded_requests(REQUEST_TIMEOUT):
+        if run_id is not None:
+            return find_run(run_id, uri)
+        if active is not None:
+            started = active.info
+            return Run(started.run_id, started.experiment_id, uri, is_ours=False, is_new=False)
+        started = mlflow.start_run().info
+        return Run(started.run_id, started.experiment_id, uri, is_ours=True, is_new=True)
 
 
-def end_run(status: str = "FINISHED") -> None:
-    """Ends the run that `choose_run` started."""
-    mlflow.end_run(status)
+def find_run(run_id: str, tracking_uri: str) -> Run:
+    """A run that is there.
+
+    Raises:
+        mlflow.MlflowException: if there is no such run, or nobody answers.
+    """
+    info = MlflowClient(tracking_uri).get_run(run_id).info
+    return Run(run_id, info.experiment_id, tracking_uri, is_ours=False, is_new=False)
+
+
+def next_step(run: Run) -> int:
+    """The step after the last one that a run holds; 0 where it holds none, or cannot be asked."""
+    with bounded_requests(REQUEST_TIMEOUT), suppress(Exception):
+        history = run.client().get_metric_history(run.run_id, f"gradcam_health/{STATES[-1]}")
+        return max((int(metric.step) for metric in history), default=-1) + 1
+    return 0
+
+
+def end_run(run: Run, status: str = "FINISHED") -> None:
+    """Ends a run that `choose_run` started; a server that is away does not stop this for long."""
+    if not run.is_ours:
+        return
+    active = mlflow.active_run()
+    with bounded_requests(REQUEST_TIMEOUT), suppress(Exception):
+        if active is not None and active.info.run_id == run.run_id:
+            mlflow.end_run(status)
+        else:
+            run.client().set_terminated(run.run_id, status)
+
+
+def absolute_uri(uri: str) -> str:
+    """A tracking URI that means the same from any working directory."""
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////") and ":memory:" not in uri:
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    return uri
 
 
 def ui_path(experiment_id: str, run_id: str) -> str:
     """Where a run's image cards are, below the address of an MLflow server."""
     # Without the workflow type MLflow 3 opens its view for language models, two clicks away from the pictures.
     return f"#/experiments/{experiment_id}/runs/{run_id}/model-metrics?workflowType=machine_learning"
-
-
-def where_to_look(run_id: str) -> str:
-    """A sentence for a person: the link to the pictures, and how to start a server where there is none."""
-    path = ui_path(MlflowClient().get_run(run_id).info.experiment_id, run_id)
-    uri = mlflow.get_tracking_uri()
-    if uri.startswith(("http://", "https://")):
-        return f"{uri.rstrip('/')}/{path}"
-    return f"http://127.0.0.1:5000/{path} after `mlflow server --port 5000 --backend-store-uri {uri}`"

@@ -44,7 +44,7 @@ PICKED: dict[str, str | None] = {
 KINDS = {"ConvNeXt": "Add", "MobileNetV3": "Activation", "NASNet": "Activation"}
 # Two by three places are left of these, except of VGG (4x6) and Xception (3x3).
 SIZES = {"InceptionResNetV2": (107, 139), "InceptionV3": (107, 139), "Xception": (71, 96)}
-# A graph and an eager pass round differently, and hundreds of random layers amplify that (in float64 they agree to 1e-7).
+# A graph and an eager pass round differently, and hundreds of random layers amplify that; in float64 they agree.
 ROUNDING = 0.01
 SLOW = {
     *("ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge", "DenseNet201", "InceptionResNetV2", "NASNetLarge"),
