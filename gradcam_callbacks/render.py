@@ -242,7 +242,7 @@ def _draw_curve(
     """A line through the points, `pen` pixels thick; with `dots` each point is marked."""
     draw.line(points, rgb, pen, joint="curve")
     for x, y in points if dots else ():
-        draw.circle((x, y), 1.5 * pen, rgb)
+        draw.ellipse((x - 1.5 * pen, y - 1.5 * pen, x + 1.5 * pen, y + 1.5 * pen), rgb)
 
 
 def volume_pictures(volumes: NDArray[Any]) -> NDArray[np.uint8]:

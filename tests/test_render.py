@@ -522,3 +522,329 @@ print(sorted(loaded))
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+# maps of any rank
+
+
+def test_maps_of_any_rank_are_resized() -> None:
+    """Each axis is interpolated by itself, at half-pixel centres: worked by hand for one and three axes."""
+    line = render.resize_maps(np.array([[0.0, 1.0], [3.0, 3.0]]), (4,))
+    np.testing.assert_array_equal(line, np.array([[0, 0.25, 0.75, 1], [3, 3, 3, 3]], np.float32))
+
+    volume = np.arange(8.0).reshape(2, 2, 2)  # 4z + 2y + x
+    z, y, x = np.ix_([0, 0.25, 0.75, 1], [0, 0.25, 0.75, 1], [0, 1])
+    np.testing.assert_allclose(render.resize_maps(volume[None, None], (4, 4, 2))[0, 0], 4 * z + 2 * y + x)
+
+
+@pytest.mark.parametrize(("grid", "size"), [((7, 7), (224, 224)), ((5, 40), (33, 10)), ((6, 8), (6, 50))])
+def test_maps_of_two_axes_are_those_of_pillow(grid: tuple[int, int], size: tuple[int, int]) -> None:
+    """A map (h, w) has, to the last bit, the values of Pillow's bilinear filter on the whole picture."""
+    maps = random_maps(2, *grid)
+    expected = [Image.fromarray(one).resize(size[::-1], Image.Resampling.BILINEAR) for one in maps]
+    np.testing.assert_array_equal(render.resize_maps(maps, size), np.stack(expected))
+
+
+def test_resized_maps_are_nobody_elses() -> None:
+    """Maps that have the size already come back as a copy, and no maps as no maps of that size."""
+    maps = random_maps(2, 3, 7)
+    render.resize_maps(maps, (7,))[...] = -1
+    assert (maps >= 0).all()
+    assert render.resize_maps(maps[:0], (9,)).shape == (0, 3, 9)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((4, 4), (2, 2, 2)), ((4, 0), (2,)), ((4, 4), ()), ((4, 4, 4), (2, 0, 2))])
+def test_a_size_of_another_rank_is_refused(shape: tuple[int, ...], size: tuple[int, ...]) -> None:
+    """A size with more axes than the maps, with none, or with an empty one is refused in words."""
+    with pytest.raises(ValueError, match="Expected"):
+        render.resize_maps(np.zeros(shape), size)
+
+
+# heat on the pictures of signals and volumes
+
+
+@pytest.mark.parametrize("spike", [1, 3, 6])
+def test_a_spike_in_time_lands_on_its_columns(spike: int) -> None:
+    """A spike at step i of 8 is a band around (i + 0.5) / 8 of the width, the same at every height."""
+    maps = np.zeros((1, 1, 8), np.float32)
+    maps[0, 0, spike] = 5
+    heat = render.heatmaps(maps, (20, 384))
+    assert heat.shape == (1, 1, 20, 384)
+    # 48 columns a step: linear from 1 at the step's middle to 0 at that of its neighbours.
+    columns = np.arange(384) + 0.5
+    middle = (spike + 0.5) * 48
+    expected = np.maximum(0, 1 - np.abs(columns - middle) / 48)
+    np.testing.assert_allclose(heat[0, 0], np.tile(expected / expected.max(), (20, 1)), atol=1e-6)
+    assert columns @ heat[0, 0, 7] / heat[0, 0, 7].sum() == pytest.approx(middle, abs=1e-3)
+
+
+def test_a_spike_in_space_lights_its_place_on_its_slice() -> None:
+    """A spike at (z, y, x) is hot around the middle of its voxel on slice z, and other slices stay cold."""
+    maps = np.zeros((1, 1, 4, 4, 5), np.float32)
+    maps[0, 0, 2, 1, 3] = 0.5
+    heat = render.heatmaps(maps, (80, 100), slices=4)[0, 0]  # 2 rows of 2 slices of 40x50
+    top, bottom, left, right = box(heat > 0)
+    # Slice 2 begins row 1. Voxels are 10x10, and the heat reaches to the middle of the next.
+    assert (top, bottom, left, right) == (40 + 5, 40 + 25, 25, 45)
+    total = heat.sum(dtype=float)
+    assert (np.arange(80) + 0.5) @ heat.sum(1, dtype=float) / total == pytest.approx(40 + 15, abs=1e-3)
+    assert heat.sum(0, dtype=float) @ (np.arange(100) + 0.5) / total == pytest.approx(35, abs=1e-3)
+    assert heat.max() == 1
+
+
+def test_a_shallow_map_is_interpolated_between_slices() -> None:
+    """Evidence at the first of 2 depths is 1, 3/4, 1/4 and 0 on 4 slices, row by row."""
+    maps = np.zeros((1, 1, 2, 1, 1), np.float32)
+    maps[0, 0, 0] = 7
+    heat = render.heatmaps(maps, (4, 6), slices=4)[0, 0]
+    np.testing.assert_allclose(heat, np.kron([[1, 0.75], [0.25, 0]], np.ones((2, 3))), atol=1e-7)
+
+
+def test_a_deep_map_loses_no_evidence() -> None:
+    """One hot slice of 32 is on the mosaic of 16: half as hot there, about the slice that it falls on."""
+    maps = np.zeros((1, 2, 32, 1, 1), np.float32)
+    maps[0, 0, 11] = 1
+    maps[0, 1] = 1
+    heat = render.heatmaps(maps, (4, 4), slices=16, scale="shared")[0, 0].ravel()
+    # Triangle over 4 slices: weights 1/8, 3/8, 3/8, 1/8, and 11 is an inner one of 5, an outer one of 6.
+    np.testing.assert_allclose(heat[4:8], [0, 3 / 8, 1 / 8, 0], atol=1e-6)
+    assert heat.sum() == pytest.approx(0.5)
+
+
+def test_cells_without_a_slice_are_cold() -> None:
+    """A mosaic of 5 slices is 2 rows of 3, and its sixth cell has no heat even under a flat map."""
+    heat = render.heatmaps(np.ones((1, 1, 3, 2, 2)), (20, 30), slices=5)[0, 0]
+    np.testing.assert_array_equal(heat, np.kron([[1, 1, 1], [1, 1, 0]], np.ones((10, 10))))
+
+
+@pytest.mark.parametrize(("grid", "slices"), [((9,), None), ((5, 4), None), ((3, 5, 4), 7)])
+def test_scales_mean_the_same_for_every_rank(grid: tuple[int, ...], slices: int | None) -> None:
+    """Each map reaches 1, or a quarter of the evidence is a quarter of the heat; no evidence stays zero."""
+    one = random_maps(*grid)
+    maps = np.stack([one, one / 4, 0 * one, np.full(grid, np.nan)])[:, None]
+    each = render.heatmaps(maps, (30, 60), slices=slices)
+    shared = render.heatmaps(maps, (30, 60), slices=slices, scale="shared")
+    assert each.dtype == shared.dtype == np.float32
+    assert each.shape == shared.shape == (4, 1, 30, 60)
+    np.testing.assert_allclose(each.max(axis=(1, 2, 3)), [1, 1, 0, 0])
+    np.testing.assert_allclose(shared.max(axis=(1, 2, 3)), [1, 0.25, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(each[1], each[0], rtol=1e-6)
+    np.testing.assert_allclose(shared[0], each[0])
+    assert min(each.min(), shared.min()) >= 0
+
+
+def test_heat_says_what_does_not_fit_a_mosaic() -> None:
+    """Volumes without `slices`, others with it, and pictures that are no such mosaic are refused in words."""
+    with pytest.raises(ValueError, match="slices=slice_count"):
+        render.heatmaps(np.ones((1, 1, 2, 2, 2)), (4, 4))
+    with pytest.raises(ValueError, match="slices=3 and maps of shape"):
+        render.heatmaps(np.ones((1, 1, 2, 2)), (4, 4), slices=3)
+    with pytest.raises(ValueError, match=r"5 slices, 2 rows of 3.*\(20, 31\)"):
+        render.heatmaps(np.ones((1, 1, 2, 2, 2)), (20, 31), slices=5)
+    with pytest.raises(ValueError, match=r"Expected maps >= 0"):
+        render.heatmaps(-np.ones((1, 1, 9)), (20, 30))
+
+
+# signal_pictures
+
+
+def ink(picture: np.ndarray) -> np.ndarray:
+    """(H, W) how dark each pixel is: 0 on white, 1 where it is black."""
+    return 1 - picture.min(axis=-1) / 255
+
+
+def level(picture: np.ndarray) -> float:
+    """The height of what is drawn, in pixels from the top."""
+    darkness = ink(picture).sum(axis=1)
+    return float((np.arange(len(darkness)) + 0.5) @ darkness / darkness.sum())
+
+
+@pytest.mark.parametrize("length", [9, 100, 1000, 5000])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_peak_stands_where_its_heat_does(length: int, share: float) -> None:
+    """Sample i of L is drawn at (i + 0.5) / L of the width, which is where the heat of i has its middle."""
+    sample = int(share * length)
+    signals = np.zeros((1, length, 1))
+    signals[0, sample] = 1
+    picture = render.signal_pictures(signals)[0]
+    assert picture.dtype == np.uint8
+    assert picture.shape == (160, 384, 3)
+    peak = ink(picture)[:25].sum(axis=0)
+    found = (np.arange(384) + 0.5) @ peak / peak.sum()
+    assert found == pytest.approx((sample + 0.5) / length * 384, abs=0.6)
+    if length < 384:
+        # A map as fine as the signal: the heat of that sample alone.
+        heat = render.heatmaps(np.moveaxis(signals, 1, 2), (160, 384))[0, 0, 0]
+        assert found == pytest.approx((np.arange(384) + 0.5) @ heat / heat.sum(), abs=0.6)
+
+
+def test_a_curve_spans_the_width() -> None:
+    """A long signal has ink in every column, from the first to the last."""
+    wave = np.sin(np.linspace(0, 20, 1000))[None, :, None]
+    assert (ink(render.signal_pictures(wave)[0]).max(axis=0) > 0.5).all()
+
+
+@pytest.mark.parametrize("value", [0.0, -3.5, 1e30])
+@pytest.mark.parametrize("length", [1, 300])
+def test_a_constant_signal_is_drawn_in_the_middle(value: float, length: int) -> None:
+    """Where nothing varies the curve is a level line at half the height, whatever its value."""
+    picture = render.signal_pictures(np.full((2, length, 1), value, np.float32))[1]
+    rows = np.flatnonzero(ink(picture).any(axis=1))
+    assert len(rows) <= (3 if length > 1 else 6)
+    assert level(picture) == pytest.approx(80, abs=0.5)
+
+
+def test_the_set_shares_one_scale() -> None:
+    """The lowest value of the set is low, the highest high, and a signal half-way between lies half-way."""
+    signals = np.stack([np.full((50, 1), value) for value in (2, 3, 4)])
+    low, middle, high = (level(picture) for picture in render.signal_pictures(signals))
+    # 8 % of 160 pixels are free above and below.
+    assert low == pytest.approx(0.92 * 160, abs=0.5)
+    assert middle == pytest.approx(80, abs=0.5)
+    assert high == pytest.approx(0.08 * 160, abs=0.5)
+
+
+def test_zero_is_marked_where_the_values_reach_it() -> None:
+    """A thin grey line runs along zero through every picture of a set that reaches it, and of no other."""
+
+    def grey_rows(signals: np.ndarray) -> np.ndarray:
+        picture = render.signal_pictures(signals)[0]
+        return np.flatnonzero((picture == picture[:, :1]).all(axis=(1, 2)) & (picture[:, 0] != 255).any(axis=1))
+
+    ends = np.array([[-1.0, 3.0], [-1.0, -1.0]])
+    signals = np.repeat(ends, 100, axis=1)[1:, :, None]
+    both = np.concatenate([signals, np.full((1, 200, 1), 3.0)])
+    curve = grey_rows(both + 5)
+    line = np.setdiff1d(grey_rows(both), curve)
+    # Zero is a quarter of the way from -1 to 3.
+    assert len(line) == 1
+    assert line[0] + 0.5 == pytest.approx(160 * (0.92 - 0.84 / 4), abs=0.75)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_each_channel_has_a_dark_colour_of_its_own(channels: int) -> None:
+    """Up to six channels are as many colours, each dark enough to be seen on white and under heat."""
+    signals = np.repeat(np.arange(1.0, channels + 1)[None, None], 200, axis=1)
+    picture = render.signal_pictures(signals)[0].reshape(-1, 3)
+    colours, counts = np.unique(picture, axis=0, return_counts=True)
+    # The smooth edges of a line are mixed with white: one part in four lifts every value to 64 or more.
+    lines = {tuple(rgb) for rgb in colours[(counts >= 300) & (colours.min(axis=1) < 64)].tolist()}
+    assert len(lines) == channels
+    assert all(0.299 * r + 0.587 * g + 0.114 * b < 100 for r, g, b in lines)
+
+
+def test_many_channels_are_drawn_thin() -> None:
+    """Seven curves are thinner than six, and past 24 channels the first 24 are drawn."""
+
+    def darkness(channels: int) -> float:
+        signals = np.zeros((1, 100, channels))
+        signals[..., 0] = 1
+        return float(ink(render.signal_pictures(signals)[0])[:25].sum())
+
+    assert darkness(7) < 0.6 * darkness(6)
+    many = np.random.default_rng(0).normal(size=(1, 80, 40))
+    np.testing.assert_array_equal(render.signal_pictures(many), render.signal_pictures(many[..., :24]))
+
+
+def test_a_long_recording_keeps_its_extremes() -> None:
+    """A single sample out of 200,000 that stands out is still drawn."""
+    signals = np.zeros((1, 200_000, 1), np.float32)
+    signals[0, 123_456] = 1
+    columns = np.flatnonzero(ink(render.signal_pictures(signals)[0])[30])
+    assert 1 <= len(columns) <= 3
+    assert abs(columns.mean() + 0.5 - 123_456.5 / 200_000 * 384) < 1
+
+
+# volume_pictures
+
+
+@pytest.mark.parametrize(
+    ("depth", "grid", "shown"),
+    [
+        (1, (1, 1), [0]),
+        (5, (2, 3), [0, 1, 2, 3, 4]),
+        (16, (4, 4), list(range(16))),
+        # 40 / 16 is 2.5 a place: places 0, 1, 2 begin at 0, 2.5 and 5, and their middles are 1.25, 3.75, 6.25.
+        (40, (4, 4), [1, 3, 6, 8, 11, 13, 16, 18, 21, 23, 26, 28, 31, 33, 36, 38]),
+    ],
+)
+def test_slices_stand_row_by_row(depth: int, grid: tuple[int, int], shown: list[int]) -> None:
+    """A mosaic shows up to 16 slices taken evenly, in order, and white where there is none."""
+    values = np.arange(depth, dtype=np.uint8)
+    volumes = np.broadcast_to(values[None, :, None, None, None], (2, depth, 12, 10, 1))
+    pictures = render.volume_pictures(volumes)
+    rows, columns = grid
+    assert render.slice_count(depth) == len(shown)
+    height, width = pictures.shape[1] // rows, pictures.shape[2] // columns
+    assert pictures.shape == (2, rows * height, columns * width, 3)
+    assert height % 12 == width % 10 == 0
+    cells = np.array(shown + [255] * (rows * columns - len(shown)))
+    expected = np.kron(cells.reshape(grid), np.ones((height, width)))
+    np.testing.assert_array_equal(pictures, np.broadcast_to(expected[None, ..., None], pictures.shape))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((16, 28, 28), (224, 224)), ((8, 16, 16), (240, 240)), ((4, 100, 50), (200, 100)), ((20, 64, 90), (256, 360))],
+)
+def test_small_slices_are_enlarged(shape: tuple[int, int, int], size: tuple[int, int]) -> None:
+    """A mosaic's long side is brought to 200 pixels or more by the least whole factor; large ones stay."""
+    assert render.volume_pictures(np.zeros((1, *shape, 1), np.uint8)).shape == (1, *size, 3)
+
+
+def test_a_bright_voxel_lies_under_its_heat() -> None:
+    """The centre of a voxel that stands out is on the picture where the map's spike is, to the pixel."""
+    volumes = np.zeros((1, 6, 8, 8, 1), np.float32)
+    volumes[0, 4, 2, 5] = 1
+    picture = render.volume_pictures(volumes)[0, ..., 0].astype(float)
+    columns = picture.shape[1] // 3
+    picture[picture.shape[0] // 2 * 2 :] = 0
+    heat = render.heatmaps(np.moveaxis(volumes, -1, 1), picture.shape, slices=6)[0, 0].astype(float)
+    for axis in (0, 1):
+        middle = np.arange(picture.shape[axis]) + 0.5
+        shown, hot = (values.sum(1 - axis) @ middle / values.sum() for values in (picture, heat))
+        assert shown == pytest.approx(hot, abs=0.2)
+    # Slice 4 is the middle one of row 1; its voxels are columns / 8 pixels wide.
+    assert hot == pytest.approx(columns + 5.5 * columns / 8, abs=1e-3)
+
+
+def test_numbers_are_scaled_once_for_the_set() -> None:
+    """Floats go from black at the set's lowest to white at its highest; uint8 is taken as it is."""
+    volumes = np.array([-1.0, 0.0, 3.0]).reshape(3, 1, 1, 1, 1) * np.ones((1, 1, 200, 4, 1))
+    assert [np.unique(picture).tolist() for picture in render.volume_pictures(volumes)] == [[0], [64], [255]]
+    assert not render.volume_pictures(np.full((1, 1, 200, 4, 1), 7.5)).any()
+    grey = np.full((1, 1, 200, 4, 1), 90, np.uint8)
+    assert (render.volume_pictures(grey) == 90).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_three_channels_are_colours(channels: int) -> None:
+    """Three channels are red, green and blue; of any other number the first is shown in grey."""
+    volumes = np.random.default_rng(0).integers(0, 256, (1, 1, 200, 30, channels), np.uint8)
+    expected = volumes[0] if channels == 3 else np.repeat(volumes[0, ..., :1], 3, axis=-1)
+    np.testing.assert_array_equal(render.volume_pictures(volumes), expected)
+
+
+@pytest.mark.parametrize("draw", [render.signal_pictures, render.volume_pictures])
+def test_probes_that_cannot_be_drawn_are_refused(draw: object) -> None:
+    """Another rank, an empty axis, words or a NaN are refused with what was expected."""
+    assert callable(draw)
+    rank = 3 if draw is render.signal_pictures else 5
+    for bad in (np.ones((2,) * 4), np.ones((2,) * (rank - 1) + (0,)), np.full((2,) * rank, "a")):
+        with pytest.raises(ValueError, match=r"Expected (signals|volumes) of"):
+            draw(bad)
+    with pytest.raises(ValueError, match="finite"):
+        draw(np.full((2,) * rank, np.nan))
+
+
+def test_probes_are_left_as_found() -> None:
+    """Neither the probes nor the maps change, and read-only ones are taken."""
+    signals, volumes, maps = random_maps(2, 50, 2), random_maps(1, 5, 8, 8, 1), random_maps(1, 1, 3, 4, 4)
+    before = [array.copy() for array in (signals, volumes, maps)]
+    for array in (signals, volumes, maps):
+        array.flags.writeable = False
+    render.signal_pictures(signals)
+    size = render.volume_pictures(volumes).shape[1:3]
+    render.heatmaps(maps, size, slices=5)
+    for array, was in zip((signals, volumes, maps), before, strict=True):
+        np.testing.assert_array_equal(array, was)
