@@ -15,9 +15,11 @@ from gradcam_callbacks.probes import NO_CLASS, PREDICTED, Inputs
 Tensor = Any
 
 _SQUASHING = frozenset({"Softmax", "Sigmoid", "LogSoftmax"})
+# Operations whose result is made of probabilities where what they get is.
 _POINTWISE = PASSING | {
-    *("Add", "AddV2", "Sub", "Mul", "RealDiv", "Pow", "Log", "Exp", "Neg", "Sum"),
+    *("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Pow", "Log", "Exp", "Neg", "Sum", "Mean", "Max"),
     *("Minimum", "Maximum", "ClipByValue", "Reshape", "Squeeze", "ExpandDims", "Transpose"),
+    *("ConcatV2", "Pack", "StridedSlice", "GatherV2"),
 }
 
 
@@ -54,6 +56,8 @@ class Answer:
             scored = tf.nest.pack_sequence_as(head, [tensor for tensor, _ in read])
             return cls(scored, None, None, "probability" if "probability" in kinds else "logit", False)
         scored, kind = _logits(head)
+        if _before_passing(head).type == "LogSoftmax":
+            head = tf.exp(head)
         has_probabilities = kind == "probability" or scored is not head
         if head.shape.rank != 2 or head.shape[-1] is None:
             return cls(scored, None, None, kind, False)
@@ -88,7 +92,7 @@ def _head(model: keras.Model, outputs: Any, output: str | int | None, *, name_cl
     """The one output that is explained; all of them where functions are to choose."""
     heads = dict(outputs) if isinstance(outputs, Mapping) else None
     if isinstance(outputs, list | tuple):
-        names = getattr(model, "output_names", None) or range(len(outputs))
+        names = getattr(outputs, "_fields", None) or getattr(model, "output_names", None) or range(len(outputs))
         heads = dict(zip(names, outputs, strict=True))
     if heads is None:
         if output not in (None, 0, *(getattr(model, "output_names", None) or ())):
@@ -106,6 +110,16 @@ def _head(model: keras.Model, outputs: Any, output: str | int | None, *, name_cl
         tensor = list(heads.values())[output or 0]
     else:
         raise ValueError(f"No output '{output}'. The outputs of model '{model.name}': {', '.join(map(repr, heads))}.")
+    if name_classes and not tf.is_tensor(tensor):
+        raise ValueError(
+            f"Output '{output}' of model '{model.name}' is a {type(tensor).__name__} of outputs, so a target cannot be "
+            "a class. Pass a function of the outputs that gives (N,) scores as the target."
+        )
+    if name_classes and not tensor.dtype.is_floating:
+        raise ValueError(
+            f"The output of model '{model.name}' is {tensor.dtype.name}, which has no gradient. Explain the model "
+            "before its last operation, such as an argmax."
+        )
     if name_classes and (tensor.shape.rank != 2 or tensor.shape[-1] is None):
         raise ValueError(
             f"The output of model '{model.name}' has shape {tuple(tensor.shape)}, not a classifier's (batch, classes), "
@@ -119,25 +133,44 @@ def _logits(outputs: Tensor) -> tuple[Tensor, str]:
 
     A saturated softmax has no gradient left, so the score is what went into it, found in the traced graph.
     """
-    operation = outputs.op
-    while operation.type in PASSING:
-        operation = operation.inputs[0].op
+    operation = _before_passing(outputs)
     if operation.type in _SQUASHING:
         return operation.inputs[0], "logit"
-    behind, seen = [operation], set()
-    while behind:
-        operation = behind.pop()
+    if operation.type == "ConcatV2":  # heads of one label each, put together
+        parts = [_before_passing(tensor) for tensor in operation.inputs[:-1]]
+        if all(part.type == "Sigmoid" for part in parts):
+            return tf.concat([part.inputs[0] for part in parts], operation.inputs[-1]), "logit"
+    return outputs, "probability" if _is_squashed(operation, {}) else "logit"
+
+
+def _before_passing(tensor: Tensor) -> Any:
+    """The operation that made a tensor, past those that only hand it on."""
+    operation = tensor.op
+    while operation.type in PASSING:
+        operation = operation.inputs[0].op
+    return operation
+
+
+def _is_squashed(operation: Any, known: dict[str, bool | None]) -> bool | None:
+    """Whether all that an operation makes its result of has gone through a softmax or sigmoid; None of constants."""
+    if operation.name not in known:
+        known[operation.name] = None
         if operation.type in _SQUASHING:
-            return outputs, "probability"
-        if operation.type in _POINTWISE and operation.name not in seen:
-            seen.add(operation.name)
-            behind.extend(tensor.op for tensor in operation.inputs)
-    return outputs, "logit"
+            known[operation.name] = True
+        elif operation.type in _POINTWISE:
+            found = {_is_squashed(tensor.op, known) for tensor in operation.inputs} - {None}
+            known[operation.name] = all(found) if found else None
+        else:
+            is_constant = not operation.inputs or operation.type in ("ReadVariableOp", "Shape", "Range", "Fill")
+            known[operation.name] = None if is_constant and operation.type != "Placeholder" else False
+    return known[operation.name]
 
 
 def as_fed(model: keras.Model, inputs: Inputs) -> Inputs:
     """The inputs in the structure that the model was built with, which Keras warns about otherwise."""
     expected = getattr(model, "input", None) if getattr(model, "inputs", None) else None
+    if isinstance(expected, dict | list | tuple) and not isinstance(inputs, dict | tuple):
+        return keras.tree.pack_sequence_as(expected, [inputs])
     if isinstance(inputs, dict) and isinstance(expected, list | tuple):
         return [inputs[tensor.name] for tensor in expected]
     if isinstance(inputs, tuple) and isinstance(expected, list | dict):

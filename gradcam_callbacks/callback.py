@@ -112,10 +112,10 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if not _is_chief():
             return
         model = self.model
-        if not model.built and self.probes.picture_key is None:
-            model.build((None, *self.probes.images.shape[1:]))  # as Keras does with the first batch; the same weights
-        if self.explainer is None or self.explainer.model is not model:
-            self.explainer = Explainer(model, layer=self.layer, method=self.method, output=self.output, grid=self.grid)
+        if not model.built:
+            model(self.probes.batch(0, 1), training=False)  # as Keras does with the first batch; the same weights
+        # A new one for each training: layers may have been added, frozen or adapted since the last.
+        self.explainer = Explainer(model, layer=self.layer, method=self.method, output=self.output, grid=self.grid)
         self.explainer.prepare(self.probes)
         self._session = _Session(self, self.explainer)
         # Keras tells callbacks nothing of a `fit` that raises, such as by Ctrl-C. But then its list of callbacks goes.
@@ -132,7 +132,9 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Records the epoch if it is its turn, or the first or the last."""
         if self._session is not None and self.every_batches is None:
-            is_last = epoch + 1 == (self.params or {}).get("epochs") or bool(self.model.stop_training)
+            is_last = epoch + 1 == (self.params or {}).get("epochs") or bool(
+                getattr(self.model, "stop_training", False)
+            )
             self._session.epoch_ended(epoch, logs, is_last=is_last)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -206,25 +208,32 @@ class _Session:
             self._record()
 
     def close(self, status: str) -> None:
-        """Records the last epoch unless that was done, waits until everything has arrived, and says where it is."""
+        """Records the last epoch unless that was done, waits until everything has arrived, and says where it is.
+
+        A training that was broken off has no last epoch: its weights are those of the middle of one.
+        """
         from gradcam_callbacks import tracking
 
         if self._tracker is None:
             return
         tracker, self._tracker = self._tracker, None
         try:
-            self._record(tracker)
+            if status == "FINISHED":
+                self._record(tracker)
         finally:
-            missing = tracker.close(self._callback.flush_timeout)
-            tracking.end_run(self._run, status)
+            try:
+                missing = tracker.close(self._callback.flush_timeout)
+            finally:
+                tracking.end_run(self._run, status)
         directory = self._journal.directory
-        self._journal.flush()
-        if missing or self._journal.held:
+        with contextlib.suppress(OSError):  # strict, and said before
+            self._journal.flush()
+        if missing:
             logger.warning(
                 "%d items have not arrived in MLflow. `gradcam upload %s` sends the rest.%s",
                 len(missing),
                 directory,
-                f" {self._journal.held} of them could not be written to disk and are lost." * bool(self._journal.held),
+                f" What the disk did not take is lost ({self._journal.trouble})." * bool(self._journal.held),
             )
             return
         if self._callback.verbose:

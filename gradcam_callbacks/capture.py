@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +21,9 @@ from gradcam_callbacks.probes import NO_CLASS, Inputs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensor = Any
+
+_TRACING = threading.Lock()
+"""While a graph is traced the layers are wrapped, so only one thread may do it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def trace(
     def graph(batch: Inputs, targets: Tensor) -> dict[str, Any]:
         calls: list[reading.Call] = []
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
-        with tape, reading.watch(layers, watched, turns, calls, tape.watch):
+        with tape, reading.watch(model, layers, watched, turns, calls, tape.watch):
             answer = Answer.of(model, batch, output, name_classes=name_classes)
         if not tf.config.functions_run_eagerly() and reading.has_inner_functions(answer.scored):
             raise reading.InsideFunctionError
@@ -172,11 +176,12 @@ def trace(
     def traced() -> Any:
         return tf.function(graph, input_signature=_signature(inputs), autograph=False).get_concrete_function()
 
-    try:
-        concrete = traced()
-    except reading.InsideFunctionError:
-        with reading.functions_inlined():
+    with _TRACING:
+        try:
             concrete = traced()
+        except reading.InsideFunctionError:
+            with reading.functions_inlined():
+                concrete = traced()
     candidates = found.pop("candidates", None)
     if candidates is None:
         return Capture(_graph=concrete, **found)
@@ -401,14 +406,25 @@ def _gradients(scored: Any, sources: Sequence[Tensor], *, zero: bool = False) ->
 
 
 def _peaks(views: Sequence[View], scored: Any) -> Tensor:
-    """(V,) the largest absolute gradient of an arbitrary mixture of all scores at the places of each view."""
-    mixed = [
-        tensor * tf.cast(tf.random.stateless_normal(tf.shape(tensor), seed=(1, 2)), tensor.dtype)
-        for tensor in tf.nest.flatten(scored)
-        if tensor.dtype.is_floating
-    ]
+    """(V,) the largest absolute gradient at the places of each view, of an arbitrary mixture of what the head takes.
+
+    Not of the scores: a head that starts from zero, as in fine-tuning, would hide what it is going to see.
+    """
+    mixed = []
+    for tensor in tf.nest.flatten(scored):
+        if tensor.dtype.is_floating:
+            taken = _before_the_head(tensor)
+            mixed.append(taken * tf.cast(tf.random.stateless_normal(tf.shape(taken), seed=(1, 2)), taken.dtype))
     raw = _gradients(mixed, [view.source for view in views], zero=True)
     return tf.stack([tf.reduce_max(tf.abs(view.gradients(one))) for view, one in zip(views, raw, strict=True)])
+
+
+def _before_the_head(logits: Tensor) -> Tensor:
+    """What the last dense layer takes; the logits themselves where something else gives them."""
+    operation = logits.op
+    while operation.type in {*reading.PASSING, "BiasAdd", "AddV2", "Reshape", "Squeeze"}:
+        operation = operation.inputs[0].op
+    return operation.inputs[0] if operation.type in ("MatMul", "BatchMatMulV2", "Einsum") else logits
 
 
 def _swapped(tensor: Tensor) -> Tensor:

@@ -231,7 +231,8 @@ class Explanation:
 class Explainer:
     """Explains pictures to a model again and again, through one traced graph.
 
-    The model is left exactly as it was found; later changes of its weights are followed.
+    The model is left exactly as it was found. Later changes of its weights are followed, those of its layers are not:
+    make a new one after adding, removing, adapting or quantising layers.
     """
 
     def __init__(
@@ -265,6 +266,9 @@ class Explainer:
             raise ValueError(f"No method '{method}'. The methods: {', '.join(sorted(METHODS))}.")
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1, not {batch_size}.")
+        for name in [layer] if layer is None or isinstance(layer, str) else list(_listed(layer)):
+            if not isinstance(name, str | None):
+                raise ValueError(f"layer= takes paths or names of layers, such as 'backbone/top_conv'; got {name!r}.")
         self.model = model
         self.method = method
         self.batch_size = batch_size
@@ -276,7 +280,7 @@ class Explainer:
 
     @property
     def traces(self) -> int:
-        """How many graphs were traced: one for each shape and dtype of what the model is fed."""
+        """How many graphs were traced: one for each shape and dtype of what the model is fed and set of functions."""
         return len(self._captures)
 
     def prepare(self, probes: Any) -> Capture:
@@ -359,6 +363,9 @@ class Explainer:
         probabilities = None
         if outputs is not None and traced.has_probabilities:
             probabilities = np.take_along_axis(outputs, np.maximum(captured["explained"], 0), axis=1)
+            if outputs.min(initial=0) < 0 or outputs.max(initial=0) > 1.001:  # a sigmoid times something, or a gate
+                probabilities = None
+        if probabilities is not None:
             is_plain = (matrix[..., 1] == NO_CLASS) & ~is_function
             probabilities = np.where(is_plain, probabilities, np.float32(np.nan))
         return Explanation(
@@ -416,6 +423,10 @@ class Explainer:
         return np.concatenate(parts)
 
 
+def _listed(layer: Any) -> Sequence[Any]:
+    return layer if isinstance(layer, list | tuple) else [layer]
+
+
 def _kind(inputs: Any) -> tuple[Any, ...]:
     """What decides whether a traced graph takes the inputs: their names, shapes and dtypes."""
     if not isinstance(inputs, dict | tuple):
@@ -427,7 +438,11 @@ def _kind(inputs: Any) -> tuple[Any, ...]:
 def _stand_in(model: keras.Model) -> ProbeSet:
     """One picture of noise of the size that a model takes."""
     noise = np.random.default_rng(0)
-    shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in getattr(model, "inputs", None) or []}
+    expected = getattr(model, "input", None) if getattr(model, "inputs", None) else None
+    if isinstance(expected, dict):
+        shapes = {name: tuple(tensor.shape[1:]) for name, tensor in expected.items()}
+    else:
+        shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in getattr(model, "inputs", None) or []}
     if not shapes or any(None in shape for shape in shapes.values()):
         raise ValueError(
             f"Model '{model.name}' does not say what size of picture it takes; pass an array of pictures of that size."

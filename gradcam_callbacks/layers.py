@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -102,27 +104,33 @@ class Call:
 
 
 def all_layers(model: keras.Model) -> tuple[dict[str, Any], set[str]]:
-    """Every layer and operation below the model by its path, in the order of the model, and those inside attention."""
+    """Every layer and operation below the model by its path, in the order of the model, and those inside attention.
+
+    A layer that two parts of the model share has a path in each. Of several children of the same name the paths end in
+    "#1", "#2" and so on.
+    """
     paths: dict[str, Any] = {}
     inner: set[str] = set()
-    seen = {id(model)}
 
-    def walk(parent: Any, prefix: str, inside: bool) -> None:
+    def walk(parent: Any, prefix: str, above: tuple[int, ...], inside: bool) -> None:
         children = getattr(parent, "operations", None)
         if children is None:
             children = parent._flatten_layers(include_self=False, recursive=False)
-        for child in children:
-            if id(child) in seen or isinstance(child, keras.layers.InputLayer):
+        once = {id(child): child for child in children if not isinstance(child, keras.layers.InputLayer)}
+        often = Counter(child.name for child in once.values())
+        numbers: Counter[str] = Counter()
+        for child in once.values():
+            if id(child) in above:
                 continue
-            seen.add(id(child))
-            path = f"{prefix}{child.name}"
-            paths.setdefault(path, child)
+            numbers[child.name] += 1
+            path = f"{prefix}{child.name}" + f"#{numbers[child.name]}" * (often[child.name] > 1)
+            paths[path] = child
             if inside:
                 inner.add(path)
             if isinstance(child, keras.layers.Layer):
-                walk(child, f"{path}/", inside or isinstance(child, _ATTENTION))
+                walk(child, f"{path}/", (*above, id(child)), inside or isinstance(child, _ATTENTION))
 
-    walk(model, "", False)
+    walk(model, "", (id(model),), False)
     return paths, inner
 
 
@@ -133,7 +141,7 @@ def find(layers: Mapping[str, Any], name: str) -> tuple[str, int]:
         name, call = numbered[1], int(numbered[2])
     if name in layers:
         return name, call
-    named = [path for path in layers if path.rpartition("/")[2] == name]
+    named = [path for path in layers if name in _names(path)]
     if len(named) == 1:
         return named[0], call
     if named:
@@ -143,6 +151,12 @@ def find(layers: Mapping[str, Any], name: str) -> tuple[str, int]:
     close = difflib.get_close_matches(name, {*layers, *(path.rpartition("/")[2] for path in layers)}, n=3)
     hint = f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
     raise ValueError(f"No layer '{name}'.{hint} The model's layers: {_some(list(layers))}.")
+
+
+def _names(path: str) -> tuple[str, str]:
+    """A layer's own name, as its path has it and as the layer has it."""
+    last = path.rpartition("/")[2]
+    return last, re.sub(r"#\d+$", "", last)
 
 
 def _some(names: Sequence[str], limit: int = 12) -> str:
@@ -156,65 +170,87 @@ def calling_order(model: keras.Model, layers: Mapping[str, Any]) -> dict[str, li
 
     Keras runs a functional model by depth, which need not be the order in which the layer was called in the code.
     """
-    paths = {id(layer): path for path, layer in layers.items()}
     turns: dict[str, list[int]] = {}
-    for parent in (model, *layers.values()):
-        by_depth = getattr(parent, "_nodes_by_depth", {})
-        for node in (node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]):
-            if id(node.operation) in paths and len(node.operation._inbound_nodes) > 1:
-                turns.setdefault(paths[id(node.operation)], []).append(node.operation._inbound_nodes.index(node))
+    for prefix, parent in (("", model), *((f"{path}/", layer) for path, layer in layers.items())):
+        by_depth: dict[int, list[Any]] = getattr(parent, "_nodes_by_depth", {})
+        nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+        often = Counter(id(node.operation) for node in nodes)
+        for node in nodes:
+            path = f"{prefix}{getattr(node.operation, 'name', '')}"
+            layer = layers.get(path)
+            if layer is not None and layer is node.operation and often[id(layer)] > 1:
+                turns.setdefault(path, []).append(layer._inbound_nodes.index(node))
     return turns
 
 
 @contextmanager
 def watch(
+    model: keras.Model,
     layers: Mapping[str, Any],
     wanted: Iterable[str],
     turns: Mapping[str, list[int]],
     calls: list[Call],
     on_output: Callable[[Tensor], None],
 ) -> Iterator[None]:
-    """Adds to `calls` whenever one of the wanted layers is called; leaves all layers as they were.
+    """Adds to `calls` whenever this thread calls one of the wanted layers; leaves all layers as they were.
 
     `on_output` gets each output, where it is a tensor of real numbers, before anything else is made of it.
 
     The wrappers are put straight into the instances' dictionaries, past Keras's tracking of attributes. The models
-    around a wanted layer are wrapped too, to know in which of their calls it was called.
+    around a wanted layer are wrapped too, to know in which of their calls it was called. One thread at a time.
     """
     wanted = set(wanted)
-    around = {path[:end] for path in wanted for end in range(len(path)) if path[end] == "/"}
-    active: list[tuple[tuple[int, ...], dict[str, int]]] = [((), {})]
+    instances = {id(layers[path]) for path in wanted}
+    everywhere = {path for path, layer in layers.items() if id(layer) in instances}
+    around = {path[:end] for path in everywhere for end in range(len(path)) if path[end] == "/"}
+    thread = threading.get_ident()
+    active: list[tuple[str, tuple[int, ...], Counter[str]]] = [("", (), Counter())]
 
-    def wrap(path: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(layer: Any, paths: Sequence[str], call: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
-            outer, counts = active[-1]
-            turn = counts[path] = counts.get(path, -1) + 1
+            if threading.get_ident() != thread:
+                return call(*args, **kwargs)
+            parent, outer, counts = active[-1]
+            path = next((path for path in paths if path.rpartition("/")[0] == parent), paths[0])
+            turn = counts[path]
+            counts[path] += 1
             order = (*outer, turns[path][turn] if turn < len(turns.get(path, [])) else turn)
-            active.append((order, {}))
+            active.append((path, order, Counter()))
             try:
                 result = call(*args, **kwargs)
             finally:
                 active.pop()
             if path in wanted:
-                calls.append(Call(path, layers[path], order, result))
+                calls.append(Call(path, layer, order, result))
                 if tf.is_tensor(result) and result.dtype.is_floating:
                     on_output(result)
             return result
 
         return watched
 
-    touched = {path: layers[path] for path in wanted | around if path in layers}
-    before = {path: layer.__dict__.get("call") for path, layer in touched.items()}
+    paths_of: dict[int, list[str]] = {}
+    for path in (path for path in layers if path in everywhere or path in around):
+        paths_of.setdefault(id(layers[path]), []).append(path)
+    touched = {id(layers[paths[0]]): layers[paths[0]] for paths in paths_of.values()}
+    # Keras quantises a layer by calling another method of it.
+    methods = {
+        key: "quantized_call" if getattr(layer, "quantization_mode", None) else "call" for key, layer in touched.items()
+    }
+    before = {key: layer.__dict__.get(methods[key]) for key, layer in touched.items()}
+    with_losses = [layer for layer in (model, *layers.values()) if hasattr(layer, "_losses")]
+    losses = [list(layer._losses) for layer in with_losses]
     try:
-        for path, layer in touched.items():
-            layer.__dict__["call"] = wrap(path, layer.call)
+        for key, layer in touched.items():
+            layer.__dict__[methods[key]] = wrap(layer, paths_of[key], getattr(layer, methods[key]))
         yield
     finally:
-        for path, layer in touched.items():
-            if before[path] is None:
-                layer.__dict__.pop("call", None)
+        for key, layer in touched.items():
+            if before[key] is None:
+                layer.__dict__.pop(methods[key], None)
             else:
-                layer.__dict__["call"] = before[path]
+                layer.__dict__[methods[key]] = before[key]
+        for layer, of_layer in zip(with_losses, losses, strict=True):  # not those of the graph that was traced
+            layer._losses[:] = of_layer
 
 
 # ---- How a layer's output is read as a map ----
@@ -231,6 +267,7 @@ class View:
         problem: why no map can be made of it, in words that end a sentence; None where one can.
         grid: the map's size; None where it depends on the picture.
         extra_tokens: how many tokens before those of the grid are no places, such as a class token.
+        is_guess: whether only the number of the tokens speaks for the grid.
         channels_first: whether the channels come before the grid.
         pooled: (N, C) or (N, 1, ..., 1, C), its mean over the grid, where the score depends on that alone.
     """
@@ -241,6 +278,7 @@ class View:
     problem: str | None = None
     grid: tuple[int | None, ...] = ()
     extra_tokens: int = 0
+    is_guess: bool = False
     channels_first: bool = False
     pooled: Tensor | None = None
 
@@ -275,6 +313,7 @@ class View:
 
     def gradients(self, raw: Tensor) -> Tensor:
         """(N, *grid, C) or (N, 1, ..., 1, C) from the gradient of the source."""
+        raw = tf.ensure_shape(raw, self.source.shape)  # that of a maximum does not know its own
         if self.pooled is None:
             return self._on_grid(raw)
         places = tf.cast(tf.size(self.output) // tf.size(self.pooled), tf.float32)
@@ -308,13 +347,15 @@ def read_as_maps(
     for running in calls:
         number = next(numbers[running.path])
         call = by_path[running.path][number]
-        if makers[id(call.output)] is not call:
-            continue
         path = f"{call.path}[{number}]" if len(by_path[call.path]) > 1 else call.path
         view = View(LayerInfo(path, type(call.layer).__name__, ()), call.layer, call.output)
         output = call.output
+        maker = makers[id(output)]
+        if maker is not call:
+            views.append(replace(view, problem=f"it hands on the very tensor that '{maker.path}' gives; name that"))
+            continue
         if not tf.is_tensor(output) or not output.dtype.is_floating or output.shape.rank is None:
-            views.append(replace(view, problem="its output is not one tensor of real numbers"))
+            views.append(replace(view, problem="its output is not one tensor of real numbers of a known rank"))
             continue
         view = replace(view, info=replace(view.info, shape=tuple(output.shape)))
         if id(output.op) not in on_the_way:
@@ -325,14 +366,14 @@ def read_as_maps(
             pooled = _mean_over(output, axes, on_the_way)
             views.append(replace(view, grid=inside, channels_first=channels_first, pooled=pooled))
         elif output.shape.rank == 3 and len(size) == 2:
-            views.append(_tokens(view, size, grid, on_the_way))
+            views.append(_tokens(view, grid, on_the_way))
         else:
             expected = ", ".join(("batch", *("length", "h, w", "d, h, w")[len(size) - 1 : len(size)], "channels"))
             views.append(replace(view, problem=f"its output has shape {tuple(output.shape)}, not ({expected})"))
     return views
 
 
-def _tokens(view: View, size: tuple[int, ...], grid: tuple[int, int] | None, on_the_way: Mapping[int, Any]) -> View:
+def _tokens(view: View, grid: tuple[int, int] | None, on_the_way: Mapping[int, Any]) -> View:
     """Reads (N, L, C) tokens as the grid that the user gave, or that of the patches that they come from."""
     length = view.output.shape[1]
     if length is None:
@@ -341,35 +382,30 @@ def _tokens(view: View, size: tuple[int, ...], grid: tuple[int, int] | None, on_
         extra = length - grid[0] * grid[1]
         if extra < 0:
             return replace(view, problem=f"its {length} tokens are fewer than the {grid[0]}x{grid[1]} of grid=")
-        found = grid
-    else:
-        inferred = _token_grid(view.output, size)
-        if inferred is None:
-            return replace(view, problem=f"its {length} tokens are not a grid that can be told; pass grid=(h, w)")
-        found, extra = inferred
-    pooled = None if extra else _mean_over(view.output, [1], on_the_way)
-    return replace(view, grid=found, extra_tokens=extra, pooled=pooled)
-
-
-def _token_grid(tokens: Tensor, size: tuple[int, ...]) -> tuple[tuple[int, int], int] | None:
-    """The (h, w) of L tokens and how many of them come before: from the patches that they were made of.
-
-    Patches are made by a convolution, and may have been merged since; or else by cutting the picture itself.
-    """
-    length = tokens.shape[1]
-    patches = {
-        tuple(operation.outputs[0].shape[1:3])
-        for operation in _ancestors([tokens.op]).values()
-        if operation.type in ("Conv2D", "ExtractImagePatches")
-    }
+        return replace(view, grid=grid, extra_tokens=extra)
     for extra in (0, 1):
-        for height, width in patches or {size}:
-            for merged in range(1, min(height or 0, width or 0) + 1):
-                if (height // merged) * (width // merged) == length - extra > 1:
-                    return (height // merged, width // merged), extra
+        merged = _merged_grid(view.output, length - extra)
+        if merged is not None:
+            pooled = None if extra else _mean_over(view.output, [1], on_the_way)
+            return replace(view, grid=merged, extra_tokens=extra, pooled=pooled)
+    for extra in (0, 1):
         side = math.isqrt(length - extra)
-        if not patches and side * side == length - extra > 1:
-            return (side, side), extra
+        if side * side == length - extra > 1:
+            return replace(view, grid=(side, side), extra_tokens=extra, is_guess=True)
+    return replace(view, problem=f"its {length} tokens are not a grid that can be told; pass grid=(h, w)")
+
+
+def _merged_grid(tokens: Tensor, length: int) -> tuple[int, int] | None:
+    """The (h, w) of tokens, where some (N, h, w, ...) before them was reshaped to (N, h * w, the rest)."""
+    for operation in _ancestors([tokens.op]).values():
+        if operation.type != "Reshape":
+            continue
+        before, after = operation.inputs[0].shape, operation.outputs[0].shape
+        if before.rank is None or before.rank < 4 or after.rank != 3 or None in (*before[1:], *after[1:]):
+            continue
+        height, width, *rest = before[1:]
+        if height * width == after[1] == length and math.prod(rest) == after[2] and min(height, width) > 0:
+            return (height, width)
     return None
 
 
@@ -387,7 +423,7 @@ def named(
         if not calls:
             problem: str | None = "the model does not call it when it predicts, so the score does not depend on it"
         elif not -len(calls) <= number < len(calls):
-            problem = f"it is called {len(calls)} times, so [{number}] is none of its calls"
+            problem = f"it has {len(calls)} calls, [0] to [{len(calls) - 1}]; [{number}] is none of them"
         else:
             view = calls[number]
             problem = view.problem
@@ -418,6 +454,7 @@ def pick(views: Sequence[View], scored: Any, has_gradient: Callable[[Tensor], bo
         return name in learned and (name not in after_tokens or view.grid in tokens.values())
 
     worth = [view for view in reversed(views) if is_worth_it(view)]
+    worth = [view for view in worth if not view.is_guess] or worth
     for position, view in enumerate(worth):
         if has_gradient(view.output):
             return worth[position:]

@@ -247,12 +247,15 @@ class ProbeSet:
         targets: Target | Sequence[Target] = ("predicted",),
         class_names: Sequence[str] | None = None,
         preprocess: Callable[[Array], Any] | None = None,
+        batched: bool | None = None,
     ) -> ProbeSet:
         """Takes the first pictures of a `tf.data.Dataset`, batched or not.
 
         Args:
             dataset: of images or of (images, labels).
             count: how many pictures to take.
+            batched: whether its elements are batches; by default those of four or five dimensions. Say it for
+                signals and volumes.
             targets: see `ProbeSet`.
             class_names: see `ProbeSet`.
             preprocess: see `ProbeSet`.
@@ -264,11 +267,13 @@ class ProbeSet:
         labels: list[Array] = []
         for element in dataset:
             x, y = element[:2] if isinstance(element, tuple | list) else (element, None)
+            if isinstance(x, dict | tuple):
+                raise ValueError("from_dataset takes pictures, not several inputs; pass ProbeSet a dict of arrays.")
             batch = np.asarray(x)
-            batched = batch.ndim == 4
-            images.extend(batch if batched else [batch])
+            is_batch = batch.ndim in (4, 5) if batched is None else batched
+            images.extend(batch if is_batch else [batch])
             if y is not None:
-                labels.extend(np.asarray(y) if batched else [np.asarray(y)])
+                labels.extend(np.asarray(y) if is_batch else [np.asarray(y)])
             if len(images) >= count:
                 break
         if len(images) < count:
@@ -380,7 +385,12 @@ def _read_picture(file: Path) -> Image.Image:
     """
     try:
         with Image.open(file) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I") or upright.mode == "F":  # Pillow would clip 16 bits to 255
+                values = np.asarray(upright, np.float64)
+                highest = 65535 if values.max() > 255 else 255
+                upright = Image.fromarray(np.rint(np.clip(values / highest, 0, 1) * 255).astype(np.uint8))
+            return upright.convert("RGB")
     except FileNotFoundError:
         raise ValueError(f"No picture '{file}'.") from None
     except UnidentifiedImageError:
@@ -540,9 +550,8 @@ def _numbered(count: int) -> tuple[str, ...]:
 def _as_targets(
     targets: Any, class_names: tuple[str, ...] | None
 ) -> tuple[int | str | tuple[int, int] | Callable[[Any], Any], ...]:
-    listed: Sequence[Any] = (
-        [targets] if isinstance(targets, str | int | np.integer) or callable(targets) else list(targets)
-    )
+    is_one = isinstance(targets, str | int | float | np.number) or callable(targets) or getattr(targets, "ndim", 1) == 0
+    listed: Sequence[Any] = [targets] if is_one else list(targets)
     if not listed:
         raise ValueError("No targets: pass at least one, such as targets=['predicted'].")
     result: list[int | str | tuple[int, int] | Callable[[Any], Any]] = []
@@ -619,5 +628,10 @@ def _digest(inputs: Inputs, target_matrix: Array, functions: Sequence[Callable[[
     add(target_matrix)
     for function in functions:
         name = getattr(function, "__qualname__", type(function).__name__)
+        code = getattr(function, "__code__", None)
         digest.update(f"{getattr(function, '__module__', '')}.{name}".encode())
+        if code is not None:
+            digest.update(
+                code.co_code + repr((code.co_names, [c for c in code.co_consts if not hasattr(c, "co_code")])).encode()
+            )
     return digest.hexdigest()

@@ -64,6 +64,7 @@ class Upload:
     _pictures: Array | None = None
     _present: frozenset[str] | None = field(default=None, init=False)
     _sent: set[str] = field(default_factory=set, init=False)
+    _unreadable: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self._sent.update(self.journal.uploaded())
@@ -93,7 +94,7 @@ class Upload:
             on_item: told of each item that has arrived.
 
         Returns:
-            Whether everything has arrived.
+            Whether everything has arrived that can be read.
         """
         self.error = None
         failed: set[str] = set()
@@ -104,24 +105,30 @@ class Upload:
                 return False
             if kind in failed:
                 continue
+            if item in self._unreadable:
+                continue
+            try:
+                if where and (recorded is None or recorded.step != int(where[-1])):
+                    recorded = self.journal.read(int(where[-1]))
+            except (OSError, ValueError) as error:  # gone or damaged: no later try will help, and no other step suffers
+                self.error = self.error or error
+                self._unreadable.add(item)
+                continue
             try:
                 if self._present is None:
                     self._present = self._arrived()
                 if item not in self._present:
-                    if where and (recorded is None or recorded.step != int(where[-1])):
-                        recorded = self.journal.read(int(where[-1]))
                     self._send(kind, where, recorded)
-            except (
-                Exception
-            ) as error:  # whatever store or network it is: the item stays where it is, and is tried again
+            except Exception as error:  # whatever store or network it is: the item is kept, and tried again
                 failed.add(kind)
                 self.error = self.error or error
                 self._present = None  # it may have arrived although it failed
                 if _nobody_answers(error):
                     return False
                 continue
-            self.journal.mark_uploaded(item)
             self._sent.add(item)
+            with suppress(OSError):  # of a strict journal, which raises at the next step
+                self.journal.mark_uploaded(item)
             on_item(item)
         return not failed
 
@@ -177,6 +184,8 @@ class Upload:
 def _nobody_answers(error: BaseException | None) -> bool:
     """Whether the network failed, so that the next request would fail too, after another time-out."""
     while error is not None:
+        if "error responses" in str(error):  # such as "too many 500 error responses": somebody did answer
+            return False
         if type(error).__module__.partition(".")[0] in ("requests", "urllib3") or isinstance(error, ConnectionError):
             return True
         if "failed with exception" in str(error) or "Read timed out" in str(error):
@@ -240,13 +249,15 @@ class Tracker:
             self._closing = True
             self._changed.notify_all()
         deadline = time.monotonic() + timeout
-        self._thread.join(min(1.0, timeout))
-        if self._thread.is_alive() and timeout > 1:
-            print(f"Waiting up to {timeout:.0f} s for MLflow to take the last heatmaps …", flush=True)  # noqa: T201
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        with self._changed:
-            self._stopping = True  # it ends by itself after the request that holds it
-            self._changed.notify_all()
+        try:
+            self._thread.join(min(1.0, timeout))
+            if self._thread.is_alive() and timeout > 1:
+                print(f"Waiting up to {timeout:.0f} s for MLflow to take the last heatmaps …", flush=True)  # noqa: T201
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+        finally:  # also after Ctrl-C
+            with self._changed:
+                self._stopping = True  # it ends by itself after the request that holds it
+                self._changed.notify_all()
         self._thread.join(0.5)
         return self.upload.missing(self._steps)
 

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "callback": {"drift", "heatmap", "journal", "probes", "tracking"},
     "tracking": {"journal", "probes", "render"},
     "demo": {"callback", "demo_data", "drift", "journal", "probes", "tracking"},
-    "cli": {"demo", "heatmap"},
+    "cli": {"demo", "heatmap", "journal", "tracking"},
     "__init__": {"callback", "heatmap", "probes", "quality", "standalone"},
 }
 HEAVY = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,6 +132,90 @@ def grouped_and_enlarged() -> Case:
     return Case(
         model, pictures(), first, lambda a: head(mean(larger(grouped(a)))), "first", {"layer": "first"}, close=1e-4
     )
+
+
+def maximum_pooling() -> Case:
+    inputs = keras.Input((16, 16, 3))
+    layer, last = conv(), dense()
+    model = keras.Model(inputs, last(layers.GlobalMaxPooling2D()(layer(inputs))))
+    head = linear(last)
+    return Case(model, pictures(), layer, lambda a: head(tf.reduce_max(a, axis=[1, 2])), "conv")
+
+
+def mean_and_maximum() -> Case:
+    """The mean is not all that the score takes of the map."""
+    inputs = keras.Input((16, 16, 3))
+    layer, last = conv(), dense()
+    x = layer(inputs)
+    x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
+    head = linear(last)
+    model = keras.Model(inputs, last(x))
+    both = lambda a: tf.concat([mean(a), tf.reduce_max(a, axis=[1, 2])], axis=1)  # noqa: E731
+    return Case(model, pictures(), layer, lambda a: head(both(a)), "conv")
+
+
+def recurrent() -> Case:
+    """Sixteen columns of a map are no 4x4 grid, although an LSTM makes sixteen vectors of them."""
+    inputs = keras.Input((8, 16, 3))
+    layer, last = conv(padding="same"), dense()
+    columns = layers.Reshape((16, 8 * 6))(layers.Permute((2, 1, 3))(layer(inputs)))
+    lstm = keras.Sequential([layers.LSTM(5, return_sequences=True), layers.LSTM(4)])
+    model = keras.Model(inputs, last(lstm(columns)))
+    head = linear(last)
+
+    def rest(a: Any) -> Any:
+        return head(lstm(tf.reshape(tf.transpose(a, [0, 2, 1, 3]), (len(a), 16, -1))))
+
+    images = np.random.default_rng(0).random((5, 8, 16, 3), dtype=np.float32)
+    return Case(model, images, layer, rest, "conv")
+
+
+def shared_by_two_backbones(layer: str) -> Case:
+    """The layer has a path in each; what is explained is its call in the one that is named."""
+    shared, last = conv("shared", padding="same"), dense()
+    inputs = keras.Input((16, 16, 3))
+    first, second = (
+        keras.Sequential([keras.Input((16, 16, 3)), layers.Rescaling(scale), shared], name=name)
+        for scale, name in ((1.0, "first"), (-0.5, "second"))
+    )
+    pool = layers.GlobalAveragePooling2D()
+    model = keras.Model(inputs, last(layers.Concatenate()([pool(first(inputs)), pool(second(inputs))])))
+    head, is_first = linear(last), layer.startswith("first")
+    other = mean((second if is_first else first)(pictures()))
+
+    def rest(a: Any) -> Any:
+        return head(tf.concat([mean(a), other] if is_first else [other, mean(a)], axis=1))
+
+    return Case(model, pictures(), first if is_first else second, rest, layer, {"layer": layer})
+
+
+class Namesakes(keras.Model):
+    """Two layers of the same name."""
+
+    def __init__(self) -> None:
+        super().__init__(name="namesakes")
+        self.fine, self.coarse = conv("conv", 4), conv("conv", 6, strides=2)
+        self.pool, self.head = layers.GlobalAveragePooling2D(), dense()
+
+    def call(self, images: Any) -> Any:
+        return self.head(self.pool(self.coarse(self.fine(images))))
+
+
+def namesakes() -> Case:
+    model = Namesakes()
+    model(pictures())
+    head = linear(model.head)
+    return Case(model, pictures(), lambda x: model.coarse(model.fine(x)), lambda a: head(mean(a)), "conv#2")
+
+
+def labels_put_together() -> Case:
+    inputs = keras.Input((16, 16, 3))
+    layer = conv()
+    x = layers.GlobalAveragePooling2D()(layer(inputs))
+    heads = [layers.Dense(1, activation="sigmoid") for _ in range(4)]
+    model = keras.Model(inputs, layers.Concatenate()([head(x) for head in heads]))
+    rest: Callable[[Any], Any] = lambda a: tf.concat([linear(head)(mean(a)) for head in heads], axis=1)  # noqa: E731
+    return Case(model, pictures(), layer, rest, "conv")
 
 
 def nested_twice(layer: str | None, picked: str) -> Case:
@@ -400,6 +485,13 @@ def by_given_grid() -> Case:
 CASES: dict[str, Callable[[], Case]] = {
     "flattened": flattened,
     "a layer in the middle": in_the_middle,
+    "global maximum pooling": maximum_pooling,
+    "mean and maximum": mean_and_maximum,
+    "columns for an LSTM": recurrent,
+    "shared by two backbones, in the first": lambda: shared_by_two_backbones("first/shared"),
+    "shared by two backbones, in the second": lambda: shared_by_two_backbones("second/shared"),
+    "two layers of one name": namesakes,
+    "sigmoids put together": labels_put_together,
     "a grouped convolution and a resizing after it": grouped_and_enlarged,
     "nested twice": lambda: nested_twice(None, "backbone/inner/second"),
     "nested twice, by path": lambda: nested_twice("backbone/inner/second", "backbone/inner/second"),
@@ -443,11 +535,11 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 
 def test_maps_are_those_of_a_trunk_and_a_head(case: Case, caplog: pytest.LogCaptureFixture) -> None:
     """The right layer is found; its maps are finite float32 and those of the pieces; nothing is said or left behind."""
+    expected = maps_by_hand(case, CLASSES)
     before = {id(layer): set(layer.__dict__) for layer in case.model._flatten_layers()}
     explainer = Explainer(case.model, **case.settings)
     probes = ProbeSet(case.inputs, targets=CLASSES, pictures=case.pictures)
     explanation = explainer(probes)
-    expected = maps_by_hand(case, CLASSES)
     assert explanation.layer == case.picked
     assert explanation.maps.dtype == np.float32
     assert expected.max() > 1e-4
@@ -483,3 +575,65 @@ def test_what_follows_a_softmax_makes_probabilities(
     np.testing.assert_array_equal(explanation.probabilities, explanation.scores)
     warnings = [record for record in caplog.records if record.levelname == "WARNING" and "softmax" in record.message]
     assert len(warnings) == 1
+
+
+def test_a_head_that_starts_from_zero_does_not_hide_where_to_look() -> None:
+    """A class-token transformer with a new head of zeros is explained where it will look when it has learned."""
+    case = vision_transformer(class_token=True)
+    last = case.model.layers[-1]
+    last.kernel.assign(last.kernel * 0)
+    assert Explainer(case.model).prepare(case.inputs).layers[0].path == "block1/norm1"
+
+
+def test_two_layers_of_one_name_must_be_told_apart() -> None:
+    """Their common name is not enough, and the message says how they are called."""
+    with pytest.raises(ValueError, match=r"2 layers are named 'conv'. Name one by its path: 'conv#1', 'conv#2'"):
+        explain(namesakes().model, pictures(), layer="conv")
+
+
+def test_threads_that_trace_one_model_leave_it_as_it_was() -> None:
+    """Three at once give the same maps, and no layer stays wrapped."""
+    case = flattened()
+    maps: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: maps.append(explain(case.model, pictures()).maps)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not any("call" in layer.__dict__ for layer in case.model._flatten_layers())
+    assert len(maps) == 3
+    assert all(np.array_equal(one, maps[0]) for one in maps)
+
+
+def test_losses_that_layers_add_are_not_left_behind() -> None:
+    """A tensor of the traced graph in model.losses would break whoever adds them up."""
+    inputs = keras.Input((16, 16, 3))
+    model, _ = pooled(inputs, conv(activity_regularizer="l2")(inputs))
+    model(pictures())
+    before = [float(loss) for loss in model.losses]
+    explain(model, pictures())
+    assert [float(loss) for loss in model.losses] == before
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "has_probabilities"),
+    [
+        (lambda x: layers.Dense(4, activation="log_softmax")(x), "logit", True),
+        (lambda x: layers.Dense(4)(x) * 5 * keras.ops.sigmoid(layers.Dense(4)(x)), "logit", False),
+        (lambda x: layers.Dense(4, activation="sigmoid")(x) * 100, "probability", False),
+        (lambda x: layers.Average()([layers.Dense(4, activation="softmax")(x) for _ in range(2)]), "probability", True),
+        (lambda x: layers.Dense(4, activation="relu")(x), "logit", False),
+    ],
+    ids=["log_softmax", "a gate", "a scaled sigmoid", "an ensemble", "ReLU"],
+)
+def test_what_is_no_probability_is_not_called_one(
+    end: Callable[[Any], Any], kind: str, has_probabilities: bool
+) -> None:
+    """Probabilities are in [0, 1], or None."""
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, end(layers.GlobalAveragePooling2D()(conv()(inputs))))
+    explanation = explain(model, pictures(), targets=[0, 1, 2, 3])
+    assert explanation.score_kind == kind
+    assert (explanation.probabilities is not None) == has_probabilities
+    if has_probabilities:
+        np.testing.assert_allclose(explanation.probabilities.sum(axis=1), 1, atol=1e-5)
