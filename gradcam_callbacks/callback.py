@@ -34,8 +34,11 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
     At the end of an epoch the training thread runs one forward pass of the probes and writes one small file; a worker
     renders and uploads. Wrong configuration raises before the first batch; nothing after that ends a training.
 
-    The step of a record is its 0-based epoch. Where a callback is used for a second `fit` that starts at epoch 0 again,
-    the steps go on after those of the first. Of several workers of a distributed training only the chief records.
+    The step of a record is its 0-based epoch. In a second `fit` of one run that starts at epoch 0 again, the steps go
+    on after those of the first. Of several workers of a distributed training only the chief records.
+
+    A `fit` that raises, as by Ctrl-C, still leaves its last epoch: where that was not recorded, the model is explained
+    as it is then; where the next epoch had begun, as that one, "cut short".
     """
 
     def __init__(
@@ -124,14 +127,19 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if isinstance(owner, keras.callbacks.CallbackList):
             weakref.finalize(owner, self._session.close, "FAILED")
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Takes note of the epoch."""
+        if self._session is not None:
+            self._session.epoch_began(epoch)
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Records the batch if it is its turn."""
         if self._session is not None and self.every_batches is not None:
-            self._session.batch_ended(logs)
+            self._session.batch_ended(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Records the epoch if it is its turn, or the first or the last."""
-        if self._session is not None and self.every_batches is None:
+        if self._session is not None:
             is_last = epoch + 1 == (self.params or {}).get("epochs") or bool(
                 getattr(self.model, "stop_training", False)
             )
@@ -159,18 +167,21 @@ class _Session:
         self._explainer = explainer
         self._run: Run = tracking.choose_run(callback.run_id)
         traced = explainer.prepare(callback.probes)
+        manifest = {
+            "version": gradcam_callbacks.__version__,
+            "run_id": self._run.run_id,
+            "tracking_uri": self._run.tracking_uri,
+            "layer": " + ".join(info.path for info in traced.layers),
+            "method": callback.method,
+            "score_kind": traced.score_kind,
+            "unit": "epoch" if callback.every_batches is None else "batch",
+            **callback.probes.description(),
+        }
         try:
+            tracking.check_run(self._run, manifest)
             self._journal = Journal.create(
                 callback.journal_dir or Path(".gradcam") / self._run.run_id,
-                manifest={
-                    "version": gradcam_callbacks.__version__,
-                    "run_id": self._run.run_id,
-                    "tracking_uri": self._run.tracking_uri,
-                    "layer": " + ".join(info.path for info in traced.layers),
-                    "method": callback.method,
-                    "score_kind": traced.score_kind,
-                    **callback.probes.description(),
-                },
+                manifest=manifest,
                 pictures=callback.probes.pictures,
                 strict=callback.strict,
             )
@@ -186,32 +197,48 @@ class _Session:
         if not self._earlier and not self._run.is_new:
             self._next_free = tracking.next_step(self._run)
         self._offset: int | None = None
-        self._batches = self._next_free
+        self._epoch = 0
+        self._batches_before = self._next_free
         self._recorded: set[int] = set()
         self._last: tuple[int, dict[str, Any]] | None = None
+        self._optimizer = getattr(callback.model, "optimizer", None)  # a loop of one's own has its own
+        self._iterations_at_last = self._iterations()
         self._warned_of_disk = False
+        self._has_raised = False
 
-    def epoch_ended(self, epoch: int, logs: dict[str, Any] | None, *, is_last: bool) -> None:
-        """Records an epoch, if it is its turn."""
+    def epoch_began(self, epoch: int) -> None:
+        """Takes note of the epoch under way."""
         if self._offset is None:
             # A training that starts anew follows the earlier one; one that is resumed has its own epochs.
             self._offset = self._next_free if epoch == 0 else 0
-        self._last = (self._offset + epoch, dict(logs or {}))
-        if epoch % self._callback.every == 0 or not self._recorded or is_last:
+        self._epoch = self._offset + epoch
+
+    def epoch_ended(self, epoch: int, logs: dict[str, Any] | None, *, is_last: bool) -> None:
+        """Records an epoch, if it is its turn."""
+        self.epoch_began(epoch)  # a loop of one's own may not have said so
+        if self._callback.every_batches is None:
+            self._last = (self._epoch, dict(logs or {}))
+            self._iterations_at_last = self._iterations()
+            is_due = epoch % self._callback.every == 0 or not self._recorded
+        else:
+            is_due = False
+            if self._last is not None:
+                self._batches_before = self._last[0] + 1
+                self._last = (self._last[0], self._last[1] | dict(logs or {}))
+        if is_due or is_last:
             self._record()
 
-    def batch_ended(self, logs: dict[str, Any] | None) -> None:
-        """Records a batch, if it is its turn."""
-        self._last = (self._batches, dict(logs or {}))
-        self._batches += 1
-        if self._last[0] % (self._callback.every_batches or 1) == 0:
+    def batch_ended(self, batch: int, logs: dict[str, Any] | None) -> None:
+        """Records a batch, if it or one that Keras ran together with it has its turn."""
+        every = self._callback.every_batches or 1
+        previous = self._batches_before - 1 if self._last is None else self._last[0]
+        self._last = (self._batches_before + batch, dict(logs or {}))
+        self._iterations_at_last = self._iterations()
+        if self._last[0] // every > previous // every:
             self._record()
 
     def close(self, status: str) -> None:
-        """Records the last epoch unless that was done, waits until everything has arrived, and says where it is.
-
-        A training that was broken off has no last epoch: its weights are those of the middle of one.
-        """
+        """Records the last epoch unless that was done, waits until everything has arrived, and says where it is."""
         from gradcam_callbacks import tracking
 
         if self._tracker is None:
@@ -220,14 +247,26 @@ class _Session:
         try:
             if status == "FINISHED":
                 self._record(tracker)
+            elif not self._has_raised:
+                self._record_what_is_left(tracker)
         finally:
             try:
-                missing = tracker.close(self._callback.flush_timeout)
+                # Where strict has raised, that was waited for already.
+                missing = tracker.close(0 if self._has_raised else self._callback.flush_timeout)
             finally:
-                tracking.end_run(self._run, status)
-        directory = self._journal.directory
+                is_ended = tracking.end_run(self._run, status)
         with contextlib.suppress(OSError):  # strict, and said before
+            if not is_ended:
+                self._journal.leave_status(status)
+                missing.append("status")
             self._journal.flush()
+        self._say_goodbye(missing)
+
+    def _say_goodbye(self, missing: list[str]) -> None:
+        """Says what is missing, or where to look; a journal that is not needed any more is removed."""
+        callback, directory = self._callback, self._journal.directory
+        if callback.problems:
+            logger.warning("%d steps could not be explained, and are not recorded.", callback.problems)
         if missing:
             logger.warning(
                 "%d items have not arrived in MLflow. `gradcam upload %s` sends the rest.%s",
@@ -236,21 +275,41 @@ class _Session:
                 f" What the disk did not take is lost ({self._journal.trouble})." * bool(self._journal.held),
             )
             return
-        if self._callback.verbose:
-            looks = f"Grad-CAM of {len(self._callback.probes)} probes: {self._run.where_to_look()}"
-            print(looks)  # noqa: T201
-        if not self._callback.keep_journal:
+        if callback.verbose:
+            print(f"Grad-CAM of {len(callback.probes)} probes: {self._run.where_to_look()}")  # noqa: T201
+        if not callback.keep_journal:
             with contextlib.suppress(OSError):
                 shutil.rmtree(directory)
             with contextlib.suppress(OSError):  # other runs still keep theirs there
                 directory.parent.rmdir()
 
-    def _record(self, tracker: Tracker | None = None) -> None:
+    def _iterations(self) -> int:
+        """How many batches the optimizer has seen."""
+        return -1 if self._optimizer is None else int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+
+    def _record_what_is_left(self, tracker: Tracker) -> None:
+        """Records the state that a `fit` which raised has left behind, where it is that of the last epoch."""
+        if self._optimizer is None or self._optimizer is not self._callback.model.optimizer:
+            return
+        trained = self._iterations() - self._iterations_at_last
+        steps = (self._callback.params or {}).get("steps")
+        if trained < 0 or (steps is not None and trained > steps):
+            return  # somebody held on to the exception, and has trained on
+        if trained and self._callback.every_batches is None:
+            if trained != steps and (self._last is None or self._last[0] in self._recorded):
+                return
+            self._last = (self._epoch, {})
+        self._record(tracker, is_cut_short=0 < trained != steps, is_strict=False)
+
+    def _record(
+        self, tracker: Tracker | None = None, *, is_cut_short: bool = False, is_strict: bool | None = None
+    ) -> None:
         """Explains the probes and writes the step, unless that was done; a problem does not end the training."""
         if self._last is None or self._last[0] in self._recorded:
             return
-        tracker = tracker or self._tracker
         callback = self._callback
+        tracker = tracker or self._tracker
+        is_strict = callback.strict if is_strict is None else is_strict
         step, logs = self._last
         self._recorded.add(step)
         if step in self._earlier:  # a resumed training repeats an epoch: its record stays
@@ -260,10 +319,13 @@ class _Session:
             arrays = explanation.arrays() | {"lost": np.array(callback.problems)}
             if callback.probes.regions is not None:
                 arrays["focus"] = drift.focus(explanation.maps, callback.probes.regions)
+            if is_cut_short:
+                arrays["cut_short"] = np.array(True)
             numbers = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
             self._journal.append(step, arrays, numbers)
         except Exception:
-            if callback.strict:
+            if is_strict:
+                self._has_raised = True
                 raise
             callback.problems += 1
             if callback.problems == 1:
@@ -280,7 +342,8 @@ class _Session:
         if tracker is None:
             return
         tracker.put(step)
-        if callback.strict and not tracker.wait(callback.flush_timeout):
+        if is_strict and not tracker.wait(callback.flush_timeout):
+            self._has_raised = True
             raise RuntimeError(
                 f"Step {step} has not arrived in MLflow, and strict=True: {tracker.upload.error}. It is kept in "
                 f"'{self._journal.directory}'."

@@ -135,6 +135,7 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
         with Progress(console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task("Uploading", total=missing)
             arrived = sending.send(on_item=lambda item: progress.advance(task))
+            sending.tidy()
     if not arrived:
         left = len(sending.missing())
         raise click.ClickException(f"{left} of {missing} items have not arrived: {sending.error}. Try again later.")

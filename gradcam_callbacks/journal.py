@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FORMAT = 1
-_DECIDING = ("probes", "layer", "method")
+DECIDING = ("probes", "layer", "method")
+"""What of a manifest decides the maps: steps of one journal, or one run, have all of it in common."""
 _OWN_ARRAYS = ("arrays", "logs", "time")
 _NO_NAMES = (*_OWN_ARRAYS, "file", "allow_pickle")  # the last two are parameters of `numpy.savez_compressed`
 
@@ -127,9 +128,9 @@ class Journal:
             journal._held[journal.directory / "manifest.json"] = text.encode()
             journal.flush()
             return journal
-        differences = _differences(journal.manifest, manifest)
-        if differences:
-            raise ValueError(f"Journal '{directory}' was made with {differences}")
+        different = differences(journal.manifest, manifest)
+        if different:
+            raise ValueError(_refusal(directory, different))
         return journal
 
     @property
@@ -178,8 +179,7 @@ class Journal:
         np.savez_compressed(buffer, **own, **arrays)  # type: ignore[arg-type]
         path = self.path(step)
         with self._lock:
-            self._held[path] = buffer.getvalue()
-            self.flush()
+            self._hold(path, buffer.getvalue())
         return path
 
     def path(self, step: int) -> Path:
@@ -240,8 +240,27 @@ class Journal:
             raise ValueError(f"An item takes one line, {wrong[0]!r} takes more.")
         with self._lock:
             self._marks |= dict.fromkeys(item for item in items if item not in self._uploaded)
-            self.flush()
+            self._try(self._write_marks)
             self._uploaded.update(items)
+
+    @property
+    def status(self) -> str | None:
+        """What the run is still to be ended with, such as "FINISHED", or None."""
+        path = self.directory / "status"
+        with self._lock:
+            try:
+                return (self._held[path] if path in self._held else path.read_bytes()).decode()
+            except (OSError, UnicodeDecodeError):
+                return None
+
+    def leave_status(self, status: str) -> None:
+        """Remembers that the run is still to be ended.
+
+        Raises:
+            OSError: if strict, and the disk does not take it.
+        """
+        with self._lock:
+            self._hold(self.directory / "status", status.encode())
 
     def flush(self) -> bool:
         """Tries to write what is held in memory, the oldest first.
@@ -255,22 +274,34 @@ class Journal:
         with self._lock:
             if not self.held:
                 return True
-            try:
-                self._settle()
-            except OSError as error:
-                self._note(error)
-                return False
-            for path, content in list(self._held.items()):
-                try:
-                    _write(path, content)
-                    del self._held[path]
-                except OSError as error:  # the next one may be smaller
-                    self._note(error)
-            try:
-                self._write_marks()
-            except OSError as error:
-                self._note(error)
+            for path in list(self._held):  # where one cannot be written, the next one may be smaller
+                self._try(self._put, path)
+            self._try(self._write_marks)
             return not self.held
+
+    def _hold(self, path: Path, content: bytes) -> None:
+        """Writes a file if the disk takes it; where it takes the oldest of those that wait, it gets all of them."""
+        self._held[path] = content
+        oldest = next(iter(self._held))
+        if self._try(self._put, oldest):
+            self.flush()
+        elif oldest != path:
+            self._try(self._put, path)
+
+    def _try(self, write: Callable[..., None], *arguments: Path) -> bool:
+        """Whether the disk takes it."""
+        try:
+            self._settle()
+            write(*arguments)
+        except OSError as error:
+            self._note(error)
+            return False
+        return True
+
+    def _put(self, path: Path) -> None:
+        if path in self._held:  # and not the manifest, which is there since `_settle`
+            _write(path, self._held[path])
+            del self._held[path]
 
     def _settle(self) -> None:
         """Makes the folders, and the manifest unless it is there: no step is ever without the manifest of its own."""
@@ -280,11 +311,11 @@ class Journal:
             _write(manifest, json.dumps(self.manifest).encode())
         elif not self._is_ours:  # the folder could not be read when this journal started
             try:
-                differences = _differences(_read_manifest(self.directory, self.directory), self.manifest)
+                different = differences(_read_manifest(self.directory, self.directory), self.manifest)
             except ValueError as error:
                 raise FileExistsError(errno.EEXIST, str(error)) from error
-            if differences:
-                raise FileExistsError(errno.EEXIST, f"Journal '{self.directory}' was made with {differences}")
+            if different:
+                raise FileExistsError(errno.EEXIST, _refusal(self.directory, different))
         self._held.pop(manifest, None)
         self._is_ours = True
 
@@ -377,10 +408,17 @@ def _read_manifest(folder: Path, name: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What decides the maps and is not the same in two manifests, in words; "" if nothing."""
-    differences = [f"{key} {before.get(key)}, now it is {now[key]}" for key in _DECIDING if before.get(key) != now[key]]
-    return f"{'; '.join(differences)}. Choose another journal_dir, or another run." if differences else ""
+    different = [key for key in DECIDING if before.get(key) != now[key]]
+    digits = {"probes": 8}  # of the digest, enough to tell two apart
+    return "; ".join(
+        f"{key} {str(before.get(key))[: digits.get(key)]}, now it is {now[key][: digits.get(key)]}" for key in different
+    )
+
+
+def _refusal(directory: str | Path, different: str) -> str:
+    return f"Journal '{directory}' was made with {different}. Choose another journal_dir, or another run."
 
 
 def _versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -22,9 +23,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from PIL import Image
 
 from gradcam_callbacks import render
-from gradcam_callbacks.journal import Journal, Step
+from gradcam_callbacks.journal import DECIDING, Journal, Step, differences
 from gradcam_callbacks.probes import class_name
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,15 @@ REQUEST_TIMEOUT = 10.0
 """Seconds that one request of ours may take."""
 LONGEST_PAUSE = 60.0
 """Seconds between two tries while a server is away, at most."""
+DESCRIBING = ("layer", "method", "score_kind", "probes", "version")
+"""What of a manifest is a tag of the run too."""
 STATES = ("ok", "empty", "flat", "zero-gradient", "non-finite")
+
+# images/<key with another slash>+step+<step>+timestamp+<ms>+<id>.png, and a small copy beside it; older ones of MLflow
+# separate by %. The groups: what the two have in common, the probe, the step, what they have not.
+_IMAGE = re.compile(
+    r"(images/gradcam[~#](.+)[+%]step[+%](\d+)[+%]timestamp[+%]\d+[+%][^+%]+?)(\.png|[+%]compressed\.webp)"
+)
 
 
 # ---- One run, item by item ----
@@ -45,8 +55,8 @@ STATES = ("ok", "empty", "flat", "zero-gradient", "non-finite")
 class Upload:
     """Sends what a journal holds and a run lacks, in order, each item once.
 
-    An item is "description", or of a step "metrics/<step>", "maps/<step>" or "image/<probe>/<step>". What has arrived
-    is marked in the journal. Where a journal is not sure of what has arrived, the run is asked.
+    An item is "description", of a step "metrics/<step>", "maps/<step>" or "image/<probe>/<step>", or "status", which
+    ends the run. What has arrived is marked in the journal. Where that is not sure, the run is asked.
 
     Attributes:
         journal: where the steps are read from.
@@ -63,13 +73,19 @@ class Upload:
     error: Exception | None = None
     _pictures: Array | None = None
     _present: frozenset[str] | None = field(default=None, init=False)
+    _halves: dict[str, str] = field(default_factory=dict, init=False)
     _sent: set[str] = field(default_factory=set, init=False)
     _unreadable: set[str] = field(default_factory=set, init=False)
+    _has_marks: bool = field(default=False, init=False)
+    _is_tidy: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._sent.update(self.journal.uploaded())
+        self._has_marks = self.run_id == self.journal.manifest["run_id"]  # else it is copied to another run
+        if self._has_marks:
+            self._sent.update(self.journal.uploaded())
         if self.is_new:
             self._present = frozenset()
+            self._is_tidy = True
 
     def missing(self, steps: Collection[int] | None = None) -> list[str]:
         """The items that are not known to have arrived, in the order in which they are sent."""
@@ -77,6 +93,8 @@ class Upload:
         for step in sorted(self.journal.steps() if steps is None else steps):
             items += [f"metrics/{step}", f"maps/{step}"]
             items += [f"image/{slug}/{step}" for slug in self.journal.manifest["probe_slugs"]]
+        if self._has_marks and self.journal.status is not None:
+            items.append("status")
         return [item for item in items if item not in self._sent]
 
     def send(
@@ -122,22 +140,44 @@ class Upload:
             except Exception as error:  # whatever store or network it is: the item is kept, and tried again
                 failed.add(kind)
                 self.error = self.error or error
-                self._present = None  # it may have arrived although it failed
+                self._present = None  # it may have arrived although it failed, and it may still arrive
+                self._is_tidy = False
                 if _nobody_answers(error):
                     return False
                 continue
             self._sent.add(item)
-            with suppress(OSError):  # of a strict journal, which raises at the next step
-                self.journal.mark_uploaded(item)
             on_item(item)
+            if self._has_marks:
+                try:
+                    self.journal.mark_uploaded(item)
+                except OSError as error:  # of a strict journal
+                    self.error = error
+                    return False
         return not failed
 
+    def tidy(self) -> None:
+        """Deletes images that are there twice, because one arrived after it had been given up. Problems are ignored."""
+        if self._is_tidy:
+            return
+        with suppress(Exception):
+            artifacts = get_artifact_repository(
+                self.client.get_run(self.run_id).info.artifact_uri, tracking_uri=self.client.tracking_uri
+            )
+            for copies in self._images().values():
+                for files in sorted(copies.values(), key=len)[:-1]:
+                    for path in files.values():
+                        artifacts.delete_artifacts(path)  # type: ignore[no-untyped-call]
+            self._is_tidy = True
+
     def _send(self, kind: str, where: list[str], recorded: Step | None) -> None:
+        if kind == "status":
+            self.client.set_terminated(self.run_id, self.journal.status)
+            return
         if recorded is None:
             manifest = self.journal.manifest
-            for name in ("layer", "method", "score_kind", "probes", "version"):
+            for name in DESCRIBING:
                 self.client.set_tag(self.run_id, f"gradcam.{name}", manifest[name])
-            self._send_file("manifest.json", "gradcam", json.dumps(manifest).encode())
+            self._send_file("gradcam", self.journal.directory / "manifest.json", json.dumps(manifest).encode())
             return
         step, timestamp = recorded.step, int(recorded.time * 1000)
         if kind == "metrics":
@@ -146,19 +186,36 @@ class Upload:
             for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
                 self.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
         elif kind == "maps":
-            self._send_file(f"{step}.npz", "gradcam/maps", self.journal.content(step))
+            self._send_file("gradcam/maps", self.journal.path(step), self.journal.content(step))
         else:
-            if self._pictures is None:
-                self._pictures = self.journal.pictures()
-            n = self.journal.manifest["probe_slugs"].index(where[0])
-            tile = step_tile(recorded, self.journal.manifest, self._pictures, n)
-            key = f"gradcam/{where[0]}"
-            self.client.log_image(self.run_id, tile, key=key, step=step, timestamp=timestamp, synchronous=True)
+            self._send_image(where[0], recorded, timestamp)
 
-    def _send_file(self, name: str, folder: str, content: bytes) -> None:
-        """An artifact that may be in memory only."""
+    def _send_image(self, slug: str, recorded: Step, timestamp: int) -> None:
+        if self._pictures is None:
+            self._pictures = self.journal.pictures()
+        n = self.journal.manifest["probe_slugs"].index(slug)
+        tile = step_tile(recorded, self.journal.manifest, self._pictures, n)
+        half = self._halves.get(f"image/{slug}/{recorded.step}")
+        if half is None:
+            key = f"gradcam/{slug}"
+            self.client.log_image(self.run_id, tile, key=key, step=recorded.step, timestamp=timestamp, synchronous=True)
+            return
+        # The server was lost between the picture and its small copy: another pair would be there twice.
+        missing = Path(half)
+        image, content = Image.fromarray(tile), io.BytesIO()
+        if missing.suffix == ".webp":
+            image.thumbnail((256, 256))
+        image.save(content, missing.suffix[1:])
+        self._send_file("images", missing, content.getvalue())
+        self.client.set_tag(self.run_id, "mlflow.loggedImages", True)
+
+    def _send_file(self, folder: str, path: Path, content: bytes) -> None:
+        """An artifact that is on disk, or that may be in memory only."""
+        if path.is_file():
+            self.client.log_artifact(self.run_id, str(path), folder)
+            return
         with tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
-            file = Path(temporary, name)
+            file = Path(temporary, path.name)
             file.write_bytes(content)
             self.client.log_artifact(self.run_id, str(file), folder)
 
@@ -166,19 +223,29 @@ class Upload:
         """The metrics and images that the run holds. What else there is can be sent twice and is there once."""
         history = self.client.get_metric_history(self.run_id, f"gradcam_health/{STATES[-1]}")
         found = {f"metrics/{metric.step}" for metric in history}
-        halves: dict[str, dict[str, str]] = {}
-        for entry in self.client.list_artifacts(self.run_id, "images"):
-            # images/<key with another slash>+step+<step>+timestamp+<ms>+<id>.png, and a small .webp beside it
-            match = re.fullmatch(r"images/gradcam[~#](.+)[+%]step[+%](\d+)[+%]timestamp[+%].+\.(png|webp)", entry.path)
-            if match:
-                halves.setdefault(f"image/{match[1]}/{match[2]}", {})[match[3]] = entry.path
-        found |= {item for item, files in halves.items() if len(files) == 2}
-        for files in halves.values():
-            if len(files) == 1:  # the server was lost between the two: it would be there twice
-                with suppress(Exception):
-                    uri = self.client.get_run(self.run_id).info.artifact_uri
-                    get_artifact_repository(uri).delete_artifacts(*files.values())  # type: ignore[no-untyped-call]
+        self._halves = {}
+        for item, copies in self._images().items():
+            if any(len(files) == 2 for files in copies.values()):
+                found.add(item)
+                continue
+            stem, (end,) = next(iter(copies.items()))
+            self._halves[item] = f"{stem}{'.png' if end != '.png' else _small_end(stem)}"
         return frozenset(found)
+
+    def _images(self) -> dict[str, dict[str, dict[str, str]]]:
+        """For each image item of the run, by what their names have in common, the paths of picture and small copy."""
+        found: dict[str, dict[str, dict[str, str]]] = {}
+        for entry in self.client.list_artifacts(self.run_id, "images"):
+            match = _IMAGE.fullmatch(entry.path)
+            if match:
+                stem, slug, step, end = match.groups()
+                found.setdefault(f"image/{slug}/{step}", {}).setdefault(stem, {})[end] = entry.path
+        return found
+
+
+def _small_end(stem: str) -> str:
+    """How the name of a small copy ends whose picture is named so."""
+    return "%compressed.webp" if "%step%" in stem else "+compressed.webp"
 
 
 def _nobody_answers(error: BaseException | None) -> bool:
@@ -276,13 +343,15 @@ class Tracker:
                     self._is_done = arrived and not self._steps
                     self._changed.notify_all()
                     if self._is_done and self._closing:
-                        return
+                        break
                     if self._is_done:
                         self._changed.wait_for(lambda: self._closing or not self._is_done)
                     elif not arrived:
                         self._changed.wait_for(lambda: self._closing, pause)
                         if self._closing:  # somebody waits: no long pauses any more
                             self._changed.wait_for(lambda: self._stopping, min(pause, 1.0))
+            if not self._stopping:
+                self.upload.tidy()
 
     def _failed(self) -> None:
         error = self.upload.error
@@ -371,9 +440,8 @@ def step_tile(recorded: Step, manifest: Mapping[str, Any], pictures: Array, n: i
     heatmaps = render.heatmaps(arrays["maps"][n : n + 1], pictures.shape[1:3], slices=manifest["slices"])
     overlays = render.overlays(pictures[n : n + 1], heatmaps)
     captions = [(_caption(arrays, manifest, n, k), _value_of(arrays, n, k)) for k in range(len(manifest["targets"]))]
-    return render.tile(
-        pictures[n], overlays[0], title=f"epoch {recorded.step}: {manifest['names'][n]}", captions=captions
-    )
+    when = f"{manifest['unit']} {recorded.step}{' (cut short)' if 'cut_short' in arrays else ''}"
+    return render.tile(pictures[n], overlays[0], title=f"{when}: {manifest['names'][n]}", captions=captions)
 
 
 def _caption(arrays: Mapping[str, Array], manifest: Mapping[str, Any], n: int, k: int) -> str:
@@ -468,16 +536,45 @@ def next_step(run: Run) -> int:
     return 0
 
 
-def end_run(run: Run, status: str = "FINISHED") -> None:
-    """Ends a run that `choose_run` started; a server that is away does not stop this for long."""
-    if not run.is_ours:
+def check_run(run: Run, manifest: Mapping[str, Any]) -> None:
+    """Refuses a run that holds maps of something else; one that cannot be asked now is not refused.
+
+    Raises:
+        ValueError: if the run's maps are of other probes, another layer or another method.
+    """
+    if run.is_new:
         return
-    active = mlflow.active_run()
-    with bounded_requests(REQUEST_TIMEOUT), suppress(Exception):
-        if active is not None and active.info.run_id == run.run_id:
-            mlflow.end_run(status)
-        else:
-            run.client().set_terminated(run.run_id, status)
+    try:
+        with bounded_requests(REQUEST_TIMEOUT):
+            tags = run.client().get_run(run.run_id).data.tags
+    except Exception:  # the worker will say so
+        return
+    before = {name: tags.get(f"gradcam.{name}", manifest[name]) for name in DECIDING}
+    different = differences(before, manifest)
+    if different:
+        raise ValueError(
+            f"Run {run.run_id} holds maps that were made with {different}. Choose another run, such as a nested one."
+        )
+
+
+def end_run(run: Run, status: str = "FINISHED") -> bool:
+    """Ends a run that `choose_run` started; a server that is away does not stop this for long.
+
+    Returns:
+        Whether the run is ended, or is not ours to end.
+    """
+    if not run.is_ours:
+        return True
+    try:
+        with bounded_requests(REQUEST_TIMEOUT):
+            active = mlflow.active_run()
+            if active is not None and active.info.run_id == run.run_id:
+                mlflow.end_run(status)
+            else:
+                run.client().set_terminated(run.run_id, status)
+    except Exception:
+        return False
+    return True
 
 
 def absolute_uri(uri: str) -> str:

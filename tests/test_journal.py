@@ -560,7 +560,7 @@ def test_a_journal_of_something_else_is_refused() -> None:
     changes = {"probes": "b" * 64, "layer": "other", "method": "layercam"}
     for number in range(1, 4):
         some = dict(list(changes.items())[:number])
-        differing = "; ".join(f"{key} {MANIFEST[key]}, now it is {now}" for key, now in some.items())
+        differing = "; ".join(f"{key} {MANIFEST[key][:8]}, now it is {now[:8]}" for key, now in some.items())
         with pytest.raises(ValueError, match=r"Choose another journal_dir, or another run\.") as error:
             new_journal(**some)
         expected = f"Journal 'journal' was made with {differing}. Choose another journal_dir, or another run."

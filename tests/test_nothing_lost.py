@@ -36,8 +36,6 @@ from gradcam_callbacks.cli import main
 from gradcam_callbacks.journal import Journal
 from gradcam_callbacks.tracking import Upload, find_run
 
-pytestmark = pytest.mark.skip(reason="issue 4 is being finished: some of these show what is still to be done")
-
 KILLS = int(os.environ.get("GRADCAM_KILLS", "10"))
 
 # ---- What can go wrong ----
