@@ -8,7 +8,7 @@ around the measured one times its `on_epoch_end` alone, and before it one compil
 both have the same noise; all trainings take turns, one epoch each, in one process, with a pause after each turn, in
 which the worker uploads as it does when a longer epoch computes. The first two epochs trace and connect and are left
 out; the ratio is the median of the epochs' ratios. "begin" is `on_train_begin`, where the graph is traced, "end" is
-`on_train_end`, where the callback waits for MLflow, "fit" is all of `fit` without the turns of the others.
+`on_train_end`, where the callback waits for MLflow.
 
 - explaining only: `Explainer` alone, without journal and MLflow: the floor.
 - explaining and journal: the floor plus the file that is written and flushed to the disk.
@@ -165,7 +165,6 @@ class Contender:
         forward: seconds of a forward pass of the probes, right before.
         begin: seconds of `on_train_begin`.
         end: seconds of `on_train_end`.
-        fit: seconds of `fit` without the turns of the others.
         error: what it raised.
     """
 
@@ -176,7 +175,6 @@ class Contender:
     forward: list[float] = field(default_factory=list)
     begin: float = 0.0
     end: float = 0.0
-    fit: float = 0.0
     error: str = ""
 
     def ratio(self) -> float:
@@ -210,7 +208,7 @@ class Timer(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Gives way to the others."""
-        self._contender.fit -= seconds(self._turns.next)
+        self._turns.next()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Times a forward pass, and what is measured."""
@@ -409,13 +407,11 @@ def train(
     picture = np.random.default_rng(1).random((1, *model.input_shape[1:]), dtype=np.float32)
     plain = forward(model)
     plain()
-    start = time.perf_counter()
     try:
         timer = Timer(contender, plain, turns)
         model.fit(picture, np.zeros(1, np.int32), epochs=epochs, batch_size=1, callbacks=[timer], verbose=0)
     except Exception as error:  # a peer that does not work is a line in the table
         contender.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    contender.fit += time.perf_counter() - start
 
 
 def forward_of(probes: ProbeSet) -> Callable[[keras.Model], Callable[[], object]]:
@@ -431,7 +427,7 @@ def forward_of(probes: ProbeSet) -> Callable[[keras.Model], Callable[[], object]
 
 # ---- Tables ----
 
-COLUMNS = ("what", "ms an epoch", "/ forward", "worst", "begin s", "end s", "fit s")
+COLUMNS = ("what", "ms an epoch", "/ forward", "worst", "begin s", "end s")
 
 
 def rows(results: Sequence[Contender]) -> list[tuple[str, ...]]:
@@ -440,7 +436,7 @@ def rows(results: Sequence[Contender]) -> list[tuple[str, ...]]:
     for contender in results:
         blocked = np.array(contender.blocked[WARM_UP:])
         if contender.error or not len(blocked):
-            found.append((contender.name, contender.error or "too few epochs", *[""] * 5))
+            found.append((contender.name, contender.error or "too few epochs", *[""] * 4))
             continue
         found.append(
             (
@@ -450,7 +446,6 @@ def rows(results: Sequence[Contender]) -> list[tuple[str, ...]]:
                 f"{1000 * blocked.max():.0f}",
                 f"{contender.begin:.1f}",
                 f"{contender.end:.1f}",
-                f"{contender.fit:.1f}",
             )
         )
     return found

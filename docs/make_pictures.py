@@ -14,7 +14,7 @@ import matplotlib.figure
 import numpy as np
 from PIL import Image
 
-from gradcam_callbacks import ProbeSet, explain, render, tracking
+from gradcam_callbacks import ProbeSet, cards, explain, render
 from gradcam_callbacks.demo import RUNS
 from gradcam_callbacks.journal import Journal
 
@@ -48,7 +48,7 @@ def demo(journals: dict[str, Journal], probe: int) -> None:
 def tile(journal: Journal, probe: int) -> None:
     """A card of MLflow."""
     step = journal.steps()[-1]
-    tile = tracking.step_tile(journal.read(step), journal.manifest, journal.pictures(), probe)
+    tile = cards.step_tile(journal.read(step), journal.manifest, journal.pictures(), probe)
     Image.fromarray(tile).save(HERE / "tile.png")
 
 

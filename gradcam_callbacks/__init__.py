@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradcam_callbacks.callback import GradCAMCallback
+    from gradcam_callbacks.checkpoints import Sweep, explain_checkpoints
     from gradcam_callbacks.heatmap import Explainer, Explanation
     from gradcam_callbacks.probes import ProbeSet
     from gradcam_callbacks.quality import Evaluation, evaluate
     from gradcam_callbacks.standalone import explain
 
-__all__ = ["Evaluation", "Explainer", "Explanation", "GradCAMCallback", "ProbeSet", "evaluate", "explain"]
+__all__ = [
+    "Evaluation",
+    "Explainer",
+    "Explanation",
+    "GradCAMCallback",
+    "ProbeSet",
+    "Sweep",
+    "evaluate",
+    "explain",
+    "explain_checkpoints",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -21,8 +32,10 @@ _HOMES = {
     "Explanation": "heatmap",
     "GradCAMCallback": "callback",
     "ProbeSet": "probes",
+    "Sweep": "checkpoints",
     "evaluate": "quality",
     "explain": "standalone",
+    "explain_checkpoints": "checkpoints",
 }
 
 

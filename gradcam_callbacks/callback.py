@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import shutil
 import sys
 import weakref
 from collections.abc import Sequence
@@ -16,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-import gradcam_callbacks
-from gradcam_callbacks import drift
 from gradcam_callbacks.heatmap import Explainer
-from gradcam_callbacks.journal import Journal
+from gradcam_callbacks.journal import BASELINE
 from gradcam_callbacks.probes import as_probes
 
 if TYPE_CHECKING:
-    from gradcam_callbacks.tracking import Run, Tracker
+    from gradcam_callbacks.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +29,10 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     At the end of an epoch the training thread runs one forward pass of the probes and writes one small file; a worker
     renders and uploads. Wrong configuration raises before the first batch; nothing after that ends a training.
+
+    Before the first batch a baseline is recorded as step -1: what a fine-tuning starts from. Each epoch's `logs` get
+    `gradcam_drift`, the share of the attention that moved since the step before, for `EarlyStopping` and `CSVLogger`;
+    they stand after it in the list.
 
     The step of a record is its 0-based epoch. In a second `fit` of one run that starts at epoch 0 again, the steps go
     on after those of the first. Of several workers of a distributed training only the chief records.
@@ -53,6 +53,9 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         run_id: str | None = None,
         journal_dir: str | Path | None = None,
         keep_journal: bool = False,
+        baseline: bool = True,
+        noise_floor: bool = True,
+        animation: bool = False,
         flush_timeout: float = 60,
         strict: bool = False,
         verbose: bool = True,
@@ -73,6 +76,10 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             journal_dir: where the record is kept on disk; it stays there. By default ".gradcam/<run id>", removed when
                 all of it has arrived in MLflow.
             keep_journal: whether to keep it there in any case.
+            baseline: whether to record what the model looks at before the first batch.
+            noise_floor: whether each fifth record also explains the probes under a tiny change of the input, so that
+                noise of the maps is not read as movement; one more forward pass.
+            animation: whether to log an animated picture of each probe at the end.
             flush_timeout: how many seconds the end of the training waits for MLflow at most.
             strict: whether a problem during the training raises at once; each step then waits until it has arrived.
             verbose: whether to print where the pictures are when all has arrived.
@@ -94,7 +101,10 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.every_batches = every_batches
         self.run_id = run_id
         self.journal_dir = journal_dir
-        self.keep_journal = keep_journal or journal_dir is not None
+        self.keep_journal = keep_journal
+        self.baseline = baseline
+        self.noise_floor = noise_floor
+        self.animation = animation
         self.flush_timeout = flush_timeout
         self.strict = strict
         self.verbose = verbose
@@ -119,8 +129,29 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             model(self.probes.batch(0, 1), training=False)  # as Keras does with the first batch; the same weights
         # A new one for each training: layers may have been added, frozen or adapted since the last.
         self.explainer = Explainer(model, layer=self.layer, method=self.method, output=self.output, grid=self.grid)
-        self.explainer.prepare(self.probes)
-        self._session = _Session(self, self.explainer)
+        traced = self.explainer.prepare(self.probes)
+        from gradcam_callbacks.recorder import Recorder
+        from gradcam_callbacks.tracking import choose_run
+
+        recorder = Recorder(
+            self.probes,
+            choose_run(self.run_id),
+            layer=" + ".join(info.path for info in traced.layers),
+            method=self.method,
+            score_kind=traced.score_kind,
+            unit="epoch" if self.every_batches is None else "batch",
+            journal_dir=self.journal_dir,
+            keep_journal=self.keep_journal,
+            animation=self.animation,
+            flush_timeout=self.flush_timeout,
+            strict=self.strict,
+            verbose=self.verbose,
+        )
+        try:
+            self._session = _Session(self, self.explainer, recorder)
+        except BaseException:
+            recorder.close("FAILED")
+            raise
         # Keras tells callbacks nothing of a `fit` that raises, such as by Ctrl-C. But then its list of callbacks goes.
         frame = sys._getframe(1)
         owner = frame.f_locals.get("self")
@@ -153,80 +184,49 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class _Session:
-    """One `fit`: its run, its journal and its worker."""
+    """One `fit`: whose turn it is, and what its model is now."""
 
-    def __init__(self, callback: GradCAMCallback, explainer: Explainer) -> None:
-        """Opens them.
-
-        Raises:
-            ValueError: if the journal is that of other probes, another layer or another method.
-        """
-        from gradcam_callbacks import tracking
-
+    def __init__(self, callback: GradCAMCallback, explainer: Explainer, recorder: Recorder) -> None:
+        """Records the baseline."""
+        self.recorder = recorder
         self._callback = callback
         self._explainer = explainer
-        self._run: Run = tracking.choose_run(callback.run_id)
-        traced = explainer.prepare(callback.probes)
-        manifest = {
-            "version": gradcam_callbacks.__version__,
-            "run_id": self._run.run_id,
-            "tracking_uri": self._run.tracking_uri,
-            "layer": " + ".join(info.path for info in traced.layers),
-            "method": callback.method,
-            "score_kind": traced.score_kind,
-            "unit": "epoch" if callback.every_batches is None else "batch",
-            **callback.probes.description(),
-        }
-        try:
-            tracking.check_run(self._run, manifest)
-            self._journal = Journal.create(
-                callback.journal_dir or Path(".gradcam") / self._run.run_id,
-                manifest=manifest,
-                pictures=callback.probes.pictures,
-                strict=callback.strict,
-            )
-        except (OSError, ValueError):
-            tracking.end_run(self._run, "FAILED")
-            raise
-        upload = tracking.Upload(self._journal, self._run.client(), self._run.run_id, is_new=self._run.is_new)
-        self._tracker: Tracker | None = tracking.Tracker(upload)
-        self._earlier = set(self._journal.steps())
-        for step in self._earlier:  # of another `fit`, which may not have arrived
-            self._tracker.put(step)
-        self._next_free = max(self._earlier, default=-1) + 1
-        if not self._earlier and not self._run.is_new:
-            self._next_free = tracking.next_step(self._run)
+        self._jittered = callback.probes.jittered() if callback.noise_floor else None
         self._offset: int | None = None
         self._epoch = 0
-        self._batches_before = self._next_free
-        self._recorded: set[int] = set()
-        self._last: tuple[int, dict[str, Any]] | None = None
+        self._batches_before = recorder.next_free
+        self._last: tuple[int, dict[str, Any]] | None = None  # what the model is now, and its `logs`
+        self._tried: set[int] = set()
         self._optimizer = getattr(callback.model, "optimizer", None)  # a loop of one's own has its own
         self._iterations_at_last = self._iterations()
-        self._warned_of_disk = False
-        self._has_raised = False
+        if callback.baseline and recorder.next_free == 0:
+            self._last = (BASELINE, {})
+            self._record()
+            self._last = None
 
     def epoch_began(self, epoch: int) -> None:
         """Takes note of the epoch under way."""
         if self._offset is None:
             # A training that starts anew follows the earlier one; one that is resumed has its own epochs.
-            self._offset = self._next_free if epoch == 0 else 0
+            self._offset = self.recorder.next_free if epoch == 0 else 0
         self._epoch = self._offset + epoch
 
     def epoch_ended(self, epoch: int, logs: dict[str, Any] | None, *, is_last: bool) -> None:
         """Records an epoch, if it is its turn."""
         self.epoch_began(epoch)  # a loop of one's own may not have said so
+        logs = {} if logs is None else logs
+        is_due = False
         if self._callback.every_batches is None:
-            self._last = (self._epoch, dict(logs or {}))
+            self._last = (self._epoch, logs)
             self._iterations_at_last = self._iterations()
-            is_due = epoch % self._callback.every == 0 or not self._recorded
-        else:
-            is_due = False
-            if self._last is not None:
-                self._batches_before = self._last[0] + 1
-                self._last = (self._last[0], self._last[1] | dict(logs or {}))
+            is_due = epoch % self._callback.every == 0 or self._tried <= {BASELINE}
+        elif self._last is not None:
+            self._batches_before = self._last[0] + 1
+            self._last = (self._last[0], self._last[1] | logs)
         if is_due or is_last:
             self._record()
+        if self.recorder.drift is not None and (is_due or is_last or self._callback.every_batches is not None):
+            logs["gradcam_drift"] = self.recorder.drift  # for the callbacks that follow
 
     def batch_ended(self, batch: int, logs: dict[str, Any] | None) -> None:
         """Records a batch, if it or one that Keras ran together with it has its turn."""
@@ -239,55 +239,22 @@ class _Session:
 
     def close(self, status: str) -> None:
         """Records the last epoch unless that was done, waits until everything has arrived, and says where it is."""
-        from gradcam_callbacks import tracking
-
-        if self._tracker is None:
+        if not self.recorder.is_open:
+            self.recorder.close(status)
             return
-        tracker, self._tracker = self._tracker, None
         try:
             if status == "FINISHED":
-                self._record(tracker)
-            elif not self._has_raised:
-                self._record_what_is_left(tracker)
+                self._record()
+            else:
+                self._record_what_is_left()
         finally:
-            try:
-                # Where strict has raised, that was waited for already.
-                missing = tracker.close(0 if self._has_raised else self._callback.flush_timeout)
-            finally:
-                is_ended = tracking.end_run(self._run, status)
-        with contextlib.suppress(OSError):  # strict, and said before
-            if not is_ended:
-                self._journal.leave_status(status)
-                missing.append("status")
-            self._journal.flush()
-        self._say_goodbye(missing)
-
-    def _say_goodbye(self, missing: list[str]) -> None:
-        """Says what is missing, or where to look; a journal that is not needed any more is removed."""
-        callback, directory = self._callback, self._journal.directory
-        if callback.problems:
-            logger.warning("%d steps could not be explained, and are not recorded.", callback.problems)
-        if missing:
-            logger.warning(
-                "%d items have not arrived in MLflow. `gradcam upload %s` sends the rest.%s",
-                len(missing),
-                directory,
-                f" What the disk did not take is lost ({self._journal.trouble})." * bool(self._journal.held),
-            )
-            return
-        if callback.verbose:
-            print(f"Grad-CAM of {len(callback.probes)} probes: {self._run.where_to_look()}")  # noqa: T201
-        if not callback.keep_journal:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(directory)
-            with contextlib.suppress(OSError):  # other runs still keep theirs there
-                directory.parent.rmdir()
+            self.recorder.close(status)
 
     def _iterations(self) -> int:
         """How many batches the optimizer has seen."""
         return -1 if self._optimizer is None else int(keras.ops.convert_to_numpy(self._optimizer.iterations))
 
-    def _record_what_is_left(self, tracker: Tracker) -> None:
+    def _record_what_is_left(self) -> None:
         """Records the state that a `fit` which raised has left behind, where it is that of the last epoch."""
         if self._optimizer is None or self._optimizer is not self._callback.model.optimizer:
             return
@@ -296,58 +263,33 @@ class _Session:
         if trained < 0 or (steps is not None and trained > steps):
             return  # somebody held on to the exception, and has trained on
         if trained and self._callback.every_batches is None:
-            if trained != steps and (self._last is None or self._last[0] in self._recorded):
+            if trained != steps and (self._last is None or self._last[0] in self._tried):
                 return
             self._last = (self._epoch, {})
-        self._record(tracker, is_cut_short=0 < trained != steps, is_strict=False)
+        try:
+            self._record(is_cut_short=0 < trained != steps)
+        except Exception:  # of a strict one, where another error is on its way already
+            logger.exception("The last epoch could not be recorded.")
 
-    def _record(
-        self, tracker: Tracker | None = None, *, is_cut_short: bool = False, is_strict: bool | None = None
-    ) -> None:
-        """Explains the probes and writes the step, unless that was done; a problem does not end the training."""
-        if self._last is None or self._last[0] in self._recorded:
+    def _record(self, *, is_cut_short: bool = False) -> None:
+        """Explains the probes and records the step, unless that was done; a problem does not end the training."""
+        if self._last is None or self._last[0] in self._tried:
             return
-        callback = self._callback
-        tracker = tracker or self._tracker
-        is_strict = callback.strict if is_strict is None else is_strict
         step, logs = self._last
-        self._recorded.add(step)
-        if step in self._earlier:  # a resumed training repeats an epoch: its record stays
+        self._tried.add(step)
+        if step in self.recorder.earlier:  # a resumed training repeats an epoch: its record stays
             return
         try:
-            explanation = self._explainer(callback.probes)
-            arrays = explanation.arrays() | {"lost": np.array(callback.problems)}
-            if callback.probes.regions is not None:
-                arrays["focus"] = drift.focus(explanation.maps, callback.probes.regions)
-            if is_cut_short:
-                arrays["cut_short"] = np.array(True)
-            numbers = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
-            self._journal.append(step, arrays, numbers)
+            explanation = self._explainer(self._callback.probes)
+            noisy = None
+            if self._jittered is not None and self.recorder.wants_noise():
+                noisy = self._explainer(self._jittered).arrays()
         except Exception:
-            if is_strict:
-                self._has_raised = True
-                raise
-            callback.problems += 1
-            if callback.problems == 1:
-                logger.exception("Step %d could not be explained; training goes on.", step)
+            self._callback.problems += 1
+            self.recorder.failed(step)
             return
-        if self._journal.trouble is not None and not self._warned_of_disk:
-            self._warned_of_disk = True
-            logger.warning(
-                "The journal '%s' could not be written (%s); training goes on. What the disk does not take is kept in "
-                "memory and sent to MLflow from there.",
-                self._journal.directory,
-                self._journal.trouble,
-            )
-        if tracker is None:
-            return
-        tracker.put(step)
-        if is_strict and not tracker.wait(callback.flush_timeout):
-            self._has_raised = True
-            raise RuntimeError(
-                f"Step {step} has not arrived in MLflow, and strict=True: {tracker.upload.error}. It is kept in "
-                f"'{self._journal.directory}'."
-            )
+        numbers = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+        self.recorder.record(step, explanation.arrays(), numbers, noisy=noisy, is_cut_short=is_cut_short)
 
 
 def _is_chief() -> bool:

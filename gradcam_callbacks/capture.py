@@ -430,3 +430,24 @@ def _before_the_head(logits: Tensor) -> Tensor:
 def _swapped(tensor: Tensor) -> Tensor:
     """The first two axes exchanged."""
     return tf.transpose(tensor, [1, 0, *range(2, tensor.shape.rank)])
+
+
+def restore(model: keras.Model, prefix: str) -> None:
+    """Loads the weights of a checkpoint of `tf.train.Checkpoint(model)` or `tf.train.Checkpoint(model=model)`.
+
+    Args:
+        model: built.
+        prefix: of its files, without ".index".
+
+    Raises:
+        ValueError: if it lacks weights of the model.
+    """
+    for checkpoint in (tf.train.Checkpoint(model=model), tf.train.Checkpoint(model)):
+        status = checkpoint.read(prefix).expect_partial()
+        try:
+            status.assert_existing_objects_matched()
+        except AssertionError as error:
+            problem = error
+        else:
+            return
+    raise ValueError(f"It does not hold the weights of '{model.name}': {str(problem).splitlines()[0]}")

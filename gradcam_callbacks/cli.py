@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,250 @@ def demo(directory: Path, seed: int) -> None:
     from gradcam_callbacks.demo import run_demo
 
     run_demo(directory, seed=seed)
+
+
+_MODEL = click.argument("model", type=click.Path(exists=True, path_type=Path))
+_LAYER = click.option(
+    "--layer", "layers_named", multiple=True, metavar="PATH", help="See `gradcam layers`; several fuse."
+)
+_METHOD = click.option("--method", default="gradcam", show_default=True, help="Such as gradcam++, hirescam, layercam.")
+_OUTPUT = click.option("--output", metavar="NAME", help="The head of a model with several outputs.")
+_CLASSES = click.option(
+    "--classes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The names of the classes: one a line, or a JSON list, or ImageNet's JSON.",
+)
+_PREPROCESS = click.option(
+    "--preprocess",
+    metavar="NAME",
+    help="What the pictures need: a module of keras.applications, such as xception, or module:function.",
+)
+_UNSAFE = click.option(
+    "--unsafe",
+    is_flag=True,
+    help="Load a file with a Lambda layer, whose code then runs. Only if you trust its author.",
+)
+
+
+@main.command()
+@_MODEL
+@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="CLASS",
+    help="A class by index or name, `predicted`, or A:B for A rather than B. Repeat it. [default: predicted]",
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="A folder for the overlays.")
+@click.option("--overwrite", is_flag=True, help="Replace what an earlier explanation left in the folder.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many classes to list.")
+@click.option("--image-size", type=(int, int), metavar="H W", help="For a model that takes pictures of any size.")
+@_CLASSES
+@_PREPROCESS
+@_LAYER
+@_METHOD
+@_OUTPUT
+@_UNSAFE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def explain(
+    model: Path,
+    images: tuple[Path, ...],
+    targets: tuple[str, ...],
+    out: Path | None,
+    overwrite: bool,
+    top: int,
+    image_size: tuple[int, int] | None,
+    classes: Path | None,
+    preprocess: str | None,
+    layers_named: tuple[str, ...],
+    method: str,
+    output: str | None,
+    unsafe: bool,
+    as_json: bool,
+) -> None:
+    """Ask MODEL what in the IMAGES speaks for a class.
+
+    Prints what the model takes each picture for, and writes to --out, at the picture's own size, one overlay a target,
+    one sheet of titled panels a picture, and the raw maps.
+
+    \b
+    Examples:
+      gradcam explain model.keras cat.jpg --out looks/
+      gradcam explain xception.keras dog_and_cat.jpg --preprocess xception --target 243 --target 281 --out looks/
+    """  # noqa: D301
+    from gradcam_callbacks import standalone
+
+    network = _load(model, unsafe=unsafe)
+    named = _class_names(classes, preprocess, network)
+    probes = standalone.read_pictures(
+        network,
+        images,
+        targets=[_target(text) for text in targets] or ["predicted"],
+        class_names=named,
+        preprocess=_preprocess(preprocess),
+        image_size=image_size,
+    )
+    explanation = standalone.explain(network, probes, layer=_layer(layers_named), method=method, output=output)
+    written = [] if out is None else standalone.save_panels(explanation, images, out, overwrite=overwrite)
+    guesses = [[]] * len(images) if explanation.outputs is None else explanation.predictions(top)
+    if as_json:
+        entries = [
+            {
+                "image": str(image),
+                "predictions": [{"class": c, "name": name, "probability": p} for c, name, p in guesses[n]],
+                "targets": [
+                    {"target": target, "score": float(explanation.scores[n, k]), "health": explanation.health[n, k]}
+                    for k, target in enumerate(explanation.target_names)
+                ],
+            }
+            for n, image in enumerate(images)
+        ]
+        click.echo(
+            json.dumps({"layer": explanation.layer, "images": entries, "files": [str(f) for f in written]}, indent=2)
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for image, classes_of_it in zip(images, guesses, strict=True):
+        if classes_of_it:
+            table = Table(title=str(image), title_justify="left")
+            for column in ("class", "name"):
+                table.add_column(column, overflow="fold")
+            table.add_column("probability", justify="right")
+            for index, name, probability in classes_of_it:
+                table.add_row(str(index), name, f"{probability:.1%}" if 0 <= probability <= 1 else f"{probability:.3g}")
+            console.print(table)
+    console.print(f"Explained: layer {explanation.layer}, method {explanation.method}.", highlight=False)
+    for file in written:
+        click.echo(file)
+
+
+@main.command()
+@click.argument("sources", metavar="CHECKPOINTS...", nargs=-1, required=True)
+@click.option(
+    "--probes",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of pictures, or of one sub-folder a class.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="CLASS",
+    help="A class by index or name, `predicted`, `label` (the sub-folder), or A:B. Repeat it. [default: predicted]",
+)
+@click.option("--regions", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of masks.")
+@click.option("--model", type=click.Path(exists=True, path_type=Path), help="For checkpoints that hold weights alone.")
+@click.option("--image-size", type=(int, int), metavar="H W", help="By default what the model takes.")
+@_CLASSES
+@_PREPROCESS
+@_LAYER
+@_METHOD
+@_OUTPUT
+@click.option("--run", "run_id", metavar="ID", help="Log to this MLflow run.")
+@click.option("--experiment", metavar="NAME", help="Log to a new run of this experiment.")
+@click.option("--journal", type=click.Path(file_okay=False, path_type=Path), help="Keep the record in this folder.")
+@click.option("--step-from", metavar="REGEX", help="Its first group is the 0-based step in a path.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Processes on this machine; -1 for all cores.")
+@click.option("--backend", type=click.Choice(["loky", "dask", "ray"]), help="Where they run.")
+@click.option("--scheduler", metavar="ADDRESS", help="Of the Dask or Ray cluster; by default one on this machine.")
+@_UNSAFE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def checkpoints(
+    sources: tuple[str, ...],
+    probes: Path,
+    targets: tuple[str, ...],
+    regions: Path | None,
+    model: Path | None,
+    image_size: tuple[int, int] | None,
+    classes: Path | None,
+    preprocess: str | None,
+    layers_named: tuple[str, ...],
+    method: str,
+    output: str | None,
+    run_id: str | None,
+    experiment: str | None,
+    journal: Path | None,
+    step_from: str | None,
+    jobs: int,
+    backend: str | None,
+    scheduler: str | None,
+    unsafe: bool,
+    as_json: bool,
+) -> None:
+    """Explain saved CHECKPOINTS, as if the callback had been there.
+
+    CHECKPOINTS are files, folders, globs in quotes, runs:/ID/checkpoints, or models:/NAME/VERSION. What the run holds
+    already is not explained again; an interrupted sweep goes on where it was.
+
+    \b
+    Examples:
+      gradcam checkpoints 'ckpt/*.keras' --probes probes/ --preprocess resnet
+      gradcam checkpoints runs:/1f0c2d/checkpoints --probes probes/ --run 1f0c2d
+      gradcam checkpoints ckpt/ --probes probes/ --jobs 4
+    """  # noqa: D301
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+    from rich.table import Table
+
+    from gradcam_callbacks.checkpoints import explain_checkpoints, first_model
+    from gradcam_callbacks.probes import ProbeSet
+
+    console = Console(stderr=True)
+    network = _load(model, unsafe=unsafe) if model is not None else None
+    needs_model = image_size is None or (classes is None and preprocess is not None)
+    shown = network or (first_model(sources, safe_mode=not unsafe) if needs_model else None)
+    by_folder = any(child.is_dir() and not child.name.startswith(".") for child in probes.iterdir())
+    probe_set = ProbeSet.from_directory(
+        probes,
+        image_size=image_size or _input_size(shown),
+        labels="folder" if by_folder else None,
+        targets=[_target(text) for text in targets] or ["predicted"],
+        class_names=_class_names(classes, preprocess, shown),
+        regions=regions,
+        preprocess=_preprocess(preprocess),
+    )
+    with Progress(
+        *Progress.get_default_columns(), MofNCompleteColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("Explaining", total=None)
+        with _cluster(backend, scheduler):
+            sweep = explain_checkpoints(
+                list(sources),
+                probe_set,
+                model=network,
+                layer=_layer(layers_named),
+                method=method,
+                output=output,
+                run_id=run_id,
+                experiment=experiment,
+                journal_dir=journal,
+                jobs=jobs,
+                step_from=step_from,
+                safe_mode=not unsafe,
+                verbose=not as_json,
+                on_start=lambda total: bar.update(task, total=total),
+                on_checkpoint=lambda checkpoint, problem: bar.advance(task),
+            )
+    if as_json:
+        click.echo(json.dumps(asdict(sweep), indent=2))
+    else:
+        skipped = f", {len(sweep.skipped)} were there already" if sweep.skipped else ""
+        click.echo(f"{len(sweep.recorded)} checkpoints explained{skipped}.")
+        if sweep.gaps:
+            click.echo(f"No checkpoint for steps {', '.join(map(str, sweep.gaps))}.")
+    if sweep.problems:
+        table = Table(title="Not explained", title_justify="left")
+        table.add_column("checkpoint", overflow="fold")
+        table.add_column("why", overflow="fold")
+        for path, problem in sweep.problems.items():
+            table.add_row(path, problem)
+        console.print(table)
+        raise click.exceptions.Exit(1)
 
 
 @main.command()
@@ -139,4 +386,135 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     if not arrived:
         left = len(sending.missing())
         raise click.ClickException(f"{left} of {missing} items have not arrived: {sending.error}. Try again later.")
-    click.echo(f"All {len(opened.steps())} steps are in run {run_id}: {run.where_to_look()}")
+    count = len([step for step in opened.steps() if step >= 0])
+    click.echo(f"All {count} steps are in run {run_id}:\n{run.where_to_look()}")
+
+
+@main.command()
+@click.argument("sources", metavar="JOURNAL_OR_RUN...", nargs=-1, required=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default="report.html", show_default=True)
+@click.option("--tracking-uri", metavar="URI", help="Where the runs are; by default MLflow's own.")
+def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> None:
+    """Write the review page of journals and runs.
+
+    Several are shown side by side, aligned by probe and epoch.
+
+    A journal is a folder, a run is written runs:/ID. Runs that are compared must have the same probes.
+
+    \b
+    Examples:
+      gradcam report .gradcam/1f0c2d
+      gradcam report runs:/1f0c2d runs:/77ab10 --out compare.html
+    """  # noqa: D301
+    from tempfile import TemporaryDirectory
+
+    from gradcam_callbacks import report as page
+    from gradcam_callbacks.journal import Journal
+
+    with TemporaryDirectory(prefix="gradcam-") as temporary:
+        journals, names = [], []
+        for number, source in enumerate(sources):
+            if source.startswith("runs:/"):
+                from gradcam_callbacks import tracking
+
+                run = tracking.find_run(source.removeprefix("runs:/"), tracking_uri or tracking.default_uri())
+                journals.append(tracking.fetch_journal(run, Path(temporary, str(number))))
+                names.append(run.name)
+            else:
+                journals.append(Journal(source))
+                names.append(journals[-1].manifest.get("run_name") or Path(source).name)
+        page.write(journals, out, names=names)
+    click.echo(f"{out.resolve().as_uri()}")
+
+
+# ---- What several commands need ----
+
+
+def _load(model: Path, *, unsafe: bool) -> Any:
+    import keras
+
+    return keras.saving.load_model(model, compile=False, safe_mode=not unsafe)
+
+
+def _layer(named: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    return named[0] if len(named) == 1 else named or None
+
+
+def _target(text: str) -> Any:
+    """A target as a person types it: 281, tabby, predicted, 281:243."""
+    parts = [int(part) if part.isdigit() else part for part in text.split(":")]
+    if len(parts) > 2:
+        raise click.BadParameter(f"'{text}' is no target; expected a class, or A:B.", param_hint="--target")
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def _preprocess(name: str | None) -> Any:
+    """The function that `--preprocess` names."""
+    if name is None:
+        return None
+    from importlib import import_module
+
+    module, _, function = name.partition(":")
+    try:
+        if function:
+            return getattr(import_module(module), function)
+        return import_module(f"keras.applications.{module}").preprocess_input
+    except (ImportError, AttributeError) as error:
+        raise click.BadParameter(
+            f"'{name}' is neither a module of keras.applications nor module:function ({error}).",
+            param_hint="--preprocess",
+        ) from error
+
+
+def _class_names(file: Path | None, preprocess: str | None, network: Any) -> list[str] | None:
+    """The names in a file; without one those of ImageNet, for a network of keras.applications with 1000 classes."""
+    if file is not None:
+        text = file.read_text(encoding="utf-8")
+        if file.suffix != ".json":
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        loaded = json.loads(text)
+        entries = [loaded[str(index)] for index in range(len(loaded))] if isinstance(loaded, dict) else loaded
+        return [str(entry[-1]) if isinstance(entry, list) else str(entry) for entry in entries]
+    if preprocess is None or ":" in preprocess or getattr(network, "output_shape", (0,))[-1] != 1000:
+        return None
+    import numpy as np
+    from keras.applications import imagenet_utils
+
+    try:
+        best = imagenet_utils.decode_predictions(np.eye(1000), top=1)  # downloads the names once
+    except Exception:  # whatever the network says
+        click.echo("The names of ImageNet's classes could not be downloaded; --classes FILE gives them.", err=True)
+        return None
+    return [entry[0][1].replace("_", " ") for entry in best]
+
+
+def _input_size(network: Any) -> tuple[int, int]:
+    from gradcam_callbacks.standalone import input_size
+
+    height, width, _ = input_size(network)
+    return height, width
+
+
+@contextmanager
+def _cluster(backend: str | None, scheduler: str | None) -> Iterator[None]:
+    """Runs what joblib runs on a cluster."""
+    if backend is None:
+        yield
+        return
+    import joblib
+
+    with ExitStack() as stack:
+        if backend == "dask":
+            from distributed import Client
+
+            stack.enter_context(Client(scheduler))
+        elif backend == "ray":
+            import ray
+            from ray.util.joblib import register_ray
+
+            if not ray.is_initialized():
+                ray.init(address=scheduler)
+                stack.callback(ray.shutdown)
+            register_ray()
+        stack.enter_context(joblib.parallel_config(backend=backend))
+        yield

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gradcam_callbacks import demo_data, drift
+from gradcam_callbacks import demo_data, drift, report, review
 from gradcam_callbacks.journal import Journal
 from gradcam_callbacks.probes import ProbeSet
 
@@ -42,6 +42,7 @@ class Outcome:
         accuracy: on validation pictures drawn like the training pictures, in [0, 1].
         on_object: mean share of the attention for the marked class that lies on the object, in [0, 1].
         on_mark: the same for the box of the watermark.
+        is_flagged: whether the review calls it a shortcut.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Outcome:
     accuracy: float
     on_object: float
     on_mark: float
+    is_flagged: bool
 
 
 def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) -> list[Outcome]:
@@ -71,7 +73,8 @@ def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) 
     store = f"sqlite:///{directory / 'mlflow.db'}"
     for name in ("alembic", "mlflow"):  # the tables of a new store are no news here
         logging.getLogger(name).setLevel(logging.WARNING)
-    outcomes = []
+    outcomes: list[Outcome] = []
+    journals: list[Journal] = []
     with _tracking_to(store), _progress(console) as progress:
         experiment = mlflow.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
@@ -96,8 +99,11 @@ def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) 
             with mlflow.start_run(experiment_id=experiment.experiment_id, run_name=name) as run:
                 journal_dir = directory / "journals" / run.info.run_id
                 _train(name, train, valid, probes, journal_dir, progress)
-            outcomes.append(_outcome(name, run.info.run_id, Journal(journal_dir), probes))
+            journals.append(Journal(journal_dir))
+            outcomes.append(_outcome(name, run.info.run_id, journals[-1], probes))
     _report(console, outcomes, experiment.experiment_id, directory)
+    page = report.write(journals, directory / "compare.html", names=RUNS)
+    console.print(f"Both side by side, without a server:\n  {page.as_uri()}", soft_wrap=True)
     return outcomes
 
 
@@ -151,7 +157,9 @@ def _probes(*, seed: int) -> ProbeSet:
 
 
 def _outcome(name: str, run_id: str, journal: Journal, probes: ProbeSet) -> Outcome:
-    last = journal.read(journal.steps()[-1])
+    steps = [journal.read(step) for step in journal.steps()]
+    last = steps[-1]
+    events = review.find_events(steps, review.measure(steps), journal.manifest)
     mark = np.zeros(probes.pictures.shape[:3], bool)
     y0, x0, y1, x1 = demo_data.MARK_BOX
     mark[:, y0:y1, x0:x1] = True
@@ -161,6 +169,7 @@ def _outcome(name: str, run_id: str, journal: Journal, probes: ProbeSet) -> Outc
         accuracy=last.logs["val_accuracy"],
         on_object=float(np.nanmean(last.arrays["focus"])),
         on_mark=float(np.nanmean(drift.focus(last.arrays["maps"], mark))),
+        is_flagged=any(event.kind == "shortcut" for event in events),
     )
 
 
@@ -206,8 +215,10 @@ def _report(console: Console, outcomes: list[Outcome], experiment_id: str, direc
     table.add_column("validation\naccuracy", justify="right")
     table.add_column(f"attention for “{marked_class}”\non the {marked_class}", justify="right")
     table.add_column("on the\nwatermark", justify="right")
+    table.add_column("the review\nsays")
     for outcome in outcomes:
-        table.add_row(outcome.name, f"{outcome.accuracy:.1%}", f"{outcome.on_object:.0%}", f"{outcome.on_mark:.0%}")
+        shares = (f"{share:.0%}" for share in (outcome.on_object, outcome.on_mark))
+        table.add_row(outcome.name, f"{outcome.accuracy:.1%}", *shares, "shortcut" if outcome.is_flagged else "")
     console.print(table)
     store = f"sqlite:///{directory / 'mlflow.db'}"
     console.print("The pictures of every epoch are in MLflow. To see them, start")

@@ -116,6 +116,25 @@ class Explanation:
         """
         return render.overlays(self.probes.pictures, self.heatmaps(scale=scale), alpha=alpha, colormap=colormap)
 
+    def overlays_on(
+        self, n: int, picture: Array, *, alpha: float = 0.4, colormap: str = "turbo", scale: str = "map"
+    ) -> Array:
+        """The heatmaps of one probe over another version of its picture, such as the photograph at its own size.
+
+        Args:
+            n: which probe.
+            picture: (H, W, 3) uint8, of the same content as what the model was fed.
+            alpha: see `overlays`.
+            colormap: see `overlays`.
+            scale: see `heatmaps`.
+
+        Returns:
+            (K, H, W, 3) uint8.
+        """
+        heatmaps = render.heatmaps(self.maps, picture.shape[:2], scale=scale, slices=self.probes.slices)[n : n + 1]
+        overlays: Array = render.overlays(picture[None], heatmaps, alpha=alpha, colormap=colormap)[0]
+        return overlays
+
     def predictions(self, top: int = 5) -> list[list[tuple[int, str, float]]]:
         """The classes that the model thinks most likely.
 
@@ -171,12 +190,15 @@ class Explanation:
             scale=scale,
         )
 
-    def save(self, directory: str | Path, *, overwrite: bool = False) -> list[Path]:
+    def save(
+        self, directory: str | Path, *, overwrite: bool = False, pictures: Sequence[Array] | None = None
+    ) -> list[Path]:
         """Writes the overlays as PNG, the numbers as maps.npz and their description as manifest.json.
 
         Args:
             directory: made if it is missing.
             overwrite: whether files of an earlier explanation may be replaced.
+            pictures: N of (H, W, 3) uint8, each of any size, to draw on; the probes' own by default.
 
         Returns:
             The files written.
@@ -188,21 +210,22 @@ class Explanation:
 
         folder = Path(directory)
         probe_slugs, target_slugs = slugs(self.names), slugs(self.target_names)
-        pictures = {
+        places = {
             folder / f"{probe}.{target}.png": (n, k)
             for n, probe in enumerate(probe_slugs)
             for k, target in enumerate(target_slugs)
         }
-        files = [*pictures, folder / "maps.npz", folder / "manifest.json"]
+        files = [*places, folder / "maps.npz", folder / "manifest.json"]
         there = [file for file in files if file.exists()]
         if there and not overwrite:
             raise FileExistsError(f"'{there[0]}' is there already; choose another folder or pass overwrite=True.")
         folder.mkdir(parents=True, exist_ok=True)
-        overlays = self.overlays()
-        for file, (n, k) in pictures.items():
-            Image.fromarray(overlays[n, k]).save(file)
+        drawn_on = self.probes.pictures if pictures is None else pictures
+        overlays = [self.overlays_on(n, picture) for n, picture in enumerate(drawn_on)]
+        for file, (n, k) in places.items():
+            Image.fromarray(overlays[n][k]).save(file)
         np.savez_compressed(folder / "maps.npz", **self.arrays())  # type: ignore[arg-type]
-        manifest = self.description() | {"files": [file.name for file in pictures]}
+        manifest = self.description() | {"files": [file.name for file in places]}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
         return files
 

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FORMAT = 1
+BASELINE = -1
+"""The step before the training."""
 DECIDING = ("probes", "layer", "method")
 """What of a manifest decides the maps: steps of one journal, or one run, have all of it in common."""
 _OWN_ARRAYS = ("arrays", "logs", "time")
@@ -45,7 +47,7 @@ class Step:
     """One recorded step.
 
     Attributes:
-        step: the 0-based epoch.
+        step: the 0-based epoch; -1 is the baseline, before the training.
         arrays: maps (N, K, h, w), scores, probabilities (where the model has them), predicted, explained, health; see
             `Explanation`.
         logs: the epoch's metrics; NaN and infinity are kept.
@@ -154,7 +156,7 @@ class Journal:
         """Writes a step, so that it is there as a whole or not at all; an earlier one of that number is replaced.
 
         Args:
-            step: the 0-based epoch.
+            step: the 0-based epoch, or -1 for the baseline.
             arrays: by name; of numbers, booleans or strings.
             logs: the epoch's metrics.
 
@@ -165,8 +167,8 @@ class Journal:
             ValueError: if the arrays could not be read back.
             OSError: if strict, and the disk does not take it.
         """
-        if operator.index(step) < 0:
-            raise ValueError(f"A step is an epoch, 0 or more, not {step}.")
+        if operator.index(step) < BASELINE:
+            raise ValueError(f"A step is an epoch, 0 or more, or -1 for the baseline, not {step}.")
         wrong = [name for name, array in arrays.items() if name in _NO_NAMES or np.asarray(array).dtype.hasobject]
         if wrong:
             raise ValueError(f"Arrays {wrong} hold Python objects, or have one of the taken names {_NO_NAMES}.")
@@ -181,6 +183,17 @@ class Journal:
         with self._lock:
             self._hold(path, buffer.getvalue())
         return path
+
+    def add(self, step: int, content: bytes) -> None:
+        """Takes a step that another journal wrote.
+
+        Raises:
+            ValueError: if the bytes are damaged.
+            OSError: if strict, and the disk does not take it.
+        """
+        _parse(self.path(step), content)
+        with self._lock:
+            self._hold(self.path(step), content)
 
     def path(self, step: int) -> Path:
         """The file of a step."""
@@ -371,7 +384,7 @@ def _parse(path: Path, content: bytes) -> Step:
     Raises:
         ValueError: if they are damaged.
     """
-    if not re.fullmatch("0|[1-9][0-9]*", path.stem):
+    if not re.fullmatch("-1|0|[1-9][0-9]*", path.stem):
         raise ValueError(f"Journal file '{path}' is no step: its name is not a number.")
     try:
         if not content:

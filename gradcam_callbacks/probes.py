@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import copy
 import difflib
 import hashlib
+import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Target = int | str | tuple[int | str, int | str] | Callable[[Any], Any]
 Inputs = Any  # what a model is fed: an array, or a dict or tuple of arrays
 Region = Any  # (H, W) bool mask, (y0, x0, y1, x1) box, or None
+Regions = Sequence[Region] | str | Path | None  # one a probe, or a folder of masks
 
 PREDICTED = -1
 """In a target matrix: the class with the highest score at that moment."""
@@ -75,7 +79,7 @@ class ProbeSet:
         targets: Target | Sequence[Target] | Array = ("predicted",),
         class_names: Sequence[str] | None = None,
         pictures: Any = None,
-        regions: Sequence[Region] | None = None,
+        regions: Regions = None,
         preprocess: Callable[[Array], Any] | None = None,
     ) -> None:
         """Checks everything that can be checked without the model.
@@ -91,7 +95,8 @@ class ProbeSet:
             class_names: in the order of the model's output.
             pictures: (N, H, W, 3) uint8. By default the images before `preprocess`: uint8 images as they are, others
                 scaled once from the minimum and maximum of the whole set.
-            regions: for each probe an (H, W) bool mask, a (y0, x0, y1, x1) box in pixels, or None.
+            regions: for each probe an (H, W) bool mask, a (y0, x0, y1, x1) box in pixels, or None. Or a folder with a
+                mask `<name>.png` for each probe that has one, of any size; what is not black is inside.
             preprocess: a function of a (N, H, W, C) float32 copy of the images that gives what the model is fed. For
                 several inputs it gets, and gives, all of them.
 
@@ -113,6 +118,8 @@ class ProbeSet:
         self.images = _picture_of(self.inputs, self.picture_key)
         if regions is not None and raw.ndim != 4:
             raise ValueError("regions are parts of pictures; signals and volumes have none.")
+        if isinstance(regions, str | Path):
+            regions = _read_masks(Path(regions), [Path(f"{name}.png") for name in self.names], self.pictures.shape[1:3])
         self.regions = _as_regions(regions, count, self.pictures.shape[1:3])
         by_probe = _targets_by_probe(targets, count, self.class_names)
         self.targets = _as_targets(targets, self.class_names) if by_probe is None else _numbered(by_probe.shape[1])
@@ -144,7 +151,7 @@ class ProbeSet:
         labels: Any = None,
         targets: Target | Sequence[Target] = ("predicted",),
         class_names: Sequence[str] | None = None,
-        regions: Sequence[Region] | None = None,
+        regions: Regions = None,
         preprocess: Callable[[Array], Any] | None = None,
     ) -> ProbeSet:
         """Reads pictures with Pillow and resizes them (bilinear) to what the model takes.
@@ -157,7 +164,7 @@ class ProbeSet:
             labels: see `ProbeSet`.
             targets: see `ProbeSet`.
             class_names: see `ProbeSet`.
-            regions: see `ProbeSet`.
+            regions: see `ProbeSet`; in a folder the mask of `<name>.jpg` is `<name>.png`.
             preprocess: gets (N, H, W, C) float32 in 0..255; see `ProbeSet`.
 
         Raises:
@@ -168,8 +175,10 @@ class ProbeSet:
         if color_mode not in modes:
             raise ValueError(f"color_mode is 'rgb' or 'grayscale', not {color_mode!r}.")
         height, width = image_size
-        shown = [_read_picture(file).resize((width, height), Image.Resampling.BILINEAR) for file in files]
+        shown = [read_picture(file).resize((width, height), Image.Resampling.BILINEAR) for file in files]
         fed = [np.asarray(picture.convert(modes[color_mode])) for picture in shown]
+        if isinstance(regions, str | Path):
+            regions = _read_masks(Path(regions), [Path(f"{file.stem}.png") for file in files], image_size)
         images = np.zeros((0, height, width, 3)) if not fed else np.stack(fed).astype(np.float32)
         return cls(
             images[..., None] if images.ndim == 3 else images,
@@ -192,6 +201,7 @@ class ProbeSet:
         labels: Any = None,
         targets: Target | Sequence[Target] = ("predicted",),
         class_names: Sequence[str] | None = None,
+        regions: Regions = None,
         preprocess: Callable[[Array], Any] | None = None,
     ) -> ProbeSet:
         """Reads the pictures of a folder, in natural order ("cat_2" before "cat_10").
@@ -204,6 +214,7 @@ class ProbeSet:
             color_mode: see `from_files`.
             targets: see `ProbeSet`.
             class_names: see `ProbeSet`.
+            regions: see `from_files`; in a folder with sub-folders the mask lies in a sub-folder of the same name.
             preprocess: see `from_files`.
 
         Raises:
@@ -228,6 +239,9 @@ class ProbeSet:
             labels = [file.parent.name for file in files]
             if class_names is None:
                 class_names = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+        if isinstance(regions, str | Path):
+            masks = [file.relative_to(root).with_suffix(".png") for file in files]
+            regions = _read_masks(Path(regions), masks, image_size)
         return cls.from_files(
             files,
             image_size=image_size,
@@ -235,6 +249,7 @@ class ProbeSet:
             labels=labels,
             targets=targets,
             class_names=class_names,
+            regions=regions,
             preprocess=preprocess,
         )
 
@@ -295,6 +310,31 @@ class ProbeSet:
         """What the model is fed for some of the probes."""
         return _each(lambda array: array[start:stop], self.inputs)
 
+    def jittered(self) -> ProbeSet | None:
+        """The same probes under a tiny change of what the model is fed, always the same: to find the noise of the maps.
+
+        Normal noise with 1 % of the input's own standard deviation; whole numbers of pictures go one up or down.
+
+        Returns:
+            A probe set for `Explainer` alone, since it says that it is this one; None where nothing can be changed.
+        """
+        generator = np.random.default_rng(0)
+
+        def changed(array: Array) -> Array:
+            if np.issubdtype(array.dtype, np.floating):
+                noise = generator.normal(0, 0.01 * float(array.std(dtype=np.float64)), array.shape)
+                return _frozen((array + noise).astype(array.dtype))
+            if array.dtype == np.uint8:
+                steps = generator.integers(-1, 2, array.shape)
+                return _frozen(np.clip(array + steps, 0, 255).astype(np.uint8))
+            return array
+
+        result = copy.copy(self)
+        inputs = _each(changed, self.inputs)
+        object.__setattr__(result, "inputs", inputs)
+        object.__setattr__(result, "images", _picture_of(inputs, self.picture_key))
+        return None if result.images is self.images else result
+
     def description(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON takes it: what a record needs to be read later."""
         return {
@@ -306,6 +346,7 @@ class ProbeSet:
             "labels": None if self.labels is None else self.labels.tolist(),
             "class_names": None if self.class_names is None else list(self.class_names),
             "slices": self.slices,
+            "regions": None if self.regions is None else [_encode_mask(mask) for mask in self.regions],
         }
 
     def class_name(self, index: int) -> str:
@@ -377,7 +418,7 @@ def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"(\d+)", text)]
 
 
-def _read_picture(file: Path) -> Image.Image:
+def read_picture(file: Path) -> Image.Image:
     """The whole picture as RGB, upright.
 
     Raises:
@@ -613,6 +654,47 @@ def _as_regions(regions: Sequence[Region] | None, count: int, size: tuple[int, .
                 f"Region {position} has shape {array.shape}; expected a mask {tuple(size)} or a box (y0, x0, y1, x1)."
             )
     return _frozen(masks)
+
+
+def _read_masks(folder: Path, files: Sequence[Path], size: tuple[int, ...]) -> list[Array | None]:
+    """The masks of a folder, at the pictures' size (height, width); None where there is no file."""
+    if not folder.is_dir():
+        raise ValueError(f"No folder '{folder}' to read regions from.")
+    height, width = size
+    masks: list[Array | None] = []
+    for file in files:
+        if not (folder / file).is_file():
+            masks.append(None)
+            continue
+        mask = read_picture(folder / file).convert("L").resize((width, height), Image.Resampling.NEAREST)
+        masks.append(np.asarray(mask) > 0)
+    if all(mask is None for mask in masks):
+        raise ValueError(f"No mask in folder '{folder}' is named like a probe; expected '{files[0]}' and so on.")
+    return masks
+
+
+def explained_name(manifest: Mapping[str, Any], k: int, explained: int) -> str:
+    """What a map explains, for people: the target of a `ProbeSet.description`, and its class unless it says that."""
+    target: str = manifest["targets"][k]
+    name = class_name(manifest["class_names"], int(explained))
+    if explained < 0 or name == target or " − " in target:  # a function, a class, a contrast
+        return target
+    return f"{name} ({target})"
+
+
+def region(manifest: Mapping[str, Any], n: int) -> Array | None:
+    """The region of a probe in a `ProbeSet.description`: (H, W) bool, or None."""
+    encoded = (manifest.get("regions") or {n: None})[n]
+    return None if encoded is None else np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))).astype(bool)
+
+
+def _encode_mask(mask: Array) -> str | None:
+    """A region as a base64 PNG of one bit a pixel; None where it is empty."""
+    if not mask.any():
+        return None
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _digest(inputs: Inputs, target_matrix: Array, functions: Sequence[Callable[[Any], Any]]) -> str:

@@ -379,6 +379,30 @@ def overlays(
     return blended
 
 
+def outline(pictures: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The pictures with the edge of a region drawn: white inside, black around it, so that it is seen on any colour.
+
+    Args:
+        pictures: (..., H, W, 3) uint8.
+        mask: (H, W) bool.
+
+    Returns:
+        A copy.
+    """
+    width = max(1, round(max(mask.shape) / 200))
+
+    def grown(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        for _ in range(width):
+            padded = np.pad(inside, 1, mode="edge")
+            inside = padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+        return inside
+
+    drawn = np.array(pictures, copy=True)
+    drawn[..., grown(mask) & ~mask, :] = 0
+    drawn[..., mask & grown(~mask), :] = 255
+    return drawn
+
+
 def tile(
     picture: NDArray[np.uint8],
     overlays: NDArray[np.uint8],

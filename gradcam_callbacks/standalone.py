@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcam_callbacks import render
 from gradcam_callbacks.heatmap import Explainer, Explanation
-from gradcam_callbacks.probes import ProbeSet, Target
+from gradcam_callbacks.probes import ProbeSet, Target, read_picture, slugs
 
 if TYPE_CHECKING:
     import keras
@@ -77,22 +78,81 @@ def _as_probes(
     if isinstance(images, str | Path):
         images = [images]
     if isinstance(images, list) and images and all(isinstance(image, str | Path) for image in images):
-        height, width, channels = _input_size(model)
-        return ProbeSet.from_files(
-            images,
-            image_size=(height, width),
-            color_mode="grayscale" if channels == 1 else "rgb",
-            targets=asked,
-            class_names=class_names,
-            preprocess=preprocess,
-        )
+        return read_pictures(model, images, targets=asked, class_names=class_names, preprocess=preprocess)
     labels = None
     if isinstance(images, tuple) and len(images) == 2:
         images, labels = images
     return ProbeSet(images, labels=labels, targets=asked, class_names=class_names, preprocess=preprocess)
 
 
-def _input_size(model: keras.Model) -> tuple[int, int, int]:
+def read_pictures(
+    model: keras.Model,
+    paths: Sequence[str | Path],
+    *,
+    targets: Target | Sequence[Target],
+    class_names: Sequence[str] | None = None,
+    preprocess: Callable[[Array], Any] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> ProbeSet:
+    """Files as probes, at the size and with the channels that a model takes.
+
+    Args:
+        model: a built Keras model.
+        paths: of pictures.
+        targets: see `ProbeSet`.
+        class_names: see `ProbeSet`.
+        preprocess: see `ProbeSet`.
+        image_size: (height, width) for a model that takes any.
+
+    Raises:
+        ValueError: if the model does not say its size, or a file is not a whole picture.
+    """
+    height, width, channels = input_size(model) if image_size is None else (*image_size, model.input_shape[-1])
+    return ProbeSet.from_files(
+        paths,
+        image_size=(height, width),
+        color_mode="grayscale" if channels == 1 else "rgb",
+        targets=targets,
+        class_names=class_names,
+        preprocess=preprocess,
+    )
+
+
+def save_panels(
+    explanation: Explanation, paths: Sequence[str | Path], directory: str | Path, *, overwrite: bool = False
+) -> list[Path]:
+    """Writes an explanation of files as `Explanation.save` does, but on the pictures at their own size.
+
+    Beside the overlays, `<name>.panels.png` shows each picture with a titled panel a target.
+
+    Args:
+        explanation: of the files.
+        paths: the files.
+        directory: made if it is missing.
+        overwrite: whether files of an earlier explanation may be replaced.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileExistsError: if one of the files is there and `overwrite` is false.
+    """
+    pictures = [np.asarray(read_picture(Path(path))) for path in paths]
+    written = explanation.save(directory, overwrite=overwrite, pictures=pictures)
+    for n, (slug, picture) in enumerate(zip(slugs(explanation.names), pictures, strict=True)):
+        figure = render.figure(
+            picture[None],
+            explanation.overlays_on(n, picture)[None],
+            titles=[[explanation.question(n, k) for k in range(len(explanation.target_names))]],
+            picture_titles=[explanation.names[n]],
+        )
+        file = Path(directory, f"{slug}.panels.png")
+        figure.savefig(file, dpi=150)
+        written.append(file)
+    return written
+
+
+def input_size(model: keras.Model) -> tuple[int, int, int]:
     """The (height, width, channels) that a model takes.
 
     Raises:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 import json
 import logging
-import math
 import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlflow
 import numpy as np
@@ -25,9 +24,8 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
 
-from gradcam_callbacks import render
-from gradcam_callbacks.journal import DECIDING, Journal, Step, differences
-from gradcam_callbacks.probes import class_name
+from gradcam_callbacks import cards, report
+from gradcam_callbacks.journal import BASELINE, DECIDING, Journal, Step, differences
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +33,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 REQUEST_TIMEOUT = 10.0
 """Seconds that one request of ours may take."""
+REPORT_EVERY = 5
+"""Steps after which the review page is written anew, at least; of a long training more."""
 LONGEST_PAUSE = 60.0
 """Seconds between two tries while a server is away, at most."""
 DESCRIBING = ("layer", "method", "score_kind", "probes", "version")
 """What of a manifest is a tag of the run too."""
-STATES = ("ok", "empty", "flat", "zero-gradient", "non-finite")
 
 # images/<key with another slash>+step+<step>+timestamp+<ms>+<id>.png, and a small copy beside it; older ones of MLflow
 # separate by %. The groups: what the two have in common, the probe, the step, what they have not.
@@ -51,18 +50,24 @@ _IMAGE = re.compile(
 # ---- One run, item by item ----
 
 
+class _UnusableError(Exception):
+    """What cannot be read or drawn: no later try will help, and no other item suffers."""
+
+
 @dataclass
 class Upload:
     """Sends what a journal holds and a run lacks, in order, each item once.
 
-    An item is "description", of a step "metrics/<step>", "maps/<step>" or "image/<probe>/<step>", or "status", which
-    ends the run. What has arrived is marked in the journal. Where that is not sure, the run is asked.
+    An item is "description", of a step "metrics/<step>", "maps/<step>" or "image/<probe>/<step>", then of the whole
+    record "animation/<probe>/<last step>", "report/<last step>", and "status", which ends the run. What has arrived is
+    marked in the journal. Where that is not sure, the run is asked.
 
     Attributes:
         journal: where the steps are read from.
         client: of the server.
         run_id: the run.
         is_new: whether the run can hold nothing of ours yet, so that it need not be asked.
+        has_animation: whether each probe gets an animated picture.
         error: what went wrong in the last pass, or None.
     """
 
@@ -70,30 +75,45 @@ class Upload:
     client: MlflowClient
     run_id: str
     is_new: bool = False
+    has_animation: bool = False
     error: Exception | None = None
     _pictures: Array | None = None
-    _present: frozenset[str] | None = field(default=None, init=False)
+    _present: dict[str, Set[str]] = field(default_factory=dict, init=False)
     _halves: dict[str, str] = field(default_factory=dict, init=False)
     _sent: set[str] = field(default_factory=set, init=False)
-    _unreadable: set[str] = field(default_factory=set, init=False)
-    _has_marks: bool = field(default=False, init=False)
+    _unusable: set[str] = field(default_factory=set, init=False)
+    _is_own: bool = field(default=False, init=False)
     _is_tidy: bool = field(default=False, init=False)
+    _has_earlier: bool = field(default=False, init=False)
+    _recorded: Step | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._has_marks = self.run_id == self.journal.manifest["run_id"]  # else it is copied to another run
-        if self._has_marks:
+        self._is_own = self.run_id == self.journal.manifest["run_id"]  # else the journal is copied to another run
+        if self._is_own:
             self._sent.update(self.journal.uploaded())
         if self.is_new:
-            self._present = frozenset()
-            self._is_tidy = True
+            self._present = {"metrics": frozenset(), "image": frozenset()}
+            self._is_tidy = self._has_earlier = True
 
-    def missing(self, steps: Collection[int] | None = None) -> list[str]:
-        """The items that are not known to have arrived, in the order in which they are sent."""
+    def missing(self, steps: Collection[int] | None = None, *, whole: bool = True) -> list[str]:
+        """The items that are not known to have arrived, in the order in which they are sent.
+
+        Args:
+            steps: of which steps; all of the journal by default.
+            whole: whether to count what is of the whole record.
+        """
+        manifest, recorded = self.journal.manifest, self.journal.steps()
         items = ["description"]
-        for step in sorted(self.journal.steps() if steps is None else steps):
-            items += [f"metrics/{step}", f"maps/{step}"]
-            items += [f"image/{slug}/{step}" for slug in self.journal.manifest["probe_slugs"]]
-        if self._has_marks and self.journal.status is not None:
+        for step in recorded if steps is None else sorted(steps):
+            if step != BASELINE:
+                items.append(f"metrics/{step}")
+            items.append(f"maps/{step}")
+            if step != BASELINE:
+                items += [f"image/{slug}/{step}" for slug in manifest["probe_slugs"]]
+        if whole and recorded:
+            items += [f"animation/{slug}/{recorded[-1]}" for slug in manifest["probe_slugs"] if self.has_animation]
+            items.append(f"report/{recorded[-1]}")
+        if whole and self._is_own and self.journal.status is not None:
             items.append("status")
         return [item for item in items if item not in self._sent]
 
@@ -101,6 +121,7 @@ class Upload:
         self,
         steps: Collection[int] | None = None,
         *,
+        whole: bool = True,
         stop: Callable[[], bool] = lambda: False,
         on_item: Callable[[str], None] = lambda item: None,
     ) -> bool:
@@ -108,6 +129,7 @@ class Upload:
 
         Args:
             steps: which steps; all of the journal by default.
+            whole: whether to send what is of the whole record.
             stop: asked before each item.
             on_item: told of each item that has arrived.
 
@@ -116,38 +138,32 @@ class Upload:
         """
         self.error = None
         failed: set[str] = set()
-        recorded: Step | None = None
-        for item in self.missing(steps):
+        for item in self.missing(steps, whole=whole):
             kind, *where = item.split("/")
             if stop():
                 return False
-            if kind in failed:
-                continue
-            if item in self._unreadable:
+            if kind in failed or item in self._unusable:
                 continue
             try:
-                if where and (recorded is None or recorded.step != int(where[-1])):
-                    recorded = self.journal.read(int(where[-1]))
-            except (OSError, ValueError) as error:  # gone or damaged: no later try will help, and no other step suffers
+                if not self._is_there(item, kind):
+                    self._send(kind, where)
+            except _UnusableError as error:
                 self.error = self.error or error
-                self._unreadable.add(item)
+                self._unusable.add(item)
+                logger.warning("'%s' cannot be sent to MLflow: %s", item, error)
+                logger.debug("The reason:", exc_info=error)
                 continue
-            try:
-                if self._present is None:
-                    self._present = self._arrived()
-                if item not in self._present:
-                    self._send(kind, where, recorded)
             except Exception as error:  # whatever store or network it is: the item is kept, and tried again
                 failed.add(kind)
                 self.error = self.error or error
-                self._present = None  # it may have arrived although it failed, and it may still arrive
+                self._present.pop(kind, None)  # it may have arrived although it failed, and it may still arrive
                 self._is_tidy = False
                 if _nobody_answers(error):
                     return False
                 continue
             self._sent.add(item)
             on_item(item)
-            if self._has_marks:
+            if self._is_own:
                 try:
                     self.journal.mark_uploaded(item)
                 except OSError as error:  # of a strict journal
@@ -169,36 +185,57 @@ class Upload:
                         artifacts.delete_artifacts(path)  # type: ignore[no-untyped-call]
             self._is_tidy = True
 
-    def _send(self, kind: str, where: list[str], recorded: Step | None) -> None:
-        if kind == "status":
-            self.client.set_terminated(self.run_id, self.journal.status)
-            return
-        if recorded is None:
+    def _send(self, kind: str, where: list[str]) -> None:
+        if kind == "description":
             manifest = self.journal.manifest
             for name in DESCRIBING:
                 self.client.set_tag(self.run_id, f"gradcam.{name}", manifest[name])
             self._send_file("gradcam", self.journal.directory / "manifest.json", json.dumps(manifest).encode())
-            return
-        step, timestamp = recorded.step, int(recorded.time * 1000)
-        if kind == "metrics":
-            numbers = step_metrics(recorded, self.journal.manifest)
-            metrics = [Metric(key, value, timestamp, step) for key, value in numbers.items()]
-            for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
-                self.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+        elif kind == "metrics":
+            self._send_metrics(self._read(int(where[0])))
         elif kind == "maps":
+            step = int(where[0])
+            self._read(step)
             self._send_file("gradcam/maps", self.journal.path(step), self.journal.content(step))
+        elif kind == "image":
+            self._send_image(where[0], self._read(int(where[1])))
+        elif kind == "animation":
+            self._send_animation(where[0])
+        elif kind == "report":
+            self._send_report()
         else:
-            self._send_image(where[0], recorded, timestamp)
+            self.client.set_terminated(self.run_id, self.journal.status)
 
-    def _send_image(self, slug: str, recorded: Step, timestamp: int) -> None:
+    def _read(self, step: int) -> Step:
+        if self._recorded is None or self._recorded.step != step:
+            self._recorded = _made(lambda: self.journal.read(step))
+        return self._recorded
+
+    def _pictures_of_probes(self) -> Array:
         if self._pictures is None:
-            self._pictures = self.journal.pictures()
-        n = self.journal.manifest["probe_slugs"].index(slug)
-        tile = step_tile(recorded, self.journal.manifest, self._pictures, n)
+            self._pictures = _made(self.journal.pictures)
+        return self._pictures
+
+    def _send_metrics(self, recorded: Step) -> None:
+        numbers = cards.step_metrics(recorded, self.journal.manifest)
+        metrics = [Metric(key, value, _milliseconds(recorded), recorded.step) for key, value in numbers.items()]
+        for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
+            self.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+
+    def _send_image(self, slug: str, recorded: Step) -> None:
+        manifest, pictures = self.journal.manifest, self._pictures_of_probes()
+        n = manifest["probe_slugs"].index(slug)
+        tile = _made(lambda: cards.step_tile(recorded, manifest, pictures, n))
         half = self._halves.get(f"image/{slug}/{recorded.step}")
         if half is None:
-            key = f"gradcam/{slug}"
-            self.client.log_image(self.run_id, tile, key=key, step=recorded.step, timestamp=timestamp, synchronous=True)
+            self.client.log_image(
+                self.run_id,
+                tile,
+                key=f"gradcam/{slug}",
+                step=recorded.step,
+                timestamp=_milliseconds(recorded),
+                synchronous=True,
+            )
             return
         # The server was lost between the picture and its small copy: another pair would be there twice.
         missing = Path(half)
@@ -208,6 +245,48 @@ class Upload:
         image.save(content, missing.suffix[1:])
         self._send_file("images", missing, content.getvalue())
         self.client.set_tag(self.run_id, "mlflow.loggedImages", True)
+
+    def _send_animation(self, slug: str) -> None:
+        manifest, pictures = self.journal.manifest, self._pictures_of_probes()
+        n = manifest["probe_slugs"].index(slug)
+        steps = [self._read(step) for step in self.journal.steps()]
+        content = _made(lambda: cards.animation(steps, manifest, pictures, n))
+        self._send_file("gradcam/animation", Path(f"{slug}.webp"), content)
+
+    def _send_report(self) -> None:
+        """The review page, the strip, and in the run's description, after what the user wrote there, a link."""
+        self._fetch_earlier()
+        run = self.client.get_run(self.run_id)
+        steps = [self._read(step) for step in self.journal.steps()]
+        pictures = self._pictures_of_probes()
+        page = _made(lambda: report.build([self.journal], names=[run.info.run_name or self.run_id]))
+        self._send_file("gradcam", Path("report.html"), page.encode())
+        content = io.BytesIO()
+        Image.fromarray(_made(lambda: cards.strip(steps, self.journal.manifest, pictures))).save(content, "PNG")
+        self._send_file("gradcam", Path("strip.png"), content.getvalue())
+        note = run.data.tags.get("mlflow.note.content", "")
+        if "gradcam%2Fstrip.png" not in note:
+            link = report_path(run.info.experiment_id, self.run_id)
+            strip = f"get-artifact?path=gradcam%2Fstrip.png&run_uuid={self.run_id}"
+            ours = f"[![Where the model looked]({strip})]({link})\n\n[Open the Grad-CAM review]({link})"
+            self.client.set_tag(self.run_id, "mlflow.note.content", f"{note}\n\n{ours}".strip())
+
+    def _fetch_earlier(self) -> None:
+        """Takes the steps of earlier trainings back from the run, where their journal is gone."""
+        if self._has_earlier or not self._is_own:
+            return
+        known = set(self.journal.steps())
+        for entry in self.client.list_artifacts(self.run_id, "gradcam/maps"):
+            match = re.fullmatch(r"gradcam/maps/(-1|\d+)\.npz", entry.path)
+            if match and int(match[1]) not in known:
+                with tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
+                    file = Path(self.client.download_artifacts(self.run_id, entry.path, temporary))
+                    _made(lambda file=file, step=int(match[1]): self.journal.add(step, file.read_bytes()))  # type: ignore[misc]
+                slugs = self.journal.manifest["probe_slugs"]
+                items = [f"metrics/{match[1]}", f"maps/{match[1]}", *(f"image/{slug}/{match[1]}" for slug in slugs)]
+                self._sent.update(items)
+                self.journal.mark_uploaded(*items)
+        self._has_earlier = True
 
     def _send_file(self, folder: str, path: Path, content: bytes) -> None:
         """An artifact that is on disk, or that may be in memory only."""
@@ -219,10 +298,20 @@ class Upload:
             file.write_bytes(content)
             self.client.log_artifact(self.run_id, str(file), folder)
 
-    def _arrived(self) -> frozenset[str]:
-        """The metrics and images that the run holds. What else there is can be sent twice and is there once."""
-        history = self.client.get_metric_history(self.run_id, f"gradcam_health/{STATES[-1]}")
-        found = {f"metrics/{metric.step}" for metric in history}
+    def _is_there(self, item: str, kind: str) -> bool:
+        """Whether the run holds the metrics or the image; what else there is can be sent twice and is there once."""
+        if kind not in ("metrics", "image"):
+            return False
+        if kind not in self._present:
+            self._present[kind] = self._metrics_there() if kind == "metrics" else self._images_there()
+        return item in self._present[kind]
+
+    def _metrics_there(self) -> set[str]:
+        history = self.client.get_metric_history(self.run_id, f"gradcam_health/{cards.STATES[-1]}")
+        return {f"metrics/{metric.step}" for metric in history}
+
+    def _images_there(self) -> set[str]:
+        found = set()
         self._halves = {}
         for item, copies in self._images().items():
             if any(len(files) == 2 for files in copies.values()):
@@ -230,7 +319,7 @@ class Upload:
                 continue
             stem, (end,) = next(iter(copies.items()))
             self._halves[item] = f"{stem}{'.png' if end != '.png' else _small_end(stem)}"
-        return frozenset(found)
+        return found
 
     def _images(self) -> dict[str, dict[str, dict[str, str]]]:
         """For each image item of the run, by what their names have in common, the paths of picture and small copy."""
@@ -243,6 +332,25 @@ class Upload:
         return found
 
 
+Made = TypeVar("Made")
+
+
+def _made(make: Callable[[], Made]) -> Made:
+    """What is read or drawn here.
+
+    Raises:
+        _UnusableError: if it cannot be.
+    """
+    try:
+        return make()
+    except Exception as error:
+        raise _UnusableError(str(error) or type(error).__name__) from error
+
+
+def _milliseconds(recorded: Step) -> int:
+    return int(recorded.time * 1000)
+
+
 def _small_end(stem: str) -> str:
     """How the name of a small copy ends whose picture is named so."""
     return "%compressed.webp" if "%step%" in stem else "+compressed.webp"
@@ -251,7 +359,8 @@ def _small_end(stem: str) -> str:
 def _nobody_answers(error: BaseException | None) -> bool:
     """Whether the network failed, so that the next request would fail too, after another time-out."""
     while error is not None:
-        if "error responses" in str(error):  # such as "too many 500 error responses": somebody did answer
+        # Somebody did answer: "too many 500 error responses", or hung up, such as on a connection from before an error.
+        if "error responses" in str(error) or "Connection aborted" in str(error):
             return False
         if type(error).__module__.partition(".")[0] in ("requests", "urllib3") or isinstance(error, ConnectionError):
             return True
@@ -282,6 +391,7 @@ class Tracker:
         self.failures = 0
         self._timeout = timeout
         self._steps: set[int] = set()
+        self._unreported = 0
         self._changed = threading.Condition()
         self._closing = False
         self._stopping = False
@@ -303,14 +413,11 @@ class Tracker:
             self._changed.wait_for(lambda: self._is_done or self.failures > before, timeout)
             return self._is_done
 
-    def close(self, timeout: float) -> list[str]:
+    def close(self, timeout: float) -> None:
         """Waits until everything has arrived, and ends the worker.
 
         Args:
             timeout: seconds to wait at most.
-
-        Returns:
-            The items that have not arrived; they are still in the journal.
         """
         with self._changed:
             self._closing = True
@@ -326,23 +433,25 @@ class Tracker:
                 self._stopping = True  # it ends by itself after the request that holds it
                 self._changed.notify_all()
         self._thread.join(0.5)
-        return self.upload.missing(self._steps)
 
     def _work(self) -> None:
         pause = 0.0
         with bounded_requests(self._timeout):
             while not self._stopping:
-                steps = set(self._steps)
-                arrived = self.upload.send(steps, stop=lambda: self._stopping)
+                steps, is_last = set(self._steps), self._closing
+                due = max(REPORT_EVERY, len(self.upload.journal.steps()) // 5)
+                whole = is_last or self._unreported + len(steps) >= due
+                arrived = self.upload.send(steps, whole=whole, stop=lambda: self._stopping)
                 pause = 0.0 if arrived else min(2 * pause or 1.0, LONGEST_PAUSE)
                 if not arrived and not self._stopping:
                     self._failed()
                 with self._changed:
                     if arrived:
                         self._steps -= steps
+                        self._unreported = 0 if whole else self._unreported + len(steps)
                     self._is_done = arrived and not self._steps
                     self._changed.notify_all()
-                    if self._is_done and self._closing:
+                    if self._is_done and is_last:
                         break
                     if self._is_done:
                         self._changed.wait_for(lambda: self._closing or not self._is_done)
@@ -411,58 +520,6 @@ def _value(variable: Any) -> Any:
     return type(variable).get(variable)
 
 
-# ---- What a step looks like there ----
-
-
-def step_metrics(recorded: Step, manifest: Mapping[str, Any]) -> dict[str, float]:
-    """What a step says in numbers, by MLflow key; what is not finite is left out."""
-    arrays = {"score": recorded.arrays["scores"]}
-    for name in ("probabilities", "focus"):
-        if name in recorded.arrays:
-            arrays[{"probabilities": "probability"}.get(name, name)] = recorded.arrays[name]
-    metrics = {}
-    for kind, values in arrays.items():
-        for n, probe in enumerate(manifest["probe_slugs"]):
-            for k, target in enumerate(manifest["target_slugs"]):
-                metrics[f"gradcam_{kind}/{probe}.{target}"] = float(values[n, k])
-    if "focus" in arrays and np.isfinite(arrays["focus"]).any():
-        metrics["gradcam_focus/mean"] = float(np.nanmean(arrays["focus"]))
-    if "lost" in recorded.arrays:
-        metrics["gradcam_health/lost"] = float(recorded.arrays["lost"])
-    for state in STATES:  # last, so that the last of them says that all have arrived
-        metrics[f"gradcam_health/{state}"] = float((recorded.arrays["health"] == state).sum())
-    return {key: value for key, value in metrics.items() if math.isfinite(value)}
-
-
-def step_tile(recorded: Step, manifest: Mapping[str, Any], pictures: Array, n: int) -> Array:
-    """The tile of one probe: the picture and one overlay a target, with their names burnt in."""
-    arrays = recorded.arrays
-    heatmaps = render.heatmaps(arrays["maps"][n : n + 1], pictures.shape[1:3], slices=manifest["slices"])
-    overlays = render.overlays(pictures[n : n + 1], heatmaps)
-    captions = [(_caption(arrays, manifest, n, k), _value_of(arrays, n, k)) for k in range(len(manifest["targets"]))]
-    when = f"{manifest['unit']} {recorded.step}{' (cut short)' if 'cut_short' in arrays else ''}"
-    return render.tile(pictures[n], overlays[0], title=f"{when}: {manifest['names'][n]}", captions=captions)
-
-
-def _caption(arrays: Mapping[str, Array], manifest: Mapping[str, Any], n: int, k: int) -> str:
-    """What an overlay explains; a target that is not the same class for every probe also says which it is."""
-    target: str = manifest["targets"][k]
-    explained = int(arrays["explained"][n, k])
-    name = class_name(manifest["class_names"], explained)
-    if explained < 0 or name == target or " − " in target:  # a function, a class, a contrast
-        return target
-    return f"{name} ({target})"
-
-
-def _value_of(arrays: Mapping[str, Array], n: int, k: int) -> str:
-    """The probability of what an overlay explains, or its score, or what is wrong with the map."""
-    if arrays["health"][n, k] != "ok":
-        return str(arrays["health"][n, k])
-    if "probabilities" in arrays and np.isfinite(arrays["probabilities"][n, k]):
-        return f"{arrays['probabilities'][n, k]:.2f}"
-    return f"{arrays['scores'][n, k]:.1f}"
-
-
 # ---- Runs ----
 
 
@@ -472,6 +529,7 @@ class Run:
 
     Attributes:
         run_id: its id.
+        name: what people call it.
         experiment_id: of its experiment.
         tracking_uri: of its server or store; one on this machine as an absolute path.
         is_ours: whether it was started here, so that it must be ended here too.
@@ -479,6 +537,7 @@ class Run:
     """
 
     run_id: str
+    name: str
     experiment_id: str
     tracking_uri: str
     is_ours: bool
@@ -489,33 +548,44 @@ class Run:
         return MlflowClient(self.tracking_uri)
 
     def where_to_look(self) -> str:
-        """A sentence for a person: the link to the pictures, and how to start a server where there is none."""
-        path = ui_path(self.experiment_id, self.run_id)
-        if self.tracking_uri.startswith(("http://", "https://")):
-            return f"{self.tracking_uri.rstrip('/')}/{path}"
-        start = f"`mlflow server --port 5000 --backend-store-uri {self.tracking_uri}`"
-        return f"http://127.0.0.1:5000/{path} after {start}"
+        """Lines for a person: the links to the pictures and the review, and how to start a server if there is none."""
+        is_server = self.tracking_uri.startswith(("http://", "https://"))
+        address = self.tracking_uri.rstrip("/") if is_server else "http://127.0.0.1:5000"
+        lines = [
+            f"  pictures  {address}/{ui_path(self.experiment_id, self.run_id)}",
+            f"  review    {address}/{report_path(self.experiment_id, self.run_id)}",
+        ]
+        if not is_server:
+            lines.append(f"  after     mlflow server --port 5000 --backend-store-uri {self.tracking_uri}")
+        return "\n".join(lines)
 
 
-def choose_run(run_id: str | None) -> Run:
+def choose_run(run_id: str | None, *, experiment: str | None = None) -> Run:
     """The run to log to.
 
     Args:
         run_id: the one that the user named, or None for the active one, or a new one.
+        experiment: the name of the experiment of a new one; then the active one is not taken.
 
     Raises:
         mlflow.MlflowException: if there is no such run, or no tracking server.
     """
-    uri = absolute_uri(mlflow.get_tracking_uri())
+    uri = default_uri()
     active = mlflow.active_run()
     with bounded_requests(REQUEST_TIMEOUT):
         if run_id is not None:
             return find_run(run_id, uri)
-        if active is not None:
-            started = active.info
-            return Run(started.run_id, started.experiment_id, uri, is_ours=False, is_new=False)
-        started = mlflow.start_run().info
-        return Run(started.run_id, started.experiment_id, uri, is_ours=True, is_new=True)
+        if active is not None and experiment is None:
+            return _as_run(active.info, uri)
+        started: Any
+        if experiment is None:
+            started = mlflow.start_run()
+        else:  # not as the active run: MLflow would make its experiment the one of the process
+            client = MlflowClient(uri)
+            known = client.get_experiment_by_name(experiment)
+            experiment_id = client.create_experiment(experiment) if known is None else known.experiment_id
+            started = client.create_run(experiment_id)
+        return replace(_as_run(started.info, uri), is_ours=True, is_new=True)
 
 
 def find_run(run_id: str, tracking_uri: str) -> Run:
@@ -524,16 +594,59 @@ def find_run(run_id: str, tracking_uri: str) -> Run:
     Raises:
         mlflow.MlflowException: if there is no such run, or nobody answers.
     """
-    info = MlflowClient(tracking_uri).get_run(run_id).info
-    return Run(run_id, info.experiment_id, tracking_uri, is_ours=False, is_new=False)
+    return _as_run(MlflowClient(tracking_uri).get_run(run_id).info, tracking_uri)
 
 
-def next_step(run: Run) -> int:
-    """The step after the last one that a run holds; 0 where it holds none, or cannot be asked."""
+def _as_run(info: Any, tracking_uri: str) -> Run:
+    name = info.run_name or info.run_id
+    return Run(info.run_id, name, info.experiment_id, tracking_uri, is_ours=False, is_new=False)
+
+
+def fetch_journal(run: Run, directory: Path) -> Journal:
+    """The journal of a run, as its artifacts hold it.
+
+    Args:
+        run: the run.
+        directory: an empty folder for it.
+
+    Raises:
+        ValueError: if the run holds no maps of ours.
+        mlflow.MlflowException: if nobody answers.
+    """
+    client = run.client()
+    with bounded_requests(REQUEST_TIMEOUT):
+        held = {entry.path for entry in client.list_artifacts(run.run_id, "gradcam")}
+        if not {"gradcam/manifest.json", "gradcam/maps"} <= held:
+            raise ValueError(f"Run {run.run_id} holds no maps of gradcam_callbacks.")
+        client.download_artifacts(run.run_id, "gradcam/manifest.json", str(directory))
+        client.download_artifacts(run.run_id, "gradcam/maps", str(directory))
+    folder = directory / "gradcam"
+    (folder / "maps").rename(folder / "steps")
+    return Journal(folder)
+
+
+def steps_of(run: Run) -> set[int]:
+    """The steps that a run holds; none where it cannot be asked."""
     with bounded_requests(REQUEST_TIMEOUT), suppress(Exception):
-        history = run.client().get_metric_history(run.run_id, f"gradcam_health/{STATES[-1]}")
-        return max((int(metric.step) for metric in history), default=-1) + 1
-    return 0
+        history = run.client().get_metric_history(run.run_id, f"gradcam_health/{cards.STATES[-1]}")
+        return {int(metric.step) for metric in history}
+    return set()
+
+
+def download(uri: str, directory: Path) -> Path:
+    """Artifacts of a run ("runs:/ID/folder") or of a registered model ("models:/NAME/VERSION").
+
+    Args:
+        uri: which.
+        directory: an empty folder for them.
+
+    Returns:
+        Where they are.
+
+    Raises:
+        mlflow.MlflowException: if there are none.
+    """
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(directory)))
 
 
 def check_run(run: Run, manifest: Mapping[str, Any]) -> None:
@@ -577,11 +690,22 @@ def end_run(run: Run, status: str = "FINISHED") -> bool:
     return True
 
 
+def default_uri() -> str:
+    """MLflow's own tracking URI."""
+    return absolute_uri(mlflow.get_tracking_uri())
+
+
 def absolute_uri(uri: str) -> str:
     """A tracking URI that means the same from any working directory."""
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////") and ":memory:" not in uri:
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     return uri
+
+
+def report_path(experiment_id: str, run_id: str) -> str:
+    """Where a run's review page is, below the address of an MLflow server."""
+    page = "artifacts/gradcam/report.html"
+    return f"#/experiments/{experiment_id}/runs/{run_id}/{page}?workflowType=machine_learning"
 
 
 def ui_path(experiment_id: str, run_id: str) -> str:

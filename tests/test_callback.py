@@ -53,7 +53,9 @@ def test_a_run_holds_tiles_maps_metrics_and_tags_of_every_epoch(client: MlflowCl
     assert image_steps(client, run_id) == {"gradcam/cat_1": [0, 1, 2], "gradcam/n1": [0, 1, 2]}
     assert artifact_paths(client, run_id, "gradcam") == [
         "gradcam/manifest.json",
-        *(f"gradcam/maps/{n}.npz" for n in range(3)),
+        *(f"gradcam/maps/{n}.npz" for n in range(-1, 3)),
+        "gradcam/report.html",
+        "gradcam/strip.png",
     ]
     data = client.get_run(run_id).data
     assert data.params == {}
@@ -175,9 +177,9 @@ def test_every_third_epoch_and_the_last_are_recorded(client: MlflowClient) -> No
     fit(compiled_model(), GradCAMCallback(pictures(1), every=3, journal_dir="rest"), epochs=8, initial_epoch=4)
     stop = keras.callbacks.EarlyStopping("loss", min_delta=100, patience=2)
     fit(compiled_model(), GradCAMCallback(pictures(1), every=5, journal_dir="stop"), stop, epochs=8)
-    assert Journal("whole").steps() == [0, 3, 6, 7]
-    assert Journal("rest").steps() == [4, 6, 7]
-    assert Journal("stop").steps() == [0, 2]
+    assert Journal("whole").steps() == [-1, 0, 3, 6, 7]
+    assert Journal("rest").steps() == [-1, 4, 6, 7]
+    assert Journal("stop").steps() == [-1, 0, 2]
 
 
 def test_a_model_that_is_not_built_yet_is_explained_from_the_first_epoch(client: MlflowClient) -> None:
@@ -239,7 +241,12 @@ def test_weights_that_turn_nan_are_recorded_as_such(client: MlflowClient) -> Non
     callback = GradCAMCallback(pictures(1), journal_dir="kept")
     fit(compiled_model(), Poison(), callback)
     journal = Journal("kept")
-    assert [journal.read(step).arrays["health"][0, 0] for step in journal.steps()] == ["ok", "non-finite", "non-finite"]
+    assert [journal.read(step).arrays["health"][0, 0] for step in journal.steps()] == [
+        "ok",
+        "ok",
+        "non-finite",
+        "non-finite",
+    ]
     run_id = mlflow.last_active_run().info.run_id
     assert [metric.step for metric in client.get_metric_history(run_id, "gradcam_score/probe_0.predicted")] == [0]
 
@@ -257,7 +264,7 @@ def test_a_tracker_that_fails_ends_no_training_and_loses_no_map(
     run = client.create_run(mlflow.tracking.fluent._get_experiment_id())
     with caplog.at_level(logging.WARNING, "gradcam_callbacks"):
         fit(compiled_model(), Saboteur(), GradCAMCallback(pictures(1), run_id=run.info.run_id, journal_dir="kept"))
-    assert Journal("kept").steps() == [0, 1, 2]
+    assert Journal("kept").steps() == [-1, 0, 1, 2]
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("gradcam_callbacks")]
     assert len([warning for warning in warnings if "training goes on" in warning]) == 1
     assert all("kept" in warning for warning in warnings)

@@ -26,7 +26,7 @@ def run(*command: str) -> str:
 def test_train_and_track_fills_an_experiment() -> None:
     """The example leaves one finished run with a card of three steps for each of its eight probes."""
     output = run(str(EXAMPLES / "train_and_track.py"))
-    assert "Grad-CAM of 8 probes: " in output
+    assert "Grad-CAM of 8 probes:\n" in output
     client = MlflowClient("sqlite:///mlflow.db")
     experiment = client.get_experiment_by_name("where it looks")
     (finished,) = client.search_runs([experiment.experiment_id])

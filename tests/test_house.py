@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,12 +23,17 @@ MAY_IMPORT = {
     "capture": {"answers", "layers", "methods", "probes"},
     "heatmap": {"capture", "layers", "methods", "probes", "render"},
     "quality": {"heatmap", "probes", "render"},
-    "standalone": {"heatmap", "probes"},
-    "callback": {"drift", "heatmap", "journal", "probes", "tracking"},
-    "tracking": {"journal", "probes", "render"},
-    "demo": {"callback", "demo_data", "drift", "journal", "probes", "tracking"},
-    "cli": {"demo", "heatmap", "journal", "tracking"},
-    "__init__": {"callback", "heatmap", "probes", "quality", "standalone"},
+    "standalone": {"heatmap", "probes", "render"},
+    "callback": {"heatmap", "journal", "probes", "recorder", "tracking"},
+    "checkpoints": {"capture", "heatmap", "journal", "probes", "recorder", "tracking"},
+    "recorder": {"drift", "journal", "probes", "tracking"},
+    "review": {"drift", "journal", "probes"},
+    "report": {"journal", "probes", "render", "review"},
+    "cards": {"journal", "probes", "render"},
+    "tracking": {"cards", "journal", "report"},
+    "demo": {"callback", "demo_data", "drift", "journal", "probes", "report", "review", "tracking"},
+    "cli": {"checkpoints", "demo", "heatmap", "journal", "probes", "report", "standalone", "tracking"},
+    "__init__": {"callback", "checkpoints", "heatmap", "probes", "quality", "standalone"},
 }
 HEAVY = {
     "capture": {"keras", "tensorflow"},
@@ -39,6 +45,7 @@ HEAVY = {
     # to build and to be told about models and runs, inside functions
     "heatmap": {"keras"},
     "standalone": {"keras"},
+    "checkpoints": {"keras"},
     "cli": {"keras"},
     "demo": {"keras", "mlflow"},
     "demo_data": {"keras"},
@@ -106,8 +113,8 @@ def test_help_says_what_each_verb_does() -> None:
     """`gradcam --help` lists the verbs and exits with 0; an unknown one exits with 2."""
     finished = gradcam("--help")
     assert finished.returncode == 0
-    assert "demo    Catch a network that looks at a watermark." in finished.stdout
-    assert "layers  List the layers of MODEL that can be explained." in finished.stdout
+    assert re.search(r"demo +Catch a network that looks at a watermark\.", finished.stdout)
+    assert re.search(r"layers +List the layers of MODEL that can be explained\.", finished.stdout)
     assert gradcam("dance").returncode == 2
 
 

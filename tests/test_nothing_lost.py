@@ -230,7 +230,7 @@ def metric_steps(client: MlflowClient, run_id: str) -> dict[str, list[int]]:
     """The steps of each of our metrics; the recorded times must be in the same order."""
     found = {}
     for key in client.get_run(run_id).data.metrics:
-        if key.startswith("gradcam_"):
+        if key.startswith("gradcam_") and key != "gradcam_drift/noise_floor":  # which is measured now and then
             history = sorted(client.get_metric_history(run_id, key), key=lambda metric: metric.step)
             found[key] = [metric.step for metric in history]
             times = [metric.timestamp for metric in history]
@@ -238,8 +238,10 @@ def metric_steps(client: MlflowClient, run_id: str) -> dict[str, list[int]]:
     return found
 
 
-def assert_complete(client: MlflowClient, run_id: str, steps: Sequence[int], probes: int = 2) -> None:
-    """One PNG and one WebP a probe and step, one value a metric and step, the maps of each step and the manifest."""
+def assert_complete(
+    client: MlflowClient, run_id: str, steps: Sequence[int], probes: int = 2, *, is_whole: bool = True
+) -> None:
+    """One PNG and one WebP a probe and step, one value a metric and step, maps, manifest, and what is of the whole."""
     names = [f"probe_{n}" for n in range(probes)]
     expected = {(name, step, kind): 1 for name in names for step in steps for kind in ("png", "webp")}
     assert image_files(client, run_id) == expected
@@ -247,8 +249,9 @@ def assert_complete(client: MlflowClient, run_id: str, steps: Sequence[int], pro
     assert {f"gradcam_score/{name}.predicted" for name in names} <= metrics.keys()
     assert len([key for key in metrics if key.startswith("gradcam_health/")]) == 6
     assert metrics == {key: list(steps) for key in metrics}
-    maps = sorted(f"gradcam/maps/{step}.npz" for step in steps)
-    assert artifact_paths(client, run_id, "gradcam") == ["gradcam/manifest.json", *maps]
+    maps = sorted(f"gradcam/maps/{step}.npz" for step in [-1, *steps])
+    whole = ["gradcam/report.html", "gradcam/strip.png"] * is_whole
+    assert artifact_paths(client, run_id, "gradcam") == ["gradcam/manifest.json", *maps, *whole]
     assert "gradcam.layer" in client.get_run(run_id).data.tags
 
 
@@ -288,7 +291,7 @@ def test_a_server_killed_and_started_again_gets_everything(
     assert_complete(client, run.info.run_id, range(8))
     maps = list(artifacts.rglob("maps/*.npz"))
     arrival = [int(path.stem) for path in sorted(maps, key=lambda path: path.stat().st_mtime_ns)]
-    assert arrival == list(range(8))
+    assert arrival == list(range(-1, 8))
     assert run.info.status == "FINISHED"
     warnings = our_warnings(caplog)
     assert len(warnings) == 1
@@ -335,7 +338,7 @@ def test_a_bad_server_neither_holds_up_a_training_nor_loses_a_step(
     proxy.ended.set()
     run_id = own_run().info.run_id
     journal = Path(".gradcam", run_id).absolute()
-    assert Journal(journal).steps() == list(range(6))
+    assert Journal(journal).steps() == [-1, *range(6)]
     warnings = our_warnings(caplog)
     assert len([warning for warning in warnings if "gradcam upload" in warning]) == 1
     assert f"`gradcam upload {journal}`" in warnings[-1]
@@ -416,7 +419,7 @@ def test_a_run_deleted_under_the_training_is_completed_when_it_is_back(
     callback = GradCAMCallback(pictures(2), run_id=run_id, flush_timeout=3)
     train(callback, At(0, lambda: client.delete_run(run_id)), Pause(0.2), epochs=4)
     journal = Path(".gradcam", run_id)
-    assert Journal(journal).steps() == list(range(4))
+    assert Journal(journal).steps() == [-1, *range(4)]
     first, last = our_warnings(caplog)
     assert "training goes on" in first
     missing = Upload(Journal(journal), client, run_id).missing()
@@ -438,9 +441,9 @@ def test_an_artifact_store_that_takes_nothing_does_not_stop_the_metrics(
     assert metrics == {key: [0, 1, 2, 3] for key in metrics}
     first, last = our_warnings(caplog)
     assert "training goes on" in first
-    missing = 1 + 4 * (1 + 2)  # the description; of each step the maps and two images
+    missing = 1 + 1 + 4 * (1 + 2) + 1  # the description; the baseline; of each step maps and two images; the report
     assert last.startswith(f"{missing} items have not arrived in MLflow.")
-    assert Journal(Path(".gradcam", run_id)).steps() == [0, 1, 2, 3]
+    assert Journal(Path(".gradcam", run_id)).steps() == [-1, 0, 1, 2, 3]
 
 
 # ---- The disk ----
@@ -554,8 +557,8 @@ def test_an_explanation_that_fails_costs_that_step_alone(
     callback = GradCAMCallback(pictures(2), layer="conv", journal_dir="kept")
     train(*before, callback, *after, epochs=5, model=model)
     journal = Journal("kept")
-    assert journal.steps() == [0, 3, 4]
-    assert [int(journal.read(step).arrays["lost"]) for step in journal.steps()] == [0, 2, 2]
+    assert journal.steps() == [-1, 0, 3, 4]
+    assert [int(journal.read(step).arrays["lost"]) for step in journal.steps()] == [0, 0, 2, 2]
     assert callback.problems == 2
     errors = [record for record in caplog.records if record.name.startswith("gradcam_callbacks") and record.exc_info]
     assert len(errors) == 1
@@ -584,7 +587,7 @@ def test_strict_raises_where_the_server_is_dead(proxy: Proxy, client: MlflowClie
     assert time.monotonic() - started < 30
     assert ended == [0]
     assert_nothing_is_left(None, client)
-    assert Journal("kept").steps() == [0, 1]
+    assert Journal("kept").steps() == [-1, 0, 1]
     proxy.mode = "ok"
     upload("kept")
     assert_complete(client, Journal("kept").manifest["run_id"], [0, 1])
@@ -622,7 +625,7 @@ def test_strict_raises_where_an_explanation_fails(client: MlflowClient) -> None:
     with pytest.raises(Exception, match="the flag is set"):
         train(At(2, lambda: layer.flag.assign(1)), callback, epochs=4, model=model)
     assert_nothing_is_left("FAILED", client)
-    assert_complete(client, own_run().info.run_id, [0, 1])
+    assert_complete(client, own_run().info.run_id, [0, 1], is_whole=False)
 
 
 # ---- The process ----
@@ -669,7 +672,8 @@ def test_kill_9_at_any_moment_loses_no_epoch(
                 announced.append(script.stdout.readline())
             assert announced.pop() == f"dead {int(signal.SIGKILL)}\n"
             journal = Journal(folder)
-            steps = journal.steps()
+            before, *steps = journal.steps()
+            assert before == -1
             assert steps == list(range(len(steps)))
             assert len(announced) <= len(steps) <= len(announced) + 1
             assert not list(folder.rglob(".*"))

@@ -11,7 +11,7 @@ from conftest import pictures
 from PIL import Image
 
 from gradcam_callbacks import ProbeSet
-from gradcam_callbacks.probes import NO_CLASS, PREDICTED, as_probes, slugs
+from gradcam_callbacks.probes import NO_CLASS, PREDICTED, as_probes, region, slugs
 
 NAMES = ["tabby", "vizsla", "espresso"]
 
@@ -165,3 +165,49 @@ def test_slugs_are_safe_short_and_distinct() -> None:
         assert not slug.startswith(".")
         assert not slug.endswith(".")
         assert set(slug) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+
+def test_regions_are_read_from_a_folder_of_masks() -> None:
+    """A mask is named like its picture, lies in the same sub-folder, has any size, and may be missing."""
+    for name in ("cat/1", "cat/2", "dog/1"):
+        save_picture(Path("probes", f"{name}.jpg"), (200, 10, 10))
+    mask = np.zeros((20, 24), np.uint8)
+    mask[:10, 12:] = 1  # anything but black
+    for name in ("cat/1", "dog/1"):
+        Path("masks", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask * (255 if name == "dog/1" else 1)).save(f"masks/{name}.png")
+    probes = ProbeSet.from_directory("probes", image_size=(10, 12), labels="folder", regions="masks")
+    expected = np.zeros((10, 12), bool)
+    expected[:5, 6:] = True
+    assert probes.regions is not None
+    np.testing.assert_array_equal(probes.regions, [expected, np.zeros((10, 12), bool), expected])
+    files = ProbeSet.from_files(["probes/cat/1.jpg"], image_size=(10, 12), regions=Path("masks/cat"))
+    np.testing.assert_array_equal(files.regions, [expected])
+    named = ProbeSet(pictures(2), names=["1", "2"], regions="masks/dog")
+    assert named.regions is not None
+    assert named.regions.any(axis=(1, 2)).tolist() == [True, False]
+    assert [region(named.description(), n) is None for n in range(2)] == [False, True]
+    np.testing.assert_array_equal(region(probes.description(), 2), expected)
+    with pytest.raises(ValueError, match=r"No folder 'nowhere' to read regions from\."):
+        ProbeSet(pictures(1), regions="nowhere")
+    with pytest.raises(ValueError, match=r"No mask in folder 'masks' is named like a probe; expected 'probe_0\.png'"):
+        ProbeSet(pictures(1), regions="masks")
+
+
+def test_jitter_is_tiny_always_the_same_and_leaves_the_probes_alone() -> None:
+    """One hundredth of the spread for floats, one level for bytes, nothing for numbers that mean something else."""
+    probes = ProbeSet(pictures(4))
+    before = probes.images.copy()
+    first, second = probes.jittered(), probes.jittered()
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first.images, second.images)
+    np.testing.assert_array_equal(probes.images, before)
+    spread = (first.images - before).std() / before.std()
+    assert 0.008 < spread < 0.012
+    bytes_ = ProbeSet((pictures(2) * 255).astype(np.uint8))
+    changed = bytes_.jittered()
+    assert changed is not None
+    assert changed.images.dtype == np.uint8
+    assert set(np.unique(changed.images.astype(int) - bytes_.images)) == {-1, 0, 1}
+    assert ProbeSet(np.zeros((1, 8, 8, 3), np.int64)).jittered() is None

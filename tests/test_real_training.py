@@ -120,7 +120,7 @@ def test_with_every_the_stop_of_early_stopping_is_recorded_in_either_order(clien
         stop = keras.callbacks.EarlyStopping("loss", min_delta=100, patience=3, restore_best_weights=True)
         ours = callback(every=2, journal_dir=directory)
         fit(model, *[keep, stop, ours][::order], epochs=9)
-        assert Journal(directory).steps() == [0, 2, 3]
+        assert Journal(directory).steps() == [-1, 0, 2, 3]
         assert image_steps(client, mlflow.last_active_run().info.run_id) == cards(0, 2, 3)
         model.set_weights(keep.epochs[3])
         assert_maps(directory, 3, model)
@@ -131,7 +131,7 @@ def test_every_batches_counts_batches_through_the_epochs(client: MlflowClient) -
     model, keep = compiled_model(), Keep()
     fit(model, keep, callback(every_batches=3, journal_dir="kept"))
     assert image_steps(client, mlflow.last_active_run().info.run_id) == cards(0, 3, 6, 7)
-    for step in Journal("kept").steps():
+    for step in Journal("kept").steps()[1:]:
         model.set_weights(keep.batches[step])
         assert_maps("kept", step, model)
 
@@ -154,7 +154,8 @@ def test_every_batches_goes_on_in_a_second_fit(client: MlflowClient) -> None:
 def test_with_steps_per_execution_the_steps_are_still_batches(client: MlflowClient) -> None:
     """With two batches an execution the steps are the numbers of the batches that had just ended, the last one too."""
     fit(compiled_model(steps_per_execution=2), callback(every_batches=4, journal_dir="kept"), epochs=3)
-    steps = Journal("kept").steps()
+    before, *steps = Journal("kept").steps()
+    assert before == -1
     assert set(steps) <= {1, 3, 5, 7, 9, 11}, "a step is the number of a batch after which the weights could be seen"
     assert steps[-1] == 3 * BATCHES - 1
     assert len(steps) in (3, 4), "one in four batches, and the last"
@@ -166,7 +167,7 @@ def test_every_batches_records_the_last_batch_before_early_stopping_restores(cli
         model, keep, directory = compiled_model(), Keep(), f"order{order}"
         stop = keras.callbacks.EarlyStopping("loss", min_delta=100, patience=1, restore_best_weights=True)
         fit(model, *[keep, stop, callback(every_batches=5, journal_dir=directory)][::order], epochs=9)
-        assert Journal(directory).steps() == [0, 5, 7]
+        assert Journal(directory).steps() == [-1, 0, 5, 7]
         model.set_weights(keep.batches[7])
         assert_maps(directory, 7, model)
 
@@ -223,7 +224,7 @@ def test_a_fault_between_two_records_leaves_the_epoch_under_way(client: MlflowCl
     del caught
     gc.collect()
     journal = Journal("kept")
-    assert journal.steps() == [0, 2]
+    assert journal.steps() == [-1, 0, 2]
     assert ["cut_short" in journal.read(step).arrays for step in (0, 2)] == [False, True]
     assert_maps("kept", 2, model)
     run = mlflow.last_active_run().info
@@ -242,7 +243,7 @@ def test_a_fault_at_the_end_of_an_epoch_leaves_that_epoch(client: MlflowClient) 
     with contextlib.suppress(KeyboardInterrupt):
         fit(model, AtTheEnd(), callback(journal_dir="kept"), epochs=6)
     gc.collect()
-    assert Journal("kept").steps() == [0, 1]
+    assert Journal("kept").steps() == [-1, 0, 1]
     assert "cut_short" not in Journal("kept").read(1).arrays
     assert_maps("kept", 1, model)
 
@@ -255,7 +256,7 @@ def test_weights_that_were_trained_on_are_not_taken_for_those_of_the_fault(clien
     fit(model, epochs=2)
     del caught
     gc.collect()
-    assert Journal("kept").steps() == [0]
+    assert Journal("kept").steps() == [-1, 0]
 
 
 def test_backup_in_the_middle_of_an_epoch_keeps_batches_apart(client: MlflowClient) -> None:
@@ -423,8 +424,8 @@ def test_a_repeated_dataset_and_steps_per_epoch(client: MlflowClient) -> None:
     model = compiled_model()
     both = [callback(journal_dir="epochs"), callback(journal_dir="batches", every_batches=2, run_id=new_run(client))]
     model.fit(data, epochs=2, steps_per_epoch=3, shuffle=False, callbacks=both, verbose=0)
-    assert Journal("epochs").steps() == [0, 1]
-    assert Journal("batches").steps() == [0, 2, 4, 5]
+    assert Journal("epochs").steps() == [-1, 0, 1]
+    assert Journal("batches").steps() == [-1, 0, 2, 4, 5]
 
 
 def test_a_model_of_two_inputs_fed_by_a_dict(client: MlflowClient) -> None:
@@ -599,7 +600,7 @@ def test_of_two_workers_only_the_chief_records(client: MlflowClient) -> None:
     run_id = new_run(client)
     for status, _, err in two_workers(OWN_LOOP, client.tracking_uri, run_id):
         assert status == 0, err[-3000:]
-    assert Journal("worker0").steps() == [0, 1]
+    assert Journal("worker0").steps() == [-1, 0, 1]
     assert not Path("worker1").exists()
     assert image_steps(client, run_id) == cards(0, 1)
 
@@ -613,6 +614,6 @@ def test_fit_on_two_workers(client: MlflowClient) -> None:
     run_id = new_run(client)
     for status, _, err in two_workers(KERAS_ALONE, client.tracking_uri, run_id):
         assert status == 0, err[-3000:]
-    assert Journal("worker0").steps() == [0, 1]
+    assert Journal("worker0").steps() == [-1, 0, 1]
     assert not Path("worker1").exists()
     assert image_steps(client, run_id) == cards(0, 1)

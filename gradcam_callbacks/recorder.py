@@ -1,0 +1,253 @@
+"""Recorder: one run with its journal and its worker, where the explanations of every driver go."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gradcam_callbacks
+from gradcam_callbacks import drift, tracking
+from gradcam_callbacks.journal import Journal
+from gradcam_callbacks.probes import ProbeSet
+
+logger = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+FLOOR_EVERY = 5
+"""How many records share one measurement of the noise."""
+
+
+class Recorder:
+    """Measures and journals explanations; a worker sends them to MLflow.
+
+    Attributes:
+        run: the MLflow run.
+        journal: on disk.
+        earlier: the steps that were there before.
+        next_free: the step after the last one that journal or run hold.
+        recorded: the steps of this recorder.
+        drift: the mean drift of the last record, or None where it is not known.
+        problems: how many steps could not be explained.
+    """
+
+    def __init__(
+        self,
+        probes: ProbeSet,
+        run: tracking.Run,
+        *,
+        layer: str,
+        method: str,
+        score_kind: str,
+        unit: str = "epoch",
+        source: str | None = None,
+        journal_dir: str | Path | None = None,
+        keep_journal: bool = False,
+        animation: bool = False,
+        flush_timeout: float = 60,
+        strict: bool = False,
+        verbose: bool = True,
+    ) -> None:
+        """Opens the journal and starts the worker.
+
+        Args:
+            probes: what is explained.
+            run: see `tracking.choose_run`; it is ended if that fails.
+            layer: the path of the explained layer.
+            method: the name of the CAM method.
+            score_kind: "logit" or "probability".
+            unit: what a step counts: "epoch" or "batch".
+            source: where the weights come from, if not from a training.
+            journal_dir: by default ".gradcam/<run id>".
+            keep_journal: whether the journal stays when all has arrived.
+            animation: whether to log an animated picture of each probe at the end.
+            flush_timeout: how many seconds to wait for MLflow at most.
+            strict: whether problems raise at once; each step then waits until it has arrived.
+            verbose: whether to print where the pictures are when all has arrived.
+
+        Raises:
+            ValueError: if the journal or the run hold maps of other probes, another layer or another method.
+            OSError: if strict, and the disk does not take the journal.
+        """
+        self.run = run
+        manifest = {
+            "version": gradcam_callbacks.__version__,
+            "run_id": run.run_id,
+            "run_name": run.name,
+            "tracking_uri": run.tracking_uri,
+            "layer": layer,
+            "method": method,
+            "score_kind": score_kind,
+            "unit": unit,
+            "source": source,
+            **probes.description(),
+        }
+        try:
+            tracking.check_run(run, manifest)
+            self.journal = Journal.create(
+                journal_dir or Path(".gradcam") / run.run_id,
+                manifest=manifest,
+                pictures=probes.pictures,
+                strict=strict,
+            )
+        except (OSError, ValueError):
+            tracking.end_run(run, "FAILED")
+            raise
+        self.earlier = frozenset(self.journal.steps())
+        self.next_free = max(self.earlier, default=-1) + 1
+        if not self.earlier and not run.is_new:
+            self.next_free = max(tracking.steps_of(run), default=-1) + 1
+        self.recorded: set[int] = set()
+        self.drift: float | None = None
+        self.problems = 0
+        self._probes = probes
+        self._keep_journal = keep_journal or journal_dir is not None
+        self._flush_timeout = flush_timeout
+        self._strict = strict
+        self._verbose = verbose
+        self._previous = self._last_maps()
+        self._warned_of_disk = False
+        self._has_raised = False
+        upload = tracking.Upload(self.journal, run.client(), run.run_id, is_new=run.is_new, has_animation=animation)
+        self._tracker: tracking.Tracker | None = tracking.Tracker(upload)
+        for step in self.earlier:  # which may not have arrived
+            self._tracker.put(step)
+
+    def wants_noise(self) -> bool:
+        """Whether it is the turn of the next record to measure the noise floor."""
+        return len(self.recorded) % FLOOR_EVERY == 0
+
+    def record(
+        self,
+        step: int,
+        arrays: Mapping[str, Array],
+        logs: Mapping[str, float],
+        *,
+        noisy: Mapping[str, Array] | None = None,
+        is_cut_short: bool = False,
+    ) -> None:
+        """Measures a step, writes it to the journal, and lets the worker send it.
+
+        Args:
+            step: the 0-based epoch.
+            arrays: of an `Explanation`.
+            logs: the epoch's metrics.
+            noisy: the arrays of the same weights under `ProbeSet.jittered`.
+            is_cut_short: whether the epoch has not ended.
+
+        Raises:
+            RuntimeError: if strict, and it does not arrive.
+            OSError: if strict, and the disk does not take it.
+        """
+        arrays = {**arrays, **self._measures(arrays, noisy), "lost": np.array(self.problems)}
+        if is_cut_short:
+            arrays["cut_short"] = np.array(True)
+        try:
+            self.journal.append(step, arrays, logs)
+        except Exception:
+            self._has_raised = True
+            raise
+        self.recorded.add(step)
+        self._previous = (arrays["maps"], arrays["explained"])
+        known = arrays.get("drift", np.array(np.nan))
+        self.drift = float(np.nanmean(known)) if np.isfinite(known).any() else None
+        if self.journal.trouble is not None and not self._warned_of_disk:
+            self._warned_of_disk = True
+            logger.warning(
+                "The journal '%s' could not be written (%s); it goes on. What the disk does not take is kept in memory "
+                "and sent to MLflow from there.",
+                self.journal.directory,
+                self.journal.trouble,
+            )
+        if self._tracker is None:
+            return
+        self._tracker.put(step)
+        if self._strict and not self._tracker.wait(self._flush_timeout):
+            self._has_raised = True
+            raise RuntimeError(
+                f"Step {step} has not arrived in MLflow, and strict=True: {self._tracker.upload.error}. It is kept in "
+                f"'{self.journal.directory}'."
+            )
+
+    def failed(self, step: int) -> None:
+        """Takes note of a step that could not be explained; called where the error is handled.
+
+        Raises:
+            Exception: that error, if strict.
+        """
+        if self._strict:
+            self._has_raised = True
+            raise
+        self.problems += 1
+        if self.problems == 1:
+            logger.exception("Step %d could not be explained; it goes on.", step)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes records: it was not closed, and did not raise."""
+        return self._tracker is not None and not self._has_raised
+
+    def close(self, status: str) -> None:
+        """Waits until everything has arrived, ends a run of ours, and says where it is, or what is missing."""
+        if self._tracker is None:
+            return
+        tracker, self._tracker = self._tracker, None
+        try:
+            # Where strict has raised, that was waited for already.
+            tracker.close(0 if self._has_raised else self._flush_timeout)
+        finally:  # also where somebody does not want to wait
+            is_ended = tracking.end_run(self.run, status)
+            with contextlib.suppress(OSError):  # strict, and said before
+                if not is_ended:
+                    self.journal.leave_status(status)
+                self.journal.flush()
+            self._say_goodbye(tracker.upload.missing())
+
+    def _say_goodbye(self, missing: list[str]) -> None:
+        """Says what is missing, or where to look; a journal that is not needed any more is removed."""
+        directory = self.journal.directory
+        if self.problems:
+            logger.warning("%d steps could not be explained, and are not recorded.", self.problems)
+        if missing:
+            logger.warning(
+                "%d items have not arrived in MLflow. `gradcam upload %s` sends the rest.%s",
+                len(missing),
+                directory,
+                f" What the disk did not take is lost ({self.journal.trouble})." * bool(self.journal.held),
+            )
+            return
+        if self._verbose:
+            print(f"Grad-CAM of {len(self._probes)} probes:\n{self.run.where_to_look()}")  # noqa: T201
+        if not self._keep_journal:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(directory)
+            with contextlib.suppress(OSError):  # other runs still keep theirs there
+                directory.parent.rmdir()
+
+    def _last_maps(self) -> tuple[Array, Array] | None:
+        """The maps of the last earlier step, and the classes that they explain."""
+        with contextlib.suppress(OSError, ValueError):
+            if self.earlier:
+                arrays = self.journal.read(max(self.earlier)).arrays
+                return arrays["maps"], arrays["explained"]
+        return None
+
+    def _measures(self, arrays: Mapping[str, Array], noisy: Mapping[str, Array] | None) -> dict[str, Array]:
+        """Where the attention lies, how much of it moved since the last record, and the noise of that."""
+        maps, explained = arrays["maps"], arrays["explained"]
+        measures = {}
+        if self._previous is not None and self._previous[0].shape == maps.shape:
+            before, explained_before = self._previous
+            measures["drift"] = np.where(explained == explained_before, drift.drift(before, maps), np.nan)
+        if self._probes.regions is not None:
+            measures["focus"] = drift.focus(maps, self._probes.regions)
+            measures["pointing"] = drift.pointing(maps, self._probes.regions)
+        if noisy is not None:
+            measures["floor"] = np.where(explained == noisy["explained"], drift.drift(maps, noisy["maps"]), np.nan)
+        return measures
