@@ -170,24 +170,44 @@ def explain_checkpoints(
     with ExitStack() as stack:
         found, problems = _find(checkpoints, step_from, stack)
         source = json.dumps([str(item) for item in _listed(checkpoints)])
-        run, journal_dir = _choose_run(run_id, experiment, journal_dir, source, probes)
-        known = set() if run is None or run.is_new else tracking.steps_of(run)
-        if journal_dir is not None and Path(journal_dir, "manifest.json").exists():
-            known.update(Journal(journal_dir).steps())
+        run = _run_to_go_on_with(run_id, journal_dir, source, probes)
+        held = _held(journal_dir, run)
+        known = set() if held is None else set(held.steps())
+        if run is not None:
+            known |= tracking.steps_of(run)
         wanted = [checkpoint for checkpoint in found if checkpoint.step not in known]
-        task = _Task(probes, model, layer, method, output, grid, custom_objects, safe_mode)
         on_start(len(wanted))
+
+        def open_recorder(layer: str, score_kind: str) -> Recorder:
+            from gradcam_callbacks.recorder import Recorder
+
+            return Recorder(
+                probes,
+                run or tracking.choose_run(None, experiment=experiment),
+                layer=layer,
+                method=method,
+                score_kind=score_kind,
+                source=source,
+                journal_dir=journal_dir,
+                animation=animation,
+                flush_timeout=flush_timeout,
+                verbose=verbose,
+            )
+
         recorder: Recorder | None = None
-        first: _Outcome | None = None
+        reference: tuple[str, tuple[int, ...]] | None = None
         status = "FAILED"
         try:
+            if held is not None and held.steps():  # which may not have arrived
+                recorder = open_recorder(held.manifest["layer"], held.manifest["score_kind"])
+                reference = (held.manifest["layer"], held.read(held.steps()[0]).arrays["maps"].shape[2:])
+            task = _Task(probes, model, layer, method, output, grid, custom_objects, safe_mode)
             for outcome in _outcomes(task, wanted, jobs, noise_floor=noise_floor):
-                problem = outcome.problem or _mismatch(first, outcome)
+                problem = outcome.problem or _mismatch(reference, outcome)
                 if not problem:
                     if recorder is None:
-                        first = outcome
-                        run = run or tracking.choose_run(None, experiment=experiment)
-                        recorder = _recorder(task, outcome, run, journal_dir, source, animation, flush_timeout, verbose)
+                        recorder = open_recorder(outcome.layer, outcome.score_kind)
+                        reference = (outcome.layer, outcome.arrays["maps"].shape[2:])
                     recorder.record(outcome.checkpoint.step, outcome.arrays, {}, noisy=outcome.noisy)
                 else:
                     problems[str(outcome.checkpoint.path)] = problem
@@ -197,6 +217,7 @@ def explain_checkpoints(
             if recorder is not None:
                 recorder.close(status)
     steps = {checkpoint.step for checkpoint in found}
+    run = run if recorder is None else recorder.run
     return Sweep(
         run_id=None if run is None else run.run_id,
         recorded=tuple(sorted(recorder.recorded)) if recorder is not None else (),
@@ -229,63 +250,42 @@ def first_model(checkpoints: str | Path | Sequence[str | Path], *, safe_mode: bo
     )
 
 
-def _recorder(
-    task: _Task,
-    outcome: _Outcome,
-    run: Run,
-    journal_dir: str | Path | None,
-    source: str,
-    animation: bool,
-    flush_timeout: float,
-    verbose: bool,
-) -> Recorder:
-    from gradcam_callbacks.recorder import Recorder
-
-    return Recorder(
-        task.probes,
-        run,
-        layer=outcome.layer,
-        method=task.method,
-        score_kind=outcome.score_kind,
-        source=source,
-        journal_dir=journal_dir,
-        keep_journal=journal_dir is not None and Path(journal_dir).parent.name != ".gradcam",
-        animation=animation,
-        flush_timeout=flush_timeout,
-        verbose=verbose,
-    )
-
-
-def _choose_run(
-    run_id: str | None, experiment: str | None, journal_dir: str | Path | None, source: str, probes: ProbeSet
-) -> tuple[Run | None, str | Path | None]:
-    """The run that was named, or that of an interrupted sweep, and its journal; None for one that is still to begin."""
+def _run_to_go_on_with(run_id: str | None, journal_dir: str | Path | None, source: str, probes: ProbeSet) -> Run | None:
+    """The run that was named, or that of an interrupted sweep of the same; None for one that is still to begin."""
     from gradcam_callbacks import tracking
 
     if run_id is not None:
-        return tracking.choose_run(run_id), journal_dir
-    for manifest in [Path(journal_dir, "manifest.json")] if journal_dir else sorted(Path(".gradcam").glob("*/*.json")):
-        if not manifest.exists():
+        return tracking.choose_run(run_id)
+    folders = Path(".gradcam").glob("*") if journal_dir is None else [Path(journal_dir)]
+    for folder in sorted(folders):
+        if not (folder / "manifest.json").exists():
             continue
-        held = Journal(manifest.parent).manifest
-        if journal_dir or (held.get("source"), held["probes"]) == (source, probes.digest):
-            logger.info("Going on with the journal '%s'.", manifest.parent)
-            found = tracking.find_run(held["run_id"], held["tracking_uri"])
-            return replace(found, is_ours=held.get("source") is not None), manifest.parent
-    return None, journal_dir
+        manifest = Journal(folder).manifest
+        if journal_dir is None and (manifest.get("source"), manifest["probes"]) != (source, probes.digest):
+            continue
+        logger.info("Going on with the journal '%s'.", folder)
+        run = tracking.find_run(manifest["run_id"], manifest["tracking_uri"])
+        return replace(run, is_ours=manifest.get("source") is not None)
+    return None
 
 
-def _mismatch(first: _Outcome | None, outcome: _Outcome) -> str:
-    """Why the maps of a checkpoint cannot stand beside those of the first, or ""."""
-    if first is None:
+def _held(journal_dir: str | Path | None, run: Run | None) -> Journal | None:
+    """The journal that is there already."""
+    if journal_dir is None and run is None:
+        return None
+    folder = Path(".gradcam", run.run_id) if journal_dir is None and run is not None else Path(journal_dir or "")
+    return Journal(folder) if (folder / "manifest.json").exists() else None
+
+
+def _mismatch(reference: tuple[str, tuple[int, ...]] | None, outcome: _Outcome) -> str:
+    """Why the maps of a checkpoint cannot stand beside those of the others, or ""."""
+    found = (outcome.layer, outcome.arrays["maps"].shape[2:])
+    if reference is None or found == reference:
         return ""
-    before, now = ((each.layer, each.arrays["maps"].shape[2:]) for each in (first, outcome))
-    if before == now:
-        return ""
-    (layer, grid), (other_layer, other_grid) = ((name, "×".join(map(str, shape))) for name, shape in (before, now))
+    (layer, grid), (other_layer, other_grid) = ((name, "×".join(map(str, shape))) for name, shape in (reference, found))
     return (
-        f"Another architecture: its map is {other_grid} of layer '{other_layer}', that of "
-        f"'{first.checkpoint.path.name}' is {grid} of '{layer}'. Explain it into a run of its own."
+        f"Another architecture: its map is {other_grid} of layer '{other_layer}', those of the others are {grid} of "
+        f"'{layer}'. Explain it into a run of its own."
     )
 
 
@@ -329,7 +329,9 @@ def _find(
     for path in sorted(steps, key=lambda path: (steps[path], str(path))):
         step = steps[path]
         if step in found:
-            problems[str(path)] = f"It is step {step}, as {found[step].path.name} is. Name one of them, or step_from=."
+            problems[str(path)] = (
+                f"It is step {step}, as '{found[step].path.name}' is. Name one of them, or step_from=."
+            )
         else:
             found[step] = Checkpoint(_prefix(path), step, kinds[path])
     return list(found.values()), problems
@@ -517,7 +519,8 @@ def _config(checkpoint: Checkpoint) -> str | None:
 
 def _reason(error: Exception, checkpoint: Checkpoint) -> str:
     """In one line what was wrong with a checkpoint, and what to do."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = str(error).strip().rpartition("Exception encountered: ")[2]  # what Keras says at the end of a long message
+    text = (text.splitlines() or [type(error).__name__])[0]
     if isinstance(error, zipfile.BadZipFile):
         return f"It is damaged or truncated: {text}."
     if "Lambda" in text and "safe_mode" in str(error):

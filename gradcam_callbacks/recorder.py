@@ -13,7 +13,7 @@ import numpy as np
 
 import gradcam_callbacks
 from gradcam_callbacks import drift, tracking
-from gradcam_callbacks.journal import Journal
+from gradcam_callbacks.journal import BASELINE, Journal
 from gradcam_callbacks.probes import ProbeSet
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Recorder:
         self._flush_timeout = flush_timeout
         self._strict = strict
         self._verbose = verbose
-        self._previous = self._last_maps()
+        self._previous: tuple[int, Array, Array] | None = None  # step, maps, the classes that they explain
         self._warned_of_disk = False
         self._has_raised = False
         upload = tracking.Upload(self.journal, run.client(), run.run_id, is_new=run.is_new, has_animation=animation)
@@ -145,7 +145,7 @@ class Recorder:
             RuntimeError: if strict, and it does not arrive.
             OSError: if strict, and the disk does not take it.
         """
-        arrays = {**arrays, **self._measures(arrays, noisy), "lost": np.array(self.problems)}
+        arrays = {**arrays, **self._measures(step, arrays, noisy), "lost": np.array(self.problems)}
         if is_cut_short:
             arrays["cut_short"] = np.array(True)
         try:
@@ -154,7 +154,7 @@ class Recorder:
             self._has_raised = True
             raise
         self.recorded.add(step)
-        self._previous = (arrays["maps"], arrays["explained"])
+        self._previous = (step, arrays["maps"], arrays["explained"])
         known = arrays.get("drift", np.array(np.nan))
         self.drift = float(np.nanmean(known)) if np.isfinite(known).any() else None
         if self.journal.trouble is not None and not self._warned_of_disk:
@@ -230,21 +230,23 @@ class Recorder:
             with contextlib.suppress(OSError):  # other runs still keep theirs there
                 directory.parent.rmdir()
 
-    def _last_maps(self) -> tuple[Array, Array] | None:
-        """The maps of the last earlier step, and the classes that they explain."""
-        with contextlib.suppress(OSError, ValueError):
-            if self.earlier:
-                arrays = self.journal.read(max(self.earlier)).arrays
-                return arrays["maps"], arrays["explained"]
+    def _before(self, step: int) -> tuple[int, Array, Array] | None:
+        """The last record before a step: of this recorder, or of an earlier one."""
+        earlier = max((number for number in self.earlier if number < step), default=BASELINE - 1)
+        if self._previous is not None and earlier <= self._previous[0] < step:
+            return self._previous
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
+            arrays = self.journal.read(earlier).arrays
+            return earlier, arrays["maps"], arrays["explained"]
         return None
 
-    def _measures(self, arrays: Mapping[str, Array], noisy: Mapping[str, Array] | None) -> dict[str, Array]:
-        """Where the attention lies, how much of it moved since the last record, and the noise of that."""
+    def _measures(self, step: int, arrays: Mapping[str, Array], noisy: Mapping[str, Array] | None) -> dict[str, Array]:
+        """Where the attention lies, how much of it moved since the record before, and the noise of that."""
         maps, explained = arrays["maps"], arrays["explained"]
         measures = {}
-        if self._previous is not None and self._previous[0].shape == maps.shape:
-            before, explained_before = self._previous
-            measures["drift"] = np.where(explained == explained_before, drift.drift(before, maps), np.nan)
+        before = self._before(step)
+        if before is not None and before[1].shape == maps.shape:
+            measures["drift"] = np.where(explained == before[2], drift.drift(before[1], maps), np.nan)
         if self._probes.regions is not None:
             measures["focus"] = drift.focus(maps, self._probes.regions)
             measures["pointing"] = drift.pointing(maps, self._probes.regions)

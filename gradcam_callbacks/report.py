@@ -516,15 +516,21 @@ def _traced(mask: Array) -> list[list[tuple[int, int]]]:
             after_this = nexts.pop()
             if not nexts:
                 del following[place]
-            is_straight = len(ring) > 1 and (
-                ring[-2][0] == ring[-1][0] == place[0] or ring[-2][1] == ring[-1][1] == place[1]
-            )
-            ring[-1 if is_straight else len(ring) :] = [place]
+            ring[len(ring) - _is_straight([*ring[-2:], place]) :] = [place]
             place = after_this
             if place == first:
                 break
+        if _is_straight([*ring[-2:], first]):
+            del ring[-1]
+        if _is_straight([ring[-1], *ring[:2]]):
+            del ring[0]
         rings.append(ring)
     return rings
+
+
+def _is_straight(places: Sequence[tuple[int, int]]) -> bool:
+    """Whether three corners lie on one horizontal or vertical line."""
+    return len(places) == 3 and any(len({place[axis] for place in places}) == 1 for axis in (0, 1))
 
 
 def _smoothed(ring: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:

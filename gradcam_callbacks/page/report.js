@@ -289,7 +289,7 @@
     if (hasOutline && outlines[n] !== null) {
       context.save();
       context.globalAlpha = 1;
-      const pen = Math.max(1, Math.max(width, height) / 150);
+      const pen = Math.max(1, Math.min(2.4, Math.max(width, height) / 170));
       context.lineJoin = "round";
       for (const [color, thick] of [["rgba(0,0,0,.6)", 2.4], ["#fff", 1]]) {
         const whole = new Path2D();
@@ -379,6 +379,16 @@
     const found = [];
     for (let at = Math.ceil(low / width - 1e-9); at * width <= high + width * 1e-6; at++) found.push(at * width);
     return found;
+  }
+
+  // A range with a round step that holds all of it.
+  function niceRange(low, high) {
+    if (!(high > low)) return [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
+    const rough = (high - low) / 2;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const width = [1, 1.5, 2, 3, 5, 10].map((part) => part * power).find((part) => part >= rough * 0.999);
+    const bottom = Math.floor(low / width + 1e-6) * width;
+    return [bottom, Math.max(bottom + width, Math.ceil(high / width - 1e-6) * width)];
   }
 
   function stepTicks(width) {
@@ -673,7 +683,7 @@
     if (known.length === 0) [low, high] = [0, 1];
     if (/accuracy|auc|precision|recall/.test(chosen) && low >= 0 && high <= 1) [low, high] = [0, 1];
     else if (low > 0 && low < high / 2) low = 0;
-    if (low === high) [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
+    [low, high] = niceRange(low, high);
     const made = plot({ title: element("h2", {}, choice), label: chosen, series, low, high, format: number, height: 78, hasAxis: true });
     addPlot(box, made);
     made.draw();
@@ -1077,7 +1087,7 @@
       const line = element("div", { class: "metrics-of-run" }, RUNS > 1 ? chip(run) : null);
       for (const name of names.slice(0, 8)) {
         const value = element("b");
-        line.append(element("span", { class: "metric-now" }, element("span", { dir: "auto", text: name }), value));
+        line.append(element("span", { class: "metric-now" }, element("span", { dir: "auto", text: name }), " ", value));
         metricNodes.push({ run, name, value });
       }
       byId("metrics").append(line);
@@ -1377,8 +1387,7 @@
     if (known(lines("focus", k)).length) charts.push({ title: heading("Focus", "inside the marked region"), label: "Focus", series: lines("focus", k), low: 0, high: 1, format: percent });
     if (known(lines("probabilities", k)).length) charts.push({ title: heading("Probability", TARGETS > 1 && RUNS === 1 ? "other targets faint" : ""), label: "Probability", series: [...others("probabilities"), ...lines("probabilities", k)], low: 0, high: 1, format: probability });
     const scores = [...others("scores"), ...lines("scores", k)];
-    let [low, high] = [Math.min(0, ...known(scores)), Math.max(...known(scores), 0)];
-    if (low === high) [low, high] = [-1, 1];
+    const [low, high] = niceRange(Math.min(0, ...known(scores)), Math.max(0, ...known(scores)));
     charts.push({ title: heading("Score", runs[0].score), label: "Score", series: scores, low, high, format: number });
     charts[charts.length - 1].hasAxis = true;
     charts[charts.length - 1].height = 92;
@@ -1400,13 +1409,17 @@
 
   function fillTable(n) {
     const shown = COLUMNS.filter(([, name]) => name === null || runs.some((run) => run[name] !== null));
-    const head = element("tr", {}, element("th", { scope: "col", text: "Target" }), ...shown.map(([title, , , what]) => element("th", { scope: "col", title: what, text: title })));
+    const titles = RUNS > 1 ? ["Target", "Run"] : ["Target"];
+    const head = element("tr", {}, ...titles.map((text) => element("th", { scope: "col", class: "name", text })), ...shown.map(([title, , , what]) => element("th", { scope: "col", title: what, text: title })));
     large.rows = [];
     const rows = data.targets.flatMap((target, k) =>
-      runs.map((run) => {
+      runs.map((run, r) => {
         const values = shown.map(() => element("td"));
         large.rows.push({ run, k, values, shown });
-        return element("tr", { class: k === state.large.k ? "current" : "" }, element("th", { scope: "row" }, RUNS > 1 ? chip(run) : null, RUNS > 1 ? " " : null, element("bdi", { text: target })), ...values);
+        const of_target = r === 0 ? element("th", { scope: "rowgroup", class: "name", rowspan: RUNS, title: target, dir: "auto", text: target }) : null;
+        const of_run = RUNS > 1 ? element("th", { scope: "row", class: "name", title: run.name }, chip(run)) : null;
+        if (RUNS === 1) of_target.setAttribute("scope", "row");
+        return element("tr", { class: k === state.large.k ? "current" : "" }, ...[of_target, of_run].filter(Boolean), ...values);
       }),
     );
     byId("large-table").replaceChildren(element("caption", { class: "unseen", text: `The numbers of ${data.names[n]}` }), element("thead", {}, head), element("tbody", {}, ...rows));
