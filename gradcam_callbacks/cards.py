@@ -18,7 +18,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 STATES = ("ok", "empty", "flat", "zero-gradient", "non-finite")
 _KINDS = {"scores": "score", "probabilities": "probability", "drift": "drift", "focus": "focus", "pointing": "pointing"}
-_STRIP_HEIGHT, _STRIP_FRAMES = 72, 12
+# MLflow shows 87 pixels of a description, and fades out what is longer, so that it cannot be clicked: room for a line
+# of the user's and this.
+_STRIP_HEIGHT, _STRIP_CAPTION, _STRIP_TITLE, _STRIP_GAP, _STRIP_FRAMES = 55, 13, 66, 3, 12
 _ANIMATION_FRAMES, _FRAME_MILLISECONDS = 60, 600
 
 
@@ -61,20 +63,21 @@ def step_tile(recorded: Step, manifest: Mapping[str, Any], pictures: Array, n: i
         (height, width, 3) uint8.
     """
     arrays = recorded.arrays
-    shown = np.concatenate([pictures[n : n + 1], _overlays(recorded, manifest, pictures, n)])
-    mask = region(manifest, n)
-    if mask is not None:
-        shown = render.outline(shown, mask)
     captions = [
         (explained_name(manifest, k, arrays["explained"][n, k]), _value_of(arrays, n, k))
         for k in range(len(manifest["targets"]))
     ]
-    title = f"{_when(recorded, manifest)}: {manifest['names'][n]}"
-    return render.tile(shown[0], shown[1:], title=title, captions=captions)
+    return render.tile(
+        pictures[n],
+        _overlays(recorded, manifest, pictures, n),
+        title=f"{_when(recorded, manifest)}: {manifest['names'][n]}",
+        captions=captions,
+        region=region(manifest, n),
+    )
 
 
 def strip(steps: Sequence[Step], manifest: Mapping[str, Any], pictures: Array) -> Array:
-    """A low band of the map that moved the most, at up to 12 steps from the first to the last.
+    """A low band of the map that moved the most, at up to 12 steps from the first to the last; made to be a link.
 
     Args:
         steps: at least one, in order.
@@ -82,25 +85,27 @@ def strip(steps: Sequence[Step], manifest: Mapping[str, Any], pictures: Array) -
         pictures: (N, H, W, 3) uint8, of the journal.
 
     Returns:
-        (72, width, 3) uint8.
+        (55, width, 3) uint8.
     """
     moved = np.zeros(steps[0].arrays["scores"].shape)
     for recorded in steps:
         moved += np.nan_to_num(recorded.arrays.get("drift", 0.0))
     n, k = np.unravel_index(int(moved.argmax()), moved.shape)
-    font = ImageFont.load_default(11)
-    caption, gap = 15, 3
+    font = ImageFont.truetype(render.font_path(), 10)
     height, width = pictures.shape[1:3]
-    size = (max(24, round((_STRIP_HEIGHT - caption) * width / height)), _STRIP_HEIGHT - caption)
+    size = (max(20, round((_STRIP_HEIGHT - _STRIP_CAPTION) * width / height)), _STRIP_HEIGHT - _STRIP_CAPTION)
     frames = _thinned(steps, _STRIP_FRAMES)
-    sheet = Image.new("RGB", (len(frames) * (size[0] + gap) - gap, _STRIP_HEIGHT), "white")
+    sheet = Image.new("RGB", (_STRIP_TITLE + len(frames) * (size[0] + _STRIP_GAP) - _STRIP_GAP, _STRIP_HEIGHT), "white")
     draw = ImageDraw.Draw(sheet)
+    middle = (_STRIP_HEIGHT + _STRIP_CAPTION) / 2
+    title = ImageFont.truetype(render.font_path(), 12)
+    draw.text((0, middle), "Grad-CAM\nreview ›", fill="#2272b4", font=title, anchor="lm")
     for place, recorded in enumerate(frames):
         overlay = _overlays(recorded, manifest, pictures, int(n))[k]
-        x = place * (size[0] + gap)
-        sheet.paste(Image.fromarray(overlay).resize(size, Image.Resampling.LANCZOS), (x, caption))
+        x = _STRIP_TITLE + place * (size[0] + _STRIP_GAP)
+        sheet.paste(Image.fromarray(overlay).resize(size, Image.Resampling.LANCZOS), (x, _STRIP_CAPTION))
         number = "start" if recorded.step == BASELINE else str(recorded.step)
-        draw.text((x + size[0] / 2, caption / 2), number, fill="#444444", font=font, anchor="mm")
+        draw.text((x + size[0] / 2, _STRIP_CAPTION / 2), number, fill="#444444", font=font, anchor="mm")
     return np.asarray(sheet)
 
 

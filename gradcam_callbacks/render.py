@@ -409,6 +409,7 @@ def tile(
     *,
     title: str,
     captions: Sequence[tuple[str, str]],
+    region: NDArray[np.bool_] | None = None,
     colormap: str = "turbo",
 ) -> NDArray[np.uint8]:
     """One near-square sheet: the picture, then its overlays, each with a caption, and a colour bar.
@@ -424,6 +425,7 @@ def tile(
         title: caption of the picture.
         captions: K pairs (name, value), such as ("tabby", "0.87"). The name stands on the left and
             ends in an ellipsis where it is too long; the value stands on the right in full.
+        region: (H, W) bool, outlined on every panel.
         colormap: the one that the overlays were made with, for the colour bar. The bar has the pure
             colours: the overlays have them mixed with the picture.
 
@@ -444,11 +446,14 @@ def tile(
     _find_colormap(colormap)
 
     grid = _best_grid(1 + len(overlays), picture.shape[0], picture.shape[1])
-    font = ImageFont.truetype(_font_path(), grid.font)
+    font = ImageFont.truetype(font_path(), grid.font)
     sheet = Image.new("RGB", (grid.width, grid.height), _BACKGROUND)
     for index, (panel, (name, value)) in enumerate(zip([picture, *overlays], [(title, ""), *captions], strict=True)):
         x, y = grid.corner(index)
         shown = Image.fromarray(panel).resize((grid.panel_width, grid.panel_height), Image.Resampling.LANCZOS)
+        if region is not None:
+            mask = Image.fromarray(region).resize(shown.size, Image.Resampling.NEAREST)
+            shown = Image.fromarray(outline(np.asarray(shown), np.asarray(mask)))
         sheet.paste(_caption(grid, font, name, value), (x, y))
         sheet.paste(shown, (x, y + grid.caption))
     _draw_colour_bar(sheet, grid, font, colormap)
@@ -685,7 +690,7 @@ def _clean(text: str) -> str:
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
-def _font_path() -> Path:
+def font_path() -> Path:
     return Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 

@@ -241,13 +241,11 @@ def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
             name: _packed(render.colour(np.linspace(0, 1, 256), colormap=name), np.uint8) for name in COLORMAPS
         },
         "healths": HEALTHS,
-        "runs": [
-            _of_run(run, grid, kept, pictures.shape[1:3], len(runs)) for run, grid in zip(runs, grids, strict=True)
-        ],
+        "runs": [_of_run(run, grid, kept, pictures.shape[1:3]) for run, grid in zip(runs, grids, strict=True)],
     }
 
 
-def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, int], count: int) -> dict[str, Any]:
+def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, int]) -> dict[str, Any]:
     shown = [s for s, step in enumerate(run.steps) if step.step in kept]
     steps = [run.steps[s] for s in shown]
     maps, peaks = _quantised([_on_grid(step.arrays["maps"], grid, size, run.manifest["slices"]) for step in steps])
@@ -281,7 +279,7 @@ def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, i
         "curves": _curves(run, has_focus=has_focus),
         "summary": _told(run),
         "events": _listed_events(run),
-        "notes": [*_notes(run, len(steps), count), *_unlisted_events(run)],
+        "notes": [*_notes(run, len(steps)), *_unlisted_events(run)],
     }
 
 
@@ -434,14 +432,13 @@ def _unlisted_events(run: _Run) -> list[str]:
     return [f"{left} more events are not listed."] if left else []
 
 
-def _notes(run: _Run, shown: int, count: int) -> list[str]:
+def _notes(run: _Run, shown: int) -> list[str]:
     """What a reader has to know of the record."""
     unit, steps = run.manifest["unit"], run.steps
     notes = []
     if shown < len(steps):
-        among = f" of {count} runs" if count > 1 else ""
         notes.append(
-            f"Thinned: the maps{among} of {shown} of the {len(steps)} recorded steps are on this page, among them the "
+            f"Thinned: the maps of {shown} of the {len(steps)} recorded steps are on this page, among them the "
             "first, the last and the flagged ones. The curve of the mean has all."
         )
     if run.damaged:
@@ -451,7 +448,7 @@ def _notes(run: _Run, shown: int, count: int) -> list[str]:
         notes.append(f"{_counted(lost, unit)} could not be explained, and {'is' if lost == 1 else 'are'} missing.")
     cut = [step.step for step in steps if "cut_short" in step.arrays]
     if cut:
-        notes.append(f"{unit.capitalize()} {', '.join(map(str, cut))} was cut short.")
+        notes.append(f"{unit.capitalize()} {', '.join(map(str, cut))} {'was' if len(cut) == 1 else 'were'} cut short.")
     if steps[0].step != BASELINE and run.manifest.get("source") is None:
         notes.append(f"The state before training was not recorded: the first step is {unit} {steps[0].step}.")
     return notes

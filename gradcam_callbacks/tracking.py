@@ -268,7 +268,7 @@ class Upload:
         if "gradcam%2Fstrip.png" not in note:
             link = report_path(run.info.experiment_id, self.run_id)
             strip = f"get-artifact?path=gradcam%2Fstrip.png&run_uuid={self.run_id}"
-            ours = f"[![Where the model looked]({strip})]({link})\n\n[Open the Grad-CAM review]({link})"
+            ours = f"[![Open the Grad-CAM review]({strip})]({link})"
             self.client.set_tag(self.run_id, "mlflow.note.content", f"{note}\n\n{ours}".strip())
 
     def _fetch_earlier(self) -> None:

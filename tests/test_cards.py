@@ -79,17 +79,17 @@ def test_a_tile_shows_the_region_of_its_probe_only() -> None:
 
 
 def test_a_strip_shows_the_map_that_moved_most_at_twelve_steps_at_most() -> None:
-    """72 pixels high; 30 steps are thinned to 12, the first and the last among them."""
+    """55 pixels high; 30 steps are thinned to 12, the first and the last among them."""
     moved = np.array([[0.0, np.nan], [0.0, 0.9]])
     steps = [step(-1), *(step(n, (n + 1) % 4, drift=moved) for n in range(29))]
     strip = cards.strip(steps, MANIFEST, PROBES.pictures)
-    assert strip.shape == (72, 12 * 60 - 3, 3)
-    frames = [strip[15:, 60 * n : 60 * n + 57].astype(int) for n in range(12)]
+    assert strip.shape == (55, 66 + 12 * 45 - 3, 3)
+    frames = [strip[13:, 66 + 45 * n : 66 + 45 * n + 42].astype(int) for n in range(12)]
     shown = render.overlays(PROBES.pictures[1:], render.heatmaps(steps[0].arrays["maps"][1:, 1:], (16, 16)))[0, 0]
-    expected = np.asarray(Image.fromarray(shown).resize((57, 57), Image.Resampling.LANCZOS)).astype(int)
+    expected = np.asarray(Image.fromarray(shown).resize((42, 42), Image.Resampling.LANCZOS)).astype(int)
     np.testing.assert_array_equal(frames[0], expected)
     assert (frames[0] != frames[-1]).any()
-    assert cards.strip(steps[:1], MANIFEST, PROBES.pictures).shape == (72, 57, 3)
+    assert cards.strip(steps[:1], MANIFEST, PROBES.pictures).shape == (55, 66 + 42, 3)
 
 
 def test_an_animation_has_a_frame_a_step() -> None:

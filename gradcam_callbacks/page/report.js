@@ -357,7 +357,7 @@
   }
 
   function niceCeiling(value) {
-    const ladder = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1];
+    const ladder = [0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1];
     return ladder.find((rung) => rung >= value - 1e-9) || 1;
   }
 
@@ -454,9 +454,6 @@
         path.style.setProperty("--run", line.run.color);
         svg.append(path);
       }
-      for (const dot of dots) {
-        if (isNumber(dot.value)) svg.append(drawn("circle", { class: "flag", cx: xOf(dot.step), cy: yOf(dot.value), r: 4 }));
-      }
       cursor = drawn("line", { class: "cursor", y1: 0, y2: height - bottom });
       pins = main.map((line) => {
         const pin = drawn("circle", { class: "pin", r: 3.5 });
@@ -464,15 +461,18 @@
         return pin;
       });
       svg.append(cursor, ...pins);
+      for (const dot of dots) {
+        if (isNumber(dot.value)) svg.append(drawn("circle", { class: "flag", cx: xOf(dot.step), cy: yOf(dot.value), r: 4 }));
+      }
       update();
     }
 
-    function update() {
+    function update(hasWords = true) {
       const step = stepNow();
       main.forEach((line, at) => {
         const place = lastUpTo(line.steps, step);
         const value = place < 0 ? null : line.values[place];
-        setText(values[at], isNumber(value) ? format(value) : "–");
+        if (hasWords) setText(values[at], isNumber(value) ? format(value) : "–");
         if (!pins[at]) return;
         const isThere = isNumber(value) && line.steps[place] === step;
         pins[at].setAttribute("visibility", isThere ? "visible" : "hidden");
@@ -875,15 +875,15 @@
       }
     }
     node.setAttribute("aria-label", `Drift: ${said.join("; ")}`);
-    const cursor = drawn("path", { class: "cursor", d: `M0 0V${SPARK.height + 2}` });
-    node.append(cursor);
-    return { node, cursor };
+    const cursor = element("i", { "aria-hidden": "true" }); // moved without any layout, unlike a line in the drawing
+    const box = element("div", { class: "spark-box" });
+    box.append(node, cursor);
+    return { node: box, cursor };
   }
 
-  function updateGroup(group) {
+  function updateGroup(group, hasWords = true) {
     const { n, k } = group;
-    const share = (shareOf(stepNow()) * SPARK.width).toFixed(2);
-    group.spark.cursor.setAttribute("transform", `translate(${share} 0)`);
+    group.spark.cursor.style.transform = `translateX(${(100 * shareOf(stepNow())).toFixed(2)}%)`;
     const named = new Set();
     group.cells.forEach((cell, r) => {
       const { run } = cell;
@@ -896,6 +896,7 @@
       const isPlain = health === "ok" || health === "";
       if (cell.badge.hidden !== isPlain) cell.badge.hidden = isPlain;
       if (!isPlain) setText(cell.badge, health);
+      if (!hasWords) return;
       setText(cell.note, noteOf(run, s, n, isOwn));
       const drift = valueOf(run, "drift", s, n, k);
       const chance = valueOf(run, "probabilities", s, n, k);
@@ -907,15 +908,16 @@
       reading.moved.classList.toggle("beyond", drift > 2 * (valueOf(run, "floor", s, n, k) || 0) && drift > 0.1);
       reading.line.title = `${run.probabilities ? "probability" : run.score}, and drift since the step before`;
     });
+    if (!hasWords) return;
     const names = [...named].filter((name) => name !== data.targets[k]).join(" / ");
     setText(group.of_class, ["predicted", "label"].includes(data.targets[k]) || data.targets[k].startsWith("target_") ? names : "");
   }
 
   function noteOf(run, s, n, isOwn) {
     if (s < 0) return "not recorded yet";
-    if (!isOwn) return nameOf(run.steps[s]);
     const predicted = run.predicted[s * COUNT + n];
-    return RUNS > 1 && predicted >= 0 ? `predicts ${className(predicted)}` : "";
+    const says = RUNS > 1 && predicted >= 0 ? `predicts ${className(predicted)}` : "";
+    return [isOwn ? "" : nameOf(run.steps[s]), says].filter(Boolean).join(", ");
   }
 
   // The words for those who do not see it: not in every frame of a play, but also of cells out of sight.
@@ -956,12 +958,12 @@
     schedule();
   }
 
-  function drawGroup(group) {
+  function drawGroup(group, hasWords = true) {
     const key = `${state.at} ${state.version} ${photographs[group.n].complete}`;
     if (group.drawn === key || !cell.width) return;
     group.drawn = key;
     group.cells.forEach(({ canvas, run }, r) => paint(canvas, cell.width, cell.height, run, places[r][state.at], group.n, group.k));
-    updateGroup(group);
+    updateGroup(group, hasWords);
   }
 
   function updateCard(card) {
@@ -1104,16 +1106,31 @@
     }
     setText(byId("now"), nameOf(step));
     setText(byId("large-now"), nameOf(step));
+    const hasWords = areWordsDue();
+    if (hasWords) tellMetrics();
+    if (state.large === null) {
+      for (const group of visible) drawGroup(group, hasWords);
+      if (hasWords) for (const card of cards) updateCard(card);
+    } else drawLarge();
+    for (const made of plots) made.update(hasWords);
+    settle();
+  }
+
+  function tellMetrics() {
     for (const { run, name, value } of metricNodes) {
-      const place = lastUpTo(run.curves.steps, step);
+      const place = lastUpTo(run.curves.steps, stepNow());
       setText(value, place < 0 ? "–" : number(run.curves.metrics[name][place]));
     }
-    if (state.large === null) {
-      for (const group of visible) drawGroup(group);
-      for (const card of cards) updateCard(card);
-    } else drawLarge();
-    for (const made of plots) made.update();
-    settle();
+  }
+
+  let saidAt = 0;
+
+  // Nobody reads numbers that change more often, and their layout costs more than the pictures.
+  function areWordsDue() {
+    const now = performance.now();
+    if (state.isPlaying && now - saidAt < 95) return false;
+    saidAt = now;
+    return true;
   }
 
   let settling = 0;
@@ -1127,13 +1144,22 @@
         updateGroup(group);
         describeGroup(group);
       }
+      for (const card of cards) updateCard(card);
+      for (const made of plots) made.update();
+      tellMetrics();
       arrange();
       announce();
       remember();
     }, 120);
   }
 
+  let announced = -1;
+
   function announce() {
+    const isFirst = announced < 0; // what is there when the page opens is read anyway
+    if (announced === state.at) return;
+    announced = state.at;
+    if (isFirst) return;
     const told = metricNodes.filter(({ run }) => run === runs[0]).slice(0, 4).map(({ name, value }) => `${name} ${value.textContent}`);
     setText(byId("live"), [nameOf(stepNow()), ...told].join(", "));
   }
