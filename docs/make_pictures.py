@@ -2,11 +2,12 @@
 
     gradcam demo && python docs/make_pictures.py gradcam-demo
 
-Needs the test extra: EfficientNet-Lite0 and the photographs are those of the tests.
+Needs the test extra, since EfficientNet-Lite0 and the photographs are those of the tests, Playwright and Chromium.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from PIL import Image
 
 from gradcam_callbacks import ProbeSet, cards, explain, render
 from gradcam_callbacks.demo import RUNS
-from gradcam_callbacks.journal import Journal
+from gradcam_callbacks.journal import BASELINE, Journal
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -24,14 +25,14 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 def demo(journals: dict[str, Journal], probe: int) -> None:
     """One probe over the epochs, a row a run."""
-    steps = journals["clean"].steps()
+    steps = [step for step in journals["clean"].steps() if step != BASELINE]
     figure = matplotlib.figure.Figure(figsize=(1.55 * (len(steps) + 1), 3.6), layout="compressed", dpi=110)
     rows = figure.subplots(2, len(steps) + 1)
     for axes, (name, journal) in zip(rows, journals.items(), strict=True):
         picture = journal.pictures()[probe]
         axes[0].imshow(picture)
         axes[0].set_ylabel(f"{name}\ntraining pictures", fontsize=9)
-        for panel, step in zip(axes[1:], journal.steps(), strict=True):
+        for panel, step in zip(axes[1:], steps, strict=True):
             recorded = journal.read(step)
             heat = render.heatmaps(recorded.arrays["maps"][probe : probe + 1], picture.shape[:2])
             panel.imshow(render.overlays(picture[None], heat)[0, 0])
@@ -70,6 +71,19 @@ def panels() -> None:
     explanation.plot().savefig(HERE / "panels.png", dpi=90)
 
 
+def review(page: Path) -> None:
+    """The page that compares the demo's two runs."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1180, "height": 1060})
+        opened.goto(page.resolve().as_uri())
+        opened.wait_for_timeout(1000)
+        opened.screenshot(path=HERE / "review.png")
+        browser.close()
+
+
 def main() -> None:
     """Makes them all."""
     import sqlite3
@@ -84,6 +98,7 @@ def main() -> None:
     demo(journals, probe)
     tile(journals["watermarked"], probe)
     panels()
+    review(folder / "compare.html")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from conftest import artifact_paths, image_steps, pictures, small_model
 from mlflow import MlflowClient
 from PIL import Image
 
-from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet
+from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, review
 from gradcam_callbacks.journal import Journal
 
 
@@ -276,3 +276,78 @@ def test_a_journal_of_other_probes_is_refused(client: MlflowClient) -> None:
     with pytest.raises(ValueError, match=r"Journal 'kept' was made with probes .* Choose another journal_dir"):
         fit(compiled_model(), GradCAMCallback(pictures(2), journal_dir="kept"), epochs=1)
     assert mlflow.active_run() is None
+
+
+def test_the_baseline_is_what_the_training_starts_from(client: MlflowClient) -> None:
+    """Step -1 holds the maps of the weights before the first batch: in journal and artifacts, as no image card."""
+    model = compiled_model()
+    before = Explainer(model)(two_probes())
+    with mlflow.start_run() as run:
+        fit(model, GradCAMCallback(two_probes(), journal_dir="kept"))
+        fit(model, GradCAMCallback(two_probes(), journal_dir="kept"), epochs=1)
+    journal = Journal("kept")
+    assert journal.steps() == [-1, 0, 1, 2, 3], "a second fit in the run has no baseline of its own"
+    np.testing.assert_array_equal(journal.read(-1).arrays["maps"], before.maps)
+    assert image_steps(client, run.info.run_id)["gradcam/cat_1"] == [0, 1, 2, 3]
+    history = client.get_metric_history(run.info.run_id, "gradcam_focus/mean")
+    assert [metric.step for metric in history] == [0, 1, 2, 3]
+    fit(model, GradCAMCallback(two_probes(), journal_dir="without", baseline=False), epochs=1)
+    assert Journal("without").steps() == [0]
+
+
+def test_drift_is_in_the_logs_of_the_epoch(client: MlflowClient) -> None:
+    """EarlyStopping and CSVLogger use gradcam_drift; it is what MLflow has: half of what differs to the step before."""
+    ours = GradCAMCallback(two_probes(), journal_dir="kept")
+    stop = keras.callbacks.EarlyStopping("gradcam_drift", mode="min", min_delta=10, patience=2)
+    with mlflow.start_run() as run:
+        fit(compiled_model(), ours, keras.callbacks.CSVLogger("log.csv"), stop, epochs=9)
+    journal = Journal("kept")
+    assert journal.steps() == [-1, 0, 1, 2]
+    rows = [line.split(",") for line in Path("log.csv").read_text().splitlines()]
+    drifts = [float(row[rows[0].index("gradcam_drift")]) for row in rows[1:]]
+    shares = []
+    for step in journal.steps():
+        arrays = journal.read(step).arrays
+        total = arrays["maps"].sum(axis=(2, 3), keepdims=True, dtype=np.float64)
+        shares.append((np.divide(arrays["maps"], total, where=total > 0), arrays["explained"], total[..., 0, 0] > 0))
+    for (p, class_p, known_p), (q, class_q, known_q), drift in zip(shares, shares[1:], drifts, strict=False):
+        moved = np.abs(p - q).sum(axis=(2, 3)) / 2
+        assert drift == pytest.approx(moved[(class_p == class_q) & known_p & known_q].mean())
+    logged = client.get_metric_history(run.info.run_id, "gradcam_drift/mean")
+    assert [metric.value for metric in logged] == pytest.approx(drifts)
+    floor = client.get_metric_history(run.info.run_id, "gradcam_drift/noise_floor")
+    assert [metric.step for metric in floor] == [], "it was measured before the training, and not yet again"
+    assert "floor" in journal.read(-1).arrays
+    assert "gradcam_drift" not in journal.read(1).logs
+
+
+def test_weights_that_do_not_change_do_not_drift(client: MlflowClient) -> None:
+    """With learning rate 0 drift is exactly 0, the review says so, and nothing is flagged."""
+    model = compiled_model()
+    model.optimizer.learning_rate = 0.0
+    fit(model, GradCAMCallback(two_probes(), journal_dir="kept"))
+    steps = [Journal("kept").read(step) for step in Journal("kept").steps()]
+    for step in steps[1:]:
+        known = step.arrays["health"] == "ok"
+        assert known.any()
+        assert (step.arrays["drift"][known] == 0).all()
+    measures = review.measure(steps)
+    events = review.find_events(steps, measures, Journal("kept").manifest)
+    assert [event for event in events if event.kind in ("moved", "shortcut")] == []
+    text = review.summary(steps, measures, Journal("kept").manifest, events)
+    assert text.startswith("The maps did not change: drift is exactly 0 from before training to epoch 2.")
+
+
+def test_the_review_of_a_second_fit_holds_the_first(client: MlflowClient) -> None:
+    """Though the journal of the first is gone, the page and the strip show all its epochs, in the user's own note."""
+    with mlflow.start_run(description="Mine.") as run:
+        for _ in range(2):
+            fit(compiled_model(), GradCAMCallback(two_probes()))
+    assert not Path(".gradcam").exists()
+    client.download_artifacts(run.info.run_id, "gradcam/report.html", ".")
+    page = Path("gradcam/report.html").read_text(encoding="utf-8")
+    assert '"steps":[-1,0,1,2,3,4,5]' in page.replace(" ", "")
+    note = client.get_run(run.info.run_id).data.tags["mlflow.note.content"]
+    assert note.startswith("Mine.\n\n[![Open the Grad-CAM review](")
+    assert note.count("gradcam%2Fstrip.png") == 1
+    assert image_steps(client, run.info.run_id)["gradcam/n1"] == [0, 1, 2, 3, 4, 5]

@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 from photographs import EGYPTIAN_CAT, ESPRESSO, cat_beside_espresso
 from PIL import Image
 
+from gradcam_callbacks.tracking import Upload, fetch_journal, find_run
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -49,3 +51,25 @@ def test_explain_one_image_draws_three_panels() -> None:
     with Image.open("panels.png") as panels:
         width, height = panels.size
     assert 2.5 < width / height < 4
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # SQLAlchemy 2.1 of MLflow 3.17
+def test_review_checkpoints_fills_a_run_and_compare_runs_shows_two() -> None:
+    """Each checkpoint is a step of a finished run with a review; two runs are one page."""
+    output = run(str(EXAMPLES / "review_checkpoints.py"))
+    assert "Explained 3 checkpoints into run" in output
+    client = MlflowClient("sqlite:///mlflow.db")
+    experiment = client.get_experiment_by_name("post-hoc")
+    (finished,) = client.search_runs([experiment.experiment_id])
+    assert finished.info.status == "FINISHED"
+    assert "gradcam_focus/mean" in finished.data.metrics
+    # Compared is what the store of a demo holds: here twice the same.
+    demo = client.create_experiment("gradcam demo")
+    for name in ("one", "other"):
+        copy = client.create_run(demo, run_name=name).info.run_id
+        journal = fetch_journal(find_run(finished.info.run_id, "sqlite:///mlflow.db"), Path(name))
+        assert Upload(journal, client, copy).send()
+    output = run(str(EXAMPLES / "compare_runs.py"), ".")
+    assert "compare.html" in output
+    page = Path("compare.html").read_text(encoding="utf-8")
+    assert all(f'"{name}"' in page for name in ("one", "other"))
