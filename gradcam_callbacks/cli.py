@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator
+import re
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +31,33 @@ class _OneLineErrors(click.Group):
             if ctx.params.get("debug"):
                 raise
             first_line = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise click.ClickException(first_line) from error
+            raise click.ClickException(_with_options(first_line)) from error
+
+
+_OPTIONS = {
+    "class_names": "--classes",
+    "image_size": "--image-size",
+    "layer": "--layer",
+    "method": "--method",
+    "model": "--model",
+    "output": "--output",
+    "overwrite": "--overwrite",
+    "run_id": "--run",
+    "safe_mode": "--unsafe",
+    "step_from": "--step-from",
+    "tracking_uri": "--tracking-uri",
+}
+
+
+def _with_options(message: str) -> str:
+    """A message that names arguments of Python, with the options of the command in their place."""
+
+    def option(match: re.Match[str]) -> str:
+        value = {"": "", "True": "", "False": "", "None": " away"}.get(match[2], f" {match[2]}")
+        return _OPTIONS[match[1]] + value
+
+    # overwrite=True, layer=None, step_from='at', output=: and model=,
+    return re.sub(rf"\b({'|'.join(_OPTIONS)})=(\w+|'[^']*'|\"[^\"]*\"|)", option, message)
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -56,9 +86,11 @@ def demo(directory: Path, seed: int) -> None:
     a local MLflow experiment, and says where to see it. Takes about a minute; nothing is downloaded.
 
     \b
-    Example:
+    Examples:
       gradcam demo
+      gradcam demo --out /tmp/sailboats --seed 3
     """  # noqa: D301 (click reads a backspace as: keep these lines)
+    _import_keras()
     from gradcam_callbacks.demo import run_demo
 
     run_demo(directory, seed=seed)
@@ -136,26 +168,30 @@ def explain(
     """  # noqa: D301
     from gradcam_callbacks import standalone
 
+    _import_keras()
+    prepare = _preprocess(preprocess)
     network = _load(model, unsafe=unsafe)
+    _check_size(network, image_size)
     named = _class_names(classes, preprocess, network)
     probes = standalone.read_pictures(
         network,
         images,
-        targets=[_target(text) for text in targets] or ["predicted"],
+        targets=_targets(targets, has_names=named is not None, no_label="pictures that are named one by one have none"),
         class_names=named,
-        preprocess=_preprocess(preprocess),
+        preprocess=prepare,
         image_size=image_size,
     )
     explanation = standalone.explain(network, probes, layer=_layer(layers_named), method=method, output=output)
     written = [] if out is None else standalone.save_panels(explanation, images, out, overwrite=overwrite)
     guesses = [[]] * len(images) if explanation.outputs is None else explanation.predictions(top)
+    measure = "score" if explanation.probabilities is None else "probability"
     if as_json:
         entries = [
             {
                 "image": str(image),
-                "predictions": [{"class": c, "name": name, "probability": p} for c, name, p in guesses[n]],
+                "predictions": [{"class": c, "name": name, measure: _number(value)} for c, name, value in guesses[n]],
                 "targets": [
-                    {"target": target, "score": float(explanation.scores[n, k]), "health": explanation.health[n, k]}
+                    {"target": target, "score": _number(explanation.scores[n, k]), "health": explanation.health[n, k]}
                     for k, target in enumerate(explanation.target_names)
                 ],
             }
@@ -166,19 +202,20 @@ def explain(
         )
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     for image, classes_of_it in zip(images, guesses, strict=True):
         if classes_of_it:
-            table = Table(title=str(image), title_justify="left")
+            table = Table(title=escape(str(image)), title_justify="left")
             for column in ("class", "name"):
                 table.add_column(column, overflow="fold")
-            table.add_column("probability", justify="right")
-            for index, name, probability in classes_of_it:
-                table.add_row(str(index), name, f"{probability:.1%}" if 0 <= probability <= 1 else f"{probability:.3g}")
+            table.add_column(measure, justify="right")
+            for index, name, value in classes_of_it:
+                table.add_row(str(index), escape(name), f"{value:.1%}" if measure == "probability" else f"{value:.3g}")
             console.print(table)
-    console.print(f"Explained: layer {explanation.layer}, method {explanation.method}.", highlight=False)
+    click.echo(f"Explained: layer {explanation.layer}, method {explanation.method}.")
     for file in written:
         click.echo(file)
 
@@ -249,6 +286,7 @@ def checkpoints(
       gradcam checkpoints ckpt/ --probes probes/ --jobs 4
     """  # noqa: D301
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress
     from rich.table import Table
 
@@ -256,18 +294,26 @@ def checkpoints(
     from gradcam_callbacks.probes import ProbeSet
 
     console = Console(stderr=True)
-    network = _load(model, unsafe=unsafe) if model is not None else None
-    needs_model = image_size is None or (classes is None and preprocess is not None)
-    shown = network or (first_model(sources, safe_mode=not unsafe) if needs_model else None)
     by_folder = any(child.is_dir() and not child.name.startswith(".") for child in probes.iterdir())
+    _import_keras()
+    prepare = _preprocess(preprocess)
+    network = _load(model, unsafe=unsafe) if model is not None else None
+    shown = network or first_model(sources, safe_mode=not unsafe)  # its size, its channels, whether it is ImageNet's
+    _check_size(shown, image_size)
+    named = _class_names(classes, preprocess, shown)
+    height, width, channels = _input_size(shown, image_size)
+    del shown  # one model in memory is enough
     probe_set = ProbeSet.from_directory(
         probes,
-        image_size=image_size or _input_size(shown),
+        image_size=(height, width),
+        color_mode="grayscale" if channels == 1 else "rgb",
         labels="folder" if by_folder else None,
-        targets=[_target(text) for text in targets] or ["predicted"],
-        class_names=_class_names(classes, preprocess, shown),
+        targets=_targets(
+            targets, has_names=by_folder or named is not None, no_label=None if by_folder else "--probes has none"
+        ),
+        class_names=named,
         regions=regions,
-        preprocess=_preprocess(preprocess),
+        preprocess=prepare,
     )
     with Progress(
         *Progress.get_default_columns(), MofNCompleteColumn(), console=console, disable=not console.is_terminal
@@ -294,8 +340,10 @@ def checkpoints(
     if as_json:
         click.echo(json.dumps(asdict(sweep), indent=2))
     else:
-        skipped = f", {len(sweep.skipped)} were there already" if sweep.skipped else ""
-        click.echo(f"{len(sweep.recorded)} checkpoints explained{skipped}.")
+        were = "was" if len(sweep.skipped) == 1 else "were"
+        skipped = f", {len(sweep.skipped)} {were} there already" if sweep.skipped else ""
+        counted = "1 checkpoint" if len(sweep.recorded) == 1 else f"{len(sweep.recorded)} checkpoints"
+        click.echo(f"{counted} explained{skipped}.")
         if sweep.gaps:
             click.echo(f"No checkpoint for steps {', '.join(map(str, sweep.gaps))}.")
     if sweep.problems:
@@ -303,7 +351,7 @@ def checkpoints(
         table.add_column("checkpoint", overflow="fold")
         table.add_column("why", overflow="fold")
         for path, problem in sweep.problems.items():
-            table.add_row(path, problem)
+            table.add_row(escape(path), escape(_with_options(problem)))
         console.print(table)
         raise click.exceptions.Exit(1)
 
@@ -312,8 +360,9 @@ def checkpoints(
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--output", metavar="NAME", help="The head of a model with several outputs.")
 @click.option("--image-size", type=(int, int), metavar="H W", help="For a model that takes pictures of any size.")
+@_UNSAFE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def layers(model: Path, output: str | None, image_size: tuple[int, int] | None, as_json: bool) -> None:
+def layers(model: Path, output: str | None, image_size: tuple[int, int] | None, unsafe: bool, as_json: bool) -> None:
     """List the layers of MODEL that can be explained.
 
     MODEL is a saved Keras model (.keras or .h5). The list is in the order in which the model calls its layers, with
@@ -324,12 +373,13 @@ def layers(model: Path, output: str | None, image_size: tuple[int, int] | None, 
       gradcam layers model.keras
       gradcam layers model.keras --json
     """  # noqa: D301
-    import keras
     import numpy as np
 
     from gradcam_callbacks.heatmap import Explainer
 
-    network = keras.saving.load_model(model, compile=False)
+    _import_keras()
+    network = _load(model, unsafe=unsafe)
+    _check_size(network, image_size)
     probes = None
     if image_size is not None:
         probes = np.random.default_rng(0).random((1, *image_size, network.input_shape[-1] or 3), dtype=np.float32)
@@ -421,6 +471,11 @@ def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> Non
                 journals.append(tracking.fetch_journal(run, Path(temporary, str(number))))
                 names.append(run.name)
             else:
+                if not Path(source, "manifest.json").is_file():
+                    raise click.BadParameter(
+                        f"'{source}' is no journal: it holds no manifest.json. A run is written runs:/ID.",
+                        param_hint="JOURNAL_OR_RUN...",
+                    )
                 journals.append(Journal(source))
                 names.append(journals[-1].manifest.get("run_name") or Path(source).name)
         page.write(journals, out, names=names)
@@ -430,22 +485,81 @@ def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> Non
 # ---- What several commands need ----
 
 
+def _import_keras() -> None:
+    """Imports Keras without what TensorFlow's libraries then write to stderr, TF_CPP_MIN_LOG_LEVEL or not."""
+    if "keras" in sys.modules or click.get_current_context().find_root().params["debug"]:
+        return
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import keras  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _load(model: Path, *, unsafe: bool) -> Any:
+    """The model in a file.
+
+    Raises:
+        ValueError: if it cannot be loaded; the message says why in one line.
+    """
     import keras
 
-    return keras.saving.load_model(model, compile=False, safe_mode=not unsafe)
+    if model.suffix == ".keras" and model.is_file() and not zipfile.is_zipfile(model):  # Keras: "File not found"
+        raise ValueError(f"'{model}' is damaged or truncated, or it is no model that Keras saved.")
+    try:
+        return keras.saving.load_model(model, compile=False, safe_mode=not unsafe)
+    except Exception as error:  # whatever Keras, h5py and zipfile raise at a file that is not theirs
+        text = str(error).strip()
+        if "Lambda" in text and "safe_mode" in text:
+            raise ValueError(
+                f"'{model}' has a Lambda layer, whose code would be run from the file. If you trust its author, pass "
+                "--unsafe."
+            ) from error
+        reason = (text.rpartition("Exception encountered: ")[2].splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"'{model}' could not be loaded: {reason}") from error
+
+
+def _check_size(network: Any, image_size: tuple[int, int] | None) -> None:
+    """Asks for a size where the model takes any."""
+    if image_size is None and any(None in tensor.shape[1:] for tensor in getattr(network, "inputs", None) or []):
+        raise click.UsageError(
+            f"Model '{network.name}' takes pictures of any size; say which with --image-size HEIGHT WIDTH."
+        )
 
 
 def _layer(named: tuple[str, ...]) -> str | tuple[str, ...] | None:
     return named[0] if len(named) == 1 else named or None
 
 
-def _target(text: str) -> Any:
-    """A target as a person types it: 281, tabby, predicted, 281:243."""
-    parts = [int(part) if part.isdigit() else part for part in text.split(":")]
-    if len(parts) > 2:
-        raise click.BadParameter(f"'{text}' is no target; expected a class, or A:B.", param_hint="--target")
-    return parts[0] if len(parts) == 1 else tuple(parts)
+def _targets(texts: Sequence[str], *, has_names: bool, no_label: str | None) -> list[Any]:
+    """Targets as a person types them: 281, tabby, predicted, 281:243.
+
+    Args:
+        texts: what was typed; nothing is "predicted".
+        has_names: whether the classes have names.
+        no_label: why "label" cannot be asked for, or None.
+    """
+    targets: list[Any] = []
+    for text in texts or ["predicted"]:
+        parts = [int(part) if part.isdigit() else part for part in text.split(":")]
+        if len(parts) > 2 or "" in parts:
+            raise click.BadParameter(f"'{text}' is no target; expected a class, or A:B.", param_hint="--target")
+        if text == "label" and no_label is not None:
+            raise click.BadParameter(
+                f"'label' is the sub-folder of a picture, and {no_label}; name a class.", param_hint="--target"
+            )
+        names = [] if text in ("predicted", "label") else [part for part in parts if isinstance(part, str)]
+        if names and not has_names:
+            raise click.BadParameter(
+                f"'{names[0]}' is the name of a class, but the classes have no names here: pass --classes FILE, or "
+                "give the class by its index.",
+                param_hint="--target",
+            )
+        targets.append(parts[0] if len(parts) == 1 else tuple(parts))
+    return targets
 
 
 def _preprocess(name: str | None) -> Any:
@@ -457,9 +571,15 @@ def _preprocess(name: str | None) -> Any:
     module, _, function = name.partition(":")
     try:
         if function:
-            return getattr(import_module(module), function)
-        return import_module(f"keras.applications.{module}").preprocess_input
-    except (ImportError, AttributeError) as error:
+            if str(Path.cwd()) not in sys.path:
+                sys.path.append(str(Path.cwd()))  # as for `python -m`: the module beside the pictures
+            found = getattr(import_module(module), function)
+        else:
+            found = import_module(f"keras.applications.{module}").preprocess_input
+        if not callable(found):
+            raise AttributeError(f"{function} is no function")
+        return found
+    except (ImportError, AttributeError, ValueError) as error:
         raise click.BadParameter(
             f"'{name}' is neither a module of keras.applications nor module:function ({error}).",
             param_hint="--preprocess",
@@ -469,12 +589,14 @@ def _preprocess(name: str | None) -> Any:
 def _class_names(file: Path | None, preprocess: str | None, network: Any) -> list[str] | None:
     """The names in a file; without one those of ImageNet, for a network of keras.applications with 1000 classes."""
     if file is not None:
-        text = file.read_text(encoding="utf-8")
-        if file.suffix != ".json":
-            return [line.strip() for line in text.splitlines() if line.strip()]
-        loaded = json.loads(text)
-        entries = [loaded[str(index)] for index in range(len(loaded))] if isinstance(loaded, dict) else loaded
-        return [str(entry[-1]) if isinstance(entry, list) else str(entry) for entry in entries]
+        try:
+            return _names_in(file)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise click.BadParameter(
+                f"'{file}' holds no names of classes: expected one a line, or in a .json a list, or the classes by "
+                f'number as in {{"0": "tench"}} ({type(error).__name__}: {error}).',
+                param_hint="--classes",
+            ) from error
     if preprocess is None or ":" in preprocess or getattr(network, "output_shape", (0,))[-1] != 1000:
         return None
     import numpy as np
@@ -488,11 +610,26 @@ def _class_names(file: Path | None, preprocess: str | None, network: Any) -> lis
     return [entry[0][1].replace("_", " ") for entry in best]
 
 
-def _input_size(network: Any) -> tuple[int, int]:
+def _names_in(file: Path) -> list[str]:
+    text = file.read_text(encoding="utf-8-sig")
+    if file.suffix != ".json":
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    loaded = json.loads(text)
+    entries = [loaded[str(index)] for index in range(len(loaded))] if isinstance(loaded, dict) else list(loaded)
+    # ImageNet's entries are ["n02123394", "Persian_cat"]
+    return [entry[-1].replace("_", " ") if isinstance(entry, list) else str(entry) for entry in entries]
+
+
+def _input_size(network: Any, image_size: tuple[int, int] | None) -> tuple[int, int, int | None]:
+    """The (height, width, channels) of the pictures to read."""
     from gradcam_callbacks.standalone import input_size
 
-    height, width, _ = input_size(network)
-    return height, width
+    return input_size(network) if image_size is None else (*image_size, network.input_shape[-1])
+
+
+def _number(value: float) -> float | None:
+    """As JSON takes it, which knows neither NaN nor infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
 @contextmanager

@@ -140,14 +140,21 @@ def _shares(maps: Array) -> Array:
 
 
 def _centred_ranks(maps: Array) -> Array:
-    """(N, K, cells) float64 ranks less their mean; NaN where the map says nothing."""
+    """(N, K, cells) float64 ranks less their mean; equal cells share theirs; NaN where the map says nothing."""
     shares = _shares(maps)
-    ranks: Array = np.full(shares.shape, np.nan)
-    for n, k in np.argwhere(np.isfinite(shares[..., 0])):
-        _, group, counts = np.unique(shares[n, k], return_inverse=True, return_counts=True)
-        ranks[n, k] = (np.cumsum(counts) - (counts - 1) / 2)[group]  # the mean of each group's consecutive ranks
-    centred: Array = ranks - (shares.shape[-1] + 1) / 2
-    return centred
+    order = np.argsort(shares, axis=-1, kind="stable")
+    ordered = np.take_along_axis(shares, order, axis=-1)
+    edge = np.ones((*shares.shape[:-1], 1), bool)
+    changes = ordered[..., 1:] != ordered[..., :-1]
+    places = np.arange(shares.shape[-1])
+    # Of each group of equal cells, the place of the first and of the last in the order.
+    first = np.maximum.accumulate(np.where(np.concatenate([edge, changes], axis=-1), places, 0), axis=-1)
+    ends = np.where(np.concatenate([changes, edge], axis=-1), places, len(places))
+    last = np.minimum.accumulate(ends[..., ::-1], axis=-1)[..., ::-1]
+    ranks: Array = np.empty(shares.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 - (len(places) - 1) / 2, axis=-1)
+    ranks[np.isnan(shares[..., 0])] = np.nan
+    return ranks
 
 
 def _has_region(regions: Array) -> Array:

@@ -414,6 +414,8 @@ def _at(step: Step, manifest: Mapping[str, Any]) -> str:
 
 def _percent(share: float) -> str:
     percent = 100 * share
+    if 0 < percent < 0.01:  # noise of the numbers themselves
+        return "less than 0.01 %"
     return f"{percent:.0f} %" if percent >= 1 or percent == 0 else f"{percent:.1g} %"
 
 

@@ -135,18 +135,21 @@ def save_panels(
         The files written.
 
     Raises:
-        FileExistsError: if one of the files is there and `overwrite` is false.
+        FileExistsError: if one of the files is there and `overwrite` is false; then nothing is written.
     """
     pictures = [np.asarray(read_picture(Path(path))) for path in paths]
+    panels = [Path(directory, f"{slug}.panels.png") for slug in slugs(explanation.names)]
+    there = [file for file in panels if file.exists()]
+    if there and not overwrite:
+        raise FileExistsError(f"'{there[0]}' is there already; choose another folder or pass overwrite=True.")
     written = explanation.save(directory, overwrite=overwrite, pictures=pictures)
-    for n, (slug, picture) in enumerate(zip(slugs(explanation.names), pictures, strict=True)):
+    for n, (file, picture) in enumerate(zip(panels, pictures, strict=True)):
         figure = render.figure(
             picture[None],
             explanation.overlays_on(n, picture)[None],
             titles=[[explanation.question(n, k) for k in range(len(explanation.target_names))]],
             picture_titles=[explanation.names[n]],
         )
-        file = Path(directory, f"{slug}.panels.png")
         figure.savefig(file, dpi=150)
         written.append(file)
     return written
