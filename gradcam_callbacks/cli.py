@@ -9,7 +9,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ def _with_options(message: str) -> str:
         return _OPTIONS[match[1]] + value
 
     # overwrite=True, layer=None, step_from='at', output=: and model=,
-    return re.sub(rf"\b({'|'.join(_OPTIONS)})=(\w+|'[^']*'|\"[^\"]*\"|)", option, message)
+    message = re.sub(rf"\b({'|'.join(_OPTIONS)})=(\w+|'[^']*'|\"[^\"]*\"|)", option, message)
+    return message.replace("class_names", "--classes")  # 3 class_names, but
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -198,7 +199,15 @@ def explain(
             for n, image in enumerate(images)
         ]
         click.echo(
-            json.dumps({"layer": explanation.layer, "images": entries, "files": [str(f) for f in written]}, indent=2)
+            json.dumps(
+                {
+                    "layer": explanation.layer,
+                    "method": explanation.method,
+                    "images": entries,
+                    "files": [str(f) for f in written],
+                },
+                indent=2,
+            )
         )
         return
     from rich.console import Console
@@ -319,7 +328,7 @@ def checkpoints(
         *Progress.get_default_columns(), MofNCompleteColumn(), console=console, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("Explaining", total=None)
-        with _cluster(backend, scheduler):
+        with _cluster(backend, scheduler), redirect_stdout(sys.stderr if as_json else sys.stdout):  # MLflow prints, too
             sweep = explain_checkpoints(
                 list(sources),
                 probe_set,
@@ -442,7 +451,13 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
 
 @main.command()
 @click.argument("sources", metavar="JOURNAL_OR_RUN...", nargs=-1, required=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default="report.html", show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="report.html",
+    show_default=True,
+    help="The file of the page; one that is there is replaced.",
+)
 @click.option("--tracking-uri", metavar="URI", help="Where the runs are; by default MLflow's own.")
 def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> None:
     """Write the review page of journals and runs.

@@ -618,10 +618,12 @@ def fetch_journal(run: Run, directory: Path) -> Journal:
         held = {entry.path for entry in client.list_artifacts(run.run_id, "gradcam")}
         if not {"gradcam/manifest.json", "gradcam/maps"} <= held:
             raise ValueError(f"Run {run.run_id} holds no maps of gradcam_callbacks.")
-        client.download_artifacts(run.run_id, "gradcam/manifest.json", str(directory))
-        client.download_artifacts(run.run_id, "gradcam/maps", str(directory))
-    folder = directory / "gradcam"
-    (folder / "maps").rename(folder / "steps")
+        manifest = client.download_artifacts(run.run_id, "gradcam/manifest.json", str(directory))
+        maps = client.download_artifacts(run.run_id, "gradcam/maps", str(directory))
+    folder = directory / "journal"
+    folder.mkdir()
+    Path(manifest).rename(folder / "manifest.json")
+    Path(maps).rename(folder / "steps")
     return Journal(folder)
 
 

@@ -24,12 +24,17 @@ def run(*command: str) -> str:
     return finished.stdout
 
 
+def store_here() -> str:
+    """The store that an example made; absolute, because MLflow keeps one store a name in a process."""
+    return f"sqlite:///{Path('mlflow.db').absolute()}"
+
+
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # SQLAlchemy 2.1 of MLflow 3.17
 def test_train_and_track_fills_an_experiment() -> None:
     """The example leaves one finished run with a card of three steps for each of its eight probes."""
     output = run(str(EXAMPLES / "train_and_track.py"))
     assert "Grad-CAM of 8 probes:\n" in output
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(store_here())
     experiment = client.get_experiment_by_name("where it looks")
     (finished,) = client.search_runs([experiment.experiment_id])
     assert finished.info.status == "FINISHED"
@@ -58,7 +63,7 @@ def test_review_checkpoints_fills_a_run_and_compare_runs_shows_two() -> None:
     """Each checkpoint is a step of a finished run with a review; two runs are one page."""
     output = run(str(EXAMPLES / "review_checkpoints.py"))
     assert "Explained 3 checkpoints into run" in output
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(store_here())
     experiment = client.get_experiment_by_name("post-hoc")
     (finished,) = client.search_runs([experiment.experiment_id])
     assert finished.info.status == "FINISHED"
@@ -67,7 +72,7 @@ def test_review_checkpoints_fills_a_run_and_compare_runs_shows_two() -> None:
     demo = client.create_experiment("gradcam demo")
     for name in ("one", "other"):
         copy = client.create_run(demo, run_name=name).info.run_id
-        journal = fetch_journal(find_run(finished.info.run_id, "sqlite:///mlflow.db"), Path(name))
+        journal = fetch_journal(find_run(finished.info.run_id, store_here()), Path(name))
         assert Upload(journal, client, copy).send()
     output = run(str(EXAMPLES / "compare_runs.py"), ".")
     assert "compare.html" in output

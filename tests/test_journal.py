@@ -123,8 +123,8 @@ def test_steps_are_in_order_and_a_repeated_one_replaces() -> None:
 def test_what_could_not_be_read_back_is_refused() -> None:
     """A negative step, an array of objects, and a name that the file needs itself."""
     journal = new_journal()
-    with pytest.raises(ValueError, match="A step is an epoch, 0 or more, not -1"):
-        journal.append(-1, {}, {})
+    with pytest.raises(ValueError, match="A step is an epoch, 0 or more, or -1 for the baseline, not -2"):
+        journal.append(-2, {}, {})
     for wrong in ({"maps": np.array([None])}, {"logs": np.zeros(1)}, {"file": np.zeros(1)}):
         with pytest.raises(ValueError, match=rf"Arrays \['{next(iter(wrong))}'\] hold Python objects, or"):
             journal.append(0, wrong, {})

@@ -326,7 +326,7 @@ def test_letters_beyond_ascii_are_drawn(text: str) -> None:
     boxes = captioned(title="\uffff" * len(text))
     assert (drawn != captioned()).any()
     assert (drawn != boxes).any()
-    font = ImageFont.truetype(render._font_path(), 40)
+    font = ImageFont.truetype(render.font_path(), 40)
     missing = bytes(font.getmask("\uffff"))
     assert missing.count(0) < len(missing)
     for letter in text:
@@ -376,7 +376,7 @@ def test_a_long_name_never_hides_the_value(k: int) -> None:
 
 def test_a_long_name_ends_in_an_ellipsis() -> None:
     """A name that is too long is cut to the longest beginning that fits with an ellipsis."""
-    font = ImageFont.truetype(render._font_path(), 20)
+    font = ImageFont.truetype(render.font_path(), 20)
     name = "a rather long name of a class"
     short = render._shorten(name, 150, font)
     assert short.endswith("…")

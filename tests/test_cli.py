@@ -1,0 +1,736 @@
+"""What a person types and what comes back: `gradcam explain`, `report` and `checkpoints`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import keras
+import mlflow
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import pictures, small_model
+from mlflow import MlflowClient
+from PIL import Image
+
+from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, explain, report
+from gradcam_callbacks.cli import main
+from gradcam_callbacks.journal import Journal
+from gradcam_callbacks.probes import read_picture
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+NAMES = ("tench", "tabby", "cup", "[b]oat")
+
+
+def gradcam(*arguments: object, **environment: str) -> Result:
+    """Runs the command in this process; rich takes 200 columns."""
+    typed = [str(argument) for argument in arguments]
+    return CliRunner().invoke(main, typed, prog_name="gradcam", env={"COLUMNS": "200"} | environment)
+
+
+def fails(*arguments: object) -> str:
+    """The one line on stderr of a command that fails."""
+    result = gradcam(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+def refuses(*arguments: object) -> str:
+    """The last line on stderr of a command that was typed wrong; before it is the usage."""
+    result = gradcam(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: gradcam")
+    return result.stderr.splitlines()[-1]
+
+
+def rows(output: str) -> list[list[str]]:
+    """The cells of the tables."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.startswith("│")]
+
+
+def strict_json(text: str) -> Any:
+    """What the text says, which is JSON and nothing else."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def photograph(height: int, width: int, seed: int = 0) -> Array:
+    """(height, width, 3) uint8 with something different in each corner."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def maps_of(folder: str) -> Array:
+    with np.load(Path(folder, "maps.npz")) as numbers:
+        return numbers["maps"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of four classes for pictures of 16 × 16 in 0..255."""
+    keras.utils.set_random_seed(5)
+    file = tmp_path_factory.mktemp("model") / "small.keras"
+    network = small_model()
+    network.get_layer("head").kernel.assign(0.05 * network.get_layer("head").kernel)  # not sure of itself
+    network.save(file)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def photographs(own_place: None) -> None:
+    """Two photographs of different sizes, and names."""
+    Image.fromarray(photograph(40, 60, 1)).save("cat.png")
+    Image.fromarray(photograph(50, 30, 2)).save("cup.png")
+    Path("names.txt").write_text("\n".join(NAMES), encoding="utf-8")
+
+
+def own_size(path: str) -> Array:
+    return np.asarray(read_picture(Path(path)))
+
+
+# ---- gradcam explain ----
+
+
+def test_the_files_are_those_of_explain_on_each_photograph_at_its_own_size(model: Path) -> None:
+    """Maps are Python's bit for bit; each overlay is that map on the photograph as it is; each file is listed."""
+    result = gradcam("explain", model, "cat.png", "cup.png", "--target", 2, "--target", "predicted", "--out", "looks")
+    assert (result.exit_code, result.stderr) == (0, "")
+    expected = explain(keras.saving.load_model(model), ["cat.png", "cup.png"], targets=[2, "predicted"])
+    np.testing.assert_array_equal(maps_of("looks"), expected.maps)
+    assert (expected.maps[0, 0] != expected.maps[1, 0]).any()
+    for n, name in enumerate(("cat", "cup")):
+        for k, target in enumerate(("class_2", "predicted")):
+            overlay = np.asarray(Image.open(f"looks/{name}.{target}.png"))
+            np.testing.assert_array_equal(overlay, expected.overlays_on(n, own_size(f"{name}.png"))[k])
+            assert overlay.shape == own_size(f"{name}.png").shape
+        with Image.open(f"looks/{name}.panels.png") as sheet:
+            sheet.load()
+            assert sheet.width > 3 * sheet.height / 2 / (1 + n)  # three panels beside each other
+    manifest = strict_json(Path("looks/manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["names"], manifest["targets"]) == (["cat", "cup"], ["class_2", "predicted"])
+    assert (manifest["layer"], manifest["method"], manifest["score_kind"]) == ("conv", "gradcam", "logit")
+    listed = [Path(line) for line in result.stdout.splitlines() if line.startswith("looks/")]
+    assert sorted(listed) == sorted(Path("looks").iterdir())
+    assert len(listed) == 8
+    assert "Explained: layer conv, method gradcam." in result.stdout.splitlines()
+
+
+def test_the_classes_are_printed_with_names_and_probabilities(model: Path) -> None:
+    """A table a photograph, the likeliest first, as many as --top; brackets in names are no markup."""
+    Image.fromarray(photograph(20, 20)).save("[red]cat.png")
+    result = gradcam("explain", model, "[red]cat.png", "cup.png", "--classes", "names.txt")
+    expected = explain(keras.saving.load_model(model), ["[red]cat.png", "cup.png"], class_names=NAMES)
+    told = rows(result.stdout)
+    assert told[:4] + told[4:] == [
+        [str(index), NAMES[index], f"{probability:.1%}"]
+        for best in expected.predictions(4)
+        for index, _, probability in best
+    ]
+    assert "[b]oat" in result.stdout
+    assert [line.strip() for line in result.stdout.splitlines() if line.strip().endswith(".png")] == [
+        "[red]cat.png",
+        "cup.png",
+    ]
+    assert rows(gradcam("explain", model, "cup.png", "--top", 2, "--classes", "names.txt").stdout) == told[4:6]
+    assert rows(gradcam("explain", model, "cup.png", "--top", 1).stdout)[0][1] == f"class_{told[4][0]}"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("names.txt", "\ufeffgoldfish\r\ngreat white shark\n\n  cock \nhen\n"),
+        ("names.json", '["goldfish", "great white shark", "cock", "hen"]'),
+        (
+            "imagenet_class_index.json",
+            '{"0": ["n01443537", "goldfish"], "1": ["n01484850", "great_white_shark"], "3": ["n1", "hen"], '
+            '"2": ["n01514668", "cock"]}',
+        ),
+    ],
+)
+def test_names_of_classes_come_from_any_usual_file_and_are_targets(model: Path, file: str, text: str) -> None:
+    """One a line, a JSON list, or ImageNet's dict; a target is a name, an index, or one class rather than another."""
+    Path(file).write_text(text, encoding="utf-8")
+    asked = ("--target", "great white shark", "--target", 2, "--target", "great white shark:3", "--target", "2:cock")
+    result = gradcam("explain", model, "cat.png", *asked, "--classes", file, "--out", "looks", "--json")
+    names = ["goldfish", "great white shark", "cock", "hen"]
+    targets = [1, 2, (1, 3), (2, 2)]
+    expected = explain(keras.saving.load_model(model), ["cat.png"], targets=targets, class_names=names)
+    np.testing.assert_array_equal(maps_of("looks"), expected.maps)
+    (entry,) = strict_json(result.stdout)["images"]
+    assert sorted(prediction["name"] for prediction in entry["predictions"]) == sorted(names)
+    assert [target["target"] for target in entry["targets"]] == [
+        "great white shark",
+        "cock",
+        "great white shark − hen",
+        "cock − cock",
+    ]
+
+
+def test_names_that_do_not_fit_are_refused(model: Path) -> None:
+    """A file without names exits with 2 and says what was expected, a wrong number of names with 1."""
+    for text in ('{"tench": 0}', "[1", "3"):
+        Path("wrong.json").write_text(text, encoding="utf-8")
+        line = refuses("explain", model, "cat.png", "--classes", "wrong.json")
+        assert "'wrong.json' holds no names of classes: expected one a line, or in a .json a list" in line
+    Path("three.txt").write_text("a\nb\nc", encoding="utf-8")
+    line = fails("explain", model, "cat.png", "--classes", "three.txt")
+    assert line == "Error: 3 --classes, but model 'small' has 4 classes."
+
+
+def test_targets_that_are_none_are_refused(model: Path) -> None:
+    """Wrong usage exits with 2, a class that the model does not have with 1; the message says what to do."""
+    line = refuses("explain", model, "cat.png", "--target", "tabby")
+    assert "'tabby' is the name of a class, but the classes have no names here: pass --classes FILE" in line
+    assert "'1:2:3' is no target; expected a class, or A:B." in refuses(
+        "explain", model, "cat.png", "--target", "1:2:3"
+    )
+    assert "'label' is the sub-folder of a picture" in refuses("explain", model, "cat.png", "--target", "label")
+    line = fails("explain", model, "cat.png", "--target", "tabbi", "--classes", "names.txt")
+    assert line == "Error: No class 'tabbi' among the 4 --classes. Did you mean 'tabby'?"
+    line = fails("explain", model, "cat.png", "--target", 4)
+    assert line == "Error: Class 4 is out of range: model 'small' has 4 classes, 0 to 3."
+
+
+def test_a_contrast_is_the_difference_of_the_scores(model: Path) -> None:
+    """--target 2:1 explains score 2 minus score 1."""
+    asked = ("--target", 2, "--target", 1, "--target", "2:1", "--out", "looks", "--json")
+    (entry,) = strict_json(gradcam("explain", model, "cat.png", *asked).stdout)["images"]
+    two, one, contrast = (target["score"] for target in entry["targets"])
+    assert contrast == pytest.approx(two - one, rel=1e-5)
+    expected = explain(keras.saving.load_model(model), ["cat.png"], targets=[2, 1, (2, 1)])
+    np.testing.assert_array_equal(maps_of("looks"), expected.maps)
+    assert Path("looks/cat.class_2_class_1.png").exists()
+
+
+def test_a_photograph_that_was_taken_sideways_is_upright(model: Path) -> None:
+    """The orientation in a JPEG turns what the model sees, and the overlay."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by 90°
+    Image.fromarray(photograph(40, 60)).save("sideways.jpg", exif=exif)
+    with Image.open("sideways.jpg") as stored:
+        upright = np.rot90(np.asarray(stored), -1)
+    Image.fromarray(upright).save("upright.png")
+    gradcam("explain", model, "sideways.jpg", "--target", 1, "--out", "looks")
+    expected = explain(keras.saving.load_model(model), ["upright.png"], targets=[1])
+    np.testing.assert_array_equal(maps_of("looks"), expected.maps)
+    overlay = np.asarray(Image.open("looks/sideways.class_1.png"))
+    np.testing.assert_array_equal(overlay, expected.overlays_on(0, upright)[0])
+    assert overlay.shape == (60, 40, 3)
+
+
+def test_every_kind_of_png_is_read(model: Path) -> None:
+    """Palette, alpha, grey and 16 bits are what they look like."""
+    colours = photograph(20, 30)
+    grey = colours[..., 0]
+    palette = Image.fromarray(colours).quantize(8)
+    palette.save("palette.png")
+    Image.fromarray(np.dstack([colours, np.full((20, 30), 90, np.uint8)])).save("alpha.png")
+    Image.fromarray(grey).save("grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save("deep.png")
+    with Image.open("deep.png") as deep:
+        assert deep.mode.startswith("I")
+    files = ("palette.png", "alpha.png", "grey.png", "deep.png")
+    result = gradcam("explain", model, *files, "--target", 1, "--out", "looks")
+    assert (result.exit_code, result.stderr) == (0, "")
+    looks_like = [np.asarray(palette.convert("RGB")), colours, *2 * [np.repeat(grey[..., None], 3, axis=-1)]]
+    for n, seen in enumerate(looks_like):
+        Image.fromarray(seen).save(f"rgb{n}.png")
+    expected = explain(keras.saving.load_model(model), [f"rgb{n}.png" for n in range(4)], targets=[1])
+    np.testing.assert_array_equal(maps_of("looks"), expected.maps)
+    for n, file in enumerate(files):
+        overlay = np.asarray(Image.open(f"looks/{Path(file).stem}.class_1.png"))
+        np.testing.assert_array_equal(overlay, expected.overlays_on(n, looks_like[n])[0])
+
+
+def test_a_grey_model_gets_grey_pictures() -> None:
+    """One channel is asked for, one channel is fed."""
+    inputs = keras.Input((16, 16, 1))
+    x = keras.layers.Conv2D(6, 3, activation="relu")(inputs)
+    keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x))).save("grey.keras")
+    network = keras.saving.load_model("grey.keras")
+    shown = Image.open("cat.png").resize((16, 16), Image.Resampling.BILINEAR).convert("L")
+    expected = Explainer(network)(ProbeSet(np.asarray(shown, np.float32)[None, ..., None], targets=[1]))
+    for size in ((), ("--image-size", 16, 16)):
+        result = gradcam("explain", "grey.keras", "cat.png", "--target", 1, *size, "--out", "looks", "--overwrite")
+        assert (result.exit_code, result.stderr) == (0, "")
+        np.testing.assert_array_equal(maps_of("looks"), expected.maps)
+
+
+def test_nothing_is_overwritten_unless_asked(model: Path) -> None:
+    """Where any of the files is there, nothing is written, in one line; --overwrite replaces them."""
+    call = ("explain", model, "cat.png", "--target", 1, "--out", "looks")
+    for name in ("cat.panels.png", "cat.class_1.png", "maps.npz", "manifest.json"):
+        Path("looks").mkdir(exist_ok=True)
+        mine = Path("looks", name)
+        mine.write_text("mine")
+        line = fails(*call)
+        assert line == f"Error: '{mine}' is there already; choose another folder or pass --overwrite."
+        assert (mine.read_text(), list(Path("looks").iterdir())) == ("mine", [mine])
+        mine.unlink()
+    Path("looks/maps.npz").write_text("mine")
+    assert gradcam(*call, "--overwrite").exit_code == 0
+    assert maps_of("looks").max() > 0
+
+
+@pytest.mark.parametrize("preprocess", ["mobilenet_v2", "halving:halved"])
+def test_preprocess_is_what_the_model_is_fed(model: Path, preprocess: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of keras.applications, or a function of a module in the working directory."""
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    Path("halving.py").write_text("def halved(images):\n    return images / 2 - 3\n", encoding="utf-8")
+    call = ("explain", model, "cat.png", "--target", 1, "--preprocess", preprocess, "--out", "looks")
+    result = gradcam(*call)
+    assert (result.exit_code, result.stderr) == (0, "")
+    function = keras.applications.mobilenet_v2.preprocess_input if ":" not in preprocess else lambda x: x / 2 - 3
+    expected = explain(keras.saving.load_model(model), ["cat.png"], targets=[1], preprocess=function)
+    np.testing.assert_array_equal(maps_of("looks"), expected.maps)
+    unprepared = explain(keras.saving.load_model(model), ["cat.png"], targets=[1])
+    assert (maps_of("looks") != unprepared.maps).any()
+    sys.modules.pop("halving", None)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "reason"),
+    [
+        ("xceptoin", "No module named 'keras.applications.xceptoin'"),
+        ("no_such_module:function", "No module named 'no_such_module'"),
+        ("json:prepare", "module 'json' has no attribute 'prepare'"),
+        ("sys:maxsize", "maxsize is no function"),
+        (":f", "Empty module name"),
+    ],
+)
+def test_a_wrong_preprocess_is_refused(model: Path, preprocess: str, reason: str) -> None:
+    """Exit 2, with what a right one is and why this is none."""
+    line = refuses("explain", model, "cat.png", "--preprocess", preprocess)
+    assert f"'{preprocess}' is neither a module of keras.applications nor module:function ({reason})." in line
+
+
+def test_a_picture_that_is_none_is_said_in_one_line(model: Path) -> None:
+    """Damaged, or no picture: exit 1 with its name; nothing is written. A missing one is wrong usage."""
+    Image.fromarray(photograph(90, 90)).save("damaged.jpg")
+    whole = Path("damaged.jpg").read_bytes()
+    Path("damaged.jpg").write_bytes(whole[: len(whole) // 2])
+    Path("letter.jpg").write_text("Dear picture")
+    line = fails("explain", model, "cat.png", "damaged.jpg", "--out", "looks")
+    assert line.startswith("Error: Picture 'damaged.jpg' is damaged or truncated: ")
+    line = fails("explain", model, "letter.jpg", "--out", "looks")
+    assert line == "Error: 'letter.jpg' is not a picture that Pillow can read."
+    assert not Path("looks").exists()
+    assert "'missing.jpg' does not exist" in refuses("explain", model, "missing.jpg")
+
+
+@pytest.mark.parametrize("verb", ["explain", "layers"])
+def test_a_model_that_is_none_is_said_in_one_line(model: Path, verb: str) -> None:
+    """Truncated, another file, broken inside, weights alone: exit 1 with its name; --debug shows the traceback."""
+    pictures_of = ("cat.png",) * (verb == "explain")
+    whole = model.read_bytes()
+    Path("half.keras").write_bytes(whole[: len(whole) // 2])
+    Path("letter.keras").write_text("Dear model")
+    place = whole.index(b"model.weights.h5") + 200
+    flipped = bytes(255 - byte for byte in whole[place : place + 200])
+    Path("flipped.keras").write_bytes(whole[:place] + flipped + whole[place + 200 :])
+    for name in ("half.keras", "letter.keras"):
+        line = fails(verb, name, *pictures_of)
+        assert line == f"Error: '{name}' is damaged or truncated, or it is no model that Keras saved."
+    Path("half.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50))
+    small_model().save_weights("small.weights.h5")
+    for name in ("flipped.keras", "half.h5", "small.weights.h5"):
+        line = fails(verb, name, *pictures_of)
+        assert re.match(rf"Error: '{re.escape(name)}' could not be loaded: \w.{{10,}}", line)
+    debugged = CliRunner().invoke(main, ["--debug", verb, "half.keras", *pictures_of])
+    assert isinstance(debugged.exception, ValueError)  # Python shows its traceback
+    assert debugged.exit_code == 1
+
+
+def test_a_lambda_layer_is_refused_unless_its_author_is_trusted() -> None:
+    """The sentence says that code would run, and names --unsafe, which loads it."""
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(6, 3, activation="relu")(inputs)
+    x = keras.layers.Lambda(lambda value: value * 2)(x)
+    network = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
+    network.save("lambda.keras")
+    for verb, *pictures_of in (("explain", "cat.png"), ("layers",)):
+        line = fails(verb, "lambda.keras", *pictures_of)
+        assert line == (
+            "Error: 'lambda.keras' has a Lambda layer, whose code would be run from the file. If you trust its "
+            "author, pass --unsafe."
+        )
+    assert gradcam("layers", "lambda.keras", "--unsafe").exit_code == 0
+    gradcam("explain", "lambda.keras", "cat.png", "--target", 1, "--unsafe", "--out", "looks")
+    np.testing.assert_array_equal(maps_of("looks"), explain(network, ["cat.png"], targets=[1]).maps)
+
+
+def test_a_model_of_any_size_asks_for_one() -> None:
+    """Exit 2 naming --image-size, which decides what the model sees."""
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(6, 3, activation="relu")(inputs)
+    network = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)), name="open")
+    network.save("open.keras")
+    Path("probes").mkdir()
+    Image.open("cat.png").save("probes/cat.png")
+    asks = "Error: Model 'open' takes pictures of any size; say which with --image-size HEIGHT WIDTH."
+    assert refuses("explain", "open.keras", "cat.png") == asks
+    assert refuses("layers", "open.keras") == asks
+    assert refuses("checkpoints", "open.keras", "--probes", "probes") == asks
+    size = ("--image-size", 12, 20)
+    gradcam("explain", "open.keras", "cat.png", "--target", 1, *size, "--out", "looks")
+    probes = ProbeSet.from_files(["cat.png"], image_size=(12, 20), targets=[1])
+    np.testing.assert_array_equal(maps_of("looks"), explain(network, probes).maps)
+    assert gradcam("layers", "open.keras", *size).exit_code == 0
+
+
+def test_json_is_json_and_nothing_else(model: Path) -> None:
+    """What the tables say, as numbers, with the files; NaN is null."""
+    call = ("cat.png", "cup.png", "--target", 2, "--out", "looks", "--top", 3, "--json")
+    told = strict_json(gradcam("explain", model, *call).stdout)
+    expected = explain(keras.saving.load_model(model), ["cat.png", "cup.png"], targets=[2])
+    assert (told["layer"], told["method"]) == ("conv", "gradcam")
+    assert [entry["image"] for entry in told["images"]] == ["cat.png", "cup.png"]
+    for n, entry in enumerate(told["images"]):
+        assert entry["predictions"] == [
+            {"class": index, "name": name, "probability": probability}
+            for index, name, probability in expected.predictions(3)[n]
+        ]
+        assert entry["targets"] == [{"target": "class_2", "score": float(expected.scores[n, 0]), "health": "ok"}]
+    assert sorted(Path(file) for file in told["files"]) == sorted(Path("looks").iterdir())
+    network = keras.saving.load_model(model)
+    network.get_layer("head").bias.assign(np.full(4, np.nan))
+    network.save("diverged.keras")
+    (entry,) = strict_json(gradcam("explain", "diverged.keras", "cat.png", "--json").stdout)["images"]
+    assert {prediction["probability"] for prediction in entry["predictions"]} == {None}
+    assert [(target["score"], target["health"]) for target in entry["targets"]] == [(None, "non-finite")]
+
+
+def test_scores_are_not_called_probabilities() -> None:
+    """A model without a softmax: the column is named score and holds no per cents, nor does JSON."""
+    network = small_model(activation=None)
+    network.get_layer("head").kernel.assign(0.001 * network.get_layer("head").kernel)  # scores between 0 and 1 too
+    network.save("logits.keras")
+    result = gradcam("explain", "logits.keras", "cat.png")
+    (best,) = explain(network, ["cat.png"]).predictions(4)
+    assert rows(result.stdout) == [[str(index), name, f"{score:.3g}"] for index, name, score in best]
+    assert re.search(r"class +┃ name +┃ +score", result.stdout)
+    (entry,) = strict_json(gradcam("explain", "logits.keras", "cat.png", "--json").stdout)["images"]
+    assert entry["predictions"][0] == {"class": best[0][0], "name": best[0][1], "score": best[0][2]}
+
+
+def test_a_model_without_classes_is_explained_without_a_table() -> None:
+    """A map of numbers has no classes to print; the files are there."""
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(inputs)
+    keras.Model(inputs, keras.layers.Dense(1, name="age")(keras.layers.GlobalAveragePooling2D()(x))).save("age.keras")
+    result = gradcam("explain", "age.keras", "cat.png", "--target", 0, "--out", "looks")
+    assert result.exit_code == 0
+    expected = explain(keras.saving.load_model("age.keras"), ["cat.png"], targets=[0])
+    np.testing.assert_array_equal(maps_of("looks"), expected.maps)
+
+
+def test_layer_method_and_output_are_handed_on(model: Path) -> None:
+    """What an Explainer is told in Python; a wrong one is a sentence with the options of the command."""
+    call = ("explain", model, "cat.png", "--target", 1, "--out", "looks", "--overwrite")
+    assert gradcam(*call, "--method", "hirescam", "--layer", "conv").exit_code == 0
+    expected = explain(keras.saving.load_model(model), ["cat.png"], targets=[1], method="hirescam")
+    np.testing.assert_array_equal(maps_of("looks"), expected.maps)
+    assert fails(*call, "--method", "cam").startswith("Error: No method 'cam'. The methods: ")
+    assert fails(*call, "--layer", "cnov").startswith("Error: No layer 'cnov'")
+    line = fails(*call, "--output", "tail")
+    assert line == "Error: No output 'tail': model 'small' has a single output. Leave --output away."
+
+
+# ---- gradcam report ----
+
+
+def new_journal(folder: str, *, digest: str = "a" * 64, names: Sequence[str] = ("cat", "cup"), **more: Any) -> Journal:
+    """Three steps of two probes and one target."""
+    manifest = {
+        "probes": digest,
+        "names": list(names),
+        "targets": ["tabby"],
+        "labels": None,
+        "class_names": list(NAMES),
+        "layer": "conv",
+        "method": "gradcam",
+        "score_kind": "logit",
+        **more,
+    }
+    journal = Journal.create(folder, manifest=manifest, pictures=np.stack([photograph(16, 16, n) for n in range(2)]))
+    for step in range(3):
+        maps = np.random.default_rng(step).random((2, 1, 4, 4), np.float32)
+        classes = np.array([1, 2], np.int32)
+        arrays = {"maps": maps, "scores": maps.max(axis=(2, 3)), "predicted": classes, "explained": classes[:, None]}
+        journal.append(step, arrays | {"health": np.full((2, 1), "ok")}, {"loss": 1 / (step + 1)})
+    return journal
+
+
+def test_a_report_is_written_of_one_journal_and_of_two() -> None:
+    """The page is that of `report.build`, named like the run or the folder; its address is printed."""
+    one, two = new_journal("one", run_name="calm_hawk"), new_journal("two")
+    result = gradcam("report", "one", "--out", "pages/page.html")
+    page = Path("pages/page.html").absolute()
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{page.as_uri()}\n", "")
+    assert page.read_text(encoding="utf-8") == report.build([one], names=["calm_hawk"])
+    assert gradcam("report", "one", "two").exit_code == 0
+    assert Path("report.html").read_text(encoding="utf-8") == report.build([one, two], names=["calm_hawk", "two"])
+
+
+def test_what_cannot_be_reported_is_one_line() -> None:
+    """Other probes, a journal without steps and one whose manifest is damaged exit with 1; no journal with 2."""
+    new_journal("one")
+    new_journal("other", digest="b" * 64, names=("cat", "mug"))
+    line = fails("report", "one", "other", "--out", "page.html")
+    assert line == (
+        "Error: 'one' and 'other' have different probes: only 'one' has the probes 'cup'; only 'other' has the probes "
+        "'mug'."
+    )
+    for step in new_journal("empty").steps():
+        Journal("empty").path(step).unlink()
+    assert "has no step that can be read: nothing to report." in fails("report", "empty", "--out", "page.html")
+    new_journal("damaged")
+    Path("damaged/manifest.json").write_text("{")
+    assert "damaged" in fails("report", "damaged", "--out", "page.html")
+    assert not Path("page.html").exists()
+    for name in ("nowhere", "names.txt"):
+        line = refuses("report", name)
+        assert f"'{name}' is no journal: it holds no manifest.json. A run is written runs:/ID." in line
+
+
+def test_a_report_of_a_run_on_the_server(client: MlflowClient) -> None:
+    """runs:/ID is the page of what the callback logged; a run without maps, and none, are one line."""
+    network = small_model()
+    network.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    probes = ProbeSet(pictures(2), targets=["predicted"])
+    with mlflow.start_run(run_name="bold_owl") as run:
+        callback = GradCAMCallback(probes, journal_dir="journal")
+        network.fit(pictures(8), np.arange(8) % 4, epochs=2, callbacks=[callback], verbose=0)
+    with mlflow.start_run() as bare:
+        pass
+    call = ("report", f"runs:/{run.info.run_id}", "--out", "page.html", "--tracking-uri", client.tracking_uri)
+    result = gradcam(*call)
+    assert (result.exit_code, result.stderr) == (0, "")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert page == report.build([Journal("journal")], names=["bold_owl"])
+    assert run.info.run_id in fails("report", "runs:/" + run.info.run_id[::-1]).replace(run.info.run_id[::-1], "") or (
+        "not found" in fails("report", "runs:/" + "0" * 32)
+    )
+    assert bare.info.run_id in fails("report", f"runs:/{bare.info.run_id}")
+
+
+# ---- gradcam checkpoints ----
+
+
+@pytest.fixture
+def three(client: MlflowClient) -> list[keras.Model]:
+    """Three models in ckpt/, their weights in weights/, and two probes in probes/."""
+    models = []
+    for folder in ("ckpt", "weights", "probes"):
+        Path(folder).mkdir()
+    for number in range(1, 4):
+        keras.utils.set_random_seed(number)
+        models.append(small_model())
+        models[-1].save(f"ckpt/m-{number}.keras")
+        models[-1].save_weights(f"weights/m-{number}.weights.h5")
+    for name in ("cat.png", "cup.png"):
+        Image.open(name).save(f"probes/{name}")
+    return models
+
+
+def assert_recorded(models: list[keras.Model], *targets: object, journal: str = "post", **settings: Any) -> None:
+    """The journal holds each model's maps bit for bit."""
+    recorded = Journal(journal)
+    probes = ProbeSet.from_directory("probes", image_size=(16, 16), targets=targets, **settings)
+    assert recorded.steps() == list(range(len(models)))
+    for step, network in enumerate(models):
+        np.testing.assert_array_equal(recorded.read(step).arrays["maps"], Explainer(network)(probes).maps)
+
+
+def test_a_folder_of_checkpoints_is_explained_once(three: list[keras.Model]) -> None:
+    """It says how many, the second time that they were there, and then what is new; a gap is said."""
+    call = ("checkpoints", "ckpt", "--probes", "probes", "--target", 2, "--target", "predicted", "--journal", "post")
+    result = gradcam(*call)
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "3 checkpoints explained.")
+    assert_recorded(three, 2, "predicted")
+    again = gradcam(*call)
+    assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, "0 checkpoints explained, 3 were there already.")
+    three[0].save("ckpt/m-6.keras")
+    later = gradcam(*call)
+    assert later.stdout.splitlines()[-2:] == [
+        "1 checkpoint explained, 3 were there already.",
+        "No checkpoint for steps 3, 4.",
+    ]
+
+
+def test_a_damaged_checkpoint_is_listed_and_the_others_are_recorded(three: list[keras.Model]) -> None:
+    """Exit 1, a table on stderr with its name and the reason; --json has it too, alone on stdout."""
+    whole = Path("ckpt/m-3.keras").read_bytes()
+    Path("ckpt/m-[a]4.keras").write_bytes(whole[: len(whole) // 2])
+    call = ("checkpoints", "ckpt", "--probes", "probes", "--target", 2)
+    result = gradcam(*call, "--journal", "post")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == "3 checkpoints explained."
+    assert "Traceback" not in result.stderr
+    ((path, why),) = rows(result.stderr)
+    assert path == "ckpt/m-[a]4.keras"
+    assert why.startswith("It is damaged or truncated")
+    assert_recorded(three, 2)
+    told = gradcam(*call, "--journal", "json", "--json")
+    assert told.exit_code == 1
+    sweep = strict_json(told.stdout)
+    assert (sweep["recorded"], sweep["skipped"], sweep["gaps"]) == ([0, 1, 2], [], [])
+    assert sweep["problems"] == {path: why}
+    assert sweep["run_id"] == Journal("json").manifest["run_id"]
+
+
+def test_label_is_the_sub_folder(three: list[keras.Model]) -> None:
+    """Each probe is asked for its folder's class, numbered in alphabetic order or as in --classes."""
+    call = ("checkpoints", "ckpt/m-*.keras", "--probes", "probes", "--target", "label")
+    assert "'label' is the sub-folder of a picture, and --probes has none" in refuses(*call)
+    for file in Path("probes").iterdir():
+        file.unlink()
+    for name in NAMES:
+        Path("probes", name).mkdir()
+        Image.open("cup.png" if name == "cup" else "cat.png").save(Path("probes", name, "picture.png"))
+    assert gradcam(*call, "--target", "cup", "--journal", "post").exit_code == 0
+    assert_recorded(three, "label", "cup", labels="folder")
+    named = gradcam(*call, "--classes", "names.txt", "--journal", "named")
+    assert named.exit_code == 0
+    labels = {name: index for index, name in enumerate(NAMES)}
+    explained = Journal("named").read(0).arrays["explained"][:, 0].tolist()
+    assert explained == [labels[name] for name in sorted(labels)]
+    assert_recorded(three, "label", journal="named", labels="folder", class_names=NAMES)
+
+
+def test_weights_are_loaded_into_the_model_that_is_named(three: list[keras.Model], model: Path) -> None:
+    """--model FILE takes weights alone; without it the line says so."""
+    call = ("checkpoints", "weights", "--probes", "probes", "--target", 2, "--journal", "post")
+    line = fails(*call)
+    assert "they hold weights alone" in line
+    assert "--model" in line
+    result = gradcam(*call, "--model", model)
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "3 checkpoints explained.")
+    assert_recorded(three, 2)
+
+
+def test_the_table_names_the_options_of_the_command(three: list[keras.Model]) -> None:
+    """What to do about a file is said in the words of the command line, not of Python."""
+    keras.saving.load_model("ckpt/m-1.keras").save("ckpt/best.keras")
+    call = ("checkpoints", "ckpt", "weights/m-1.weights.h5", "--probes", "probes", "--target", 2)
+    result = gradcam(*call, "--image-size", 16, 16)
+    why = dict(rows(result.stderr))
+    assert why["ckpt/best.keras"] == "No number in its name says which step it is. Use --step-from, or give it alone."
+    assert "--step-from" in why["weights/m-1.weights.h5"] or "--model" in why["weights/m-1.weights.h5"]
+
+
+def test_a_sweep_of_grey_models_reads_grey_pictures(client: MlflowClient) -> None:
+    """Also where the size is named."""
+    inputs = keras.Input((16, 16, 1))
+    x = keras.layers.Conv2D(6, 3, activation="relu")(inputs)
+    network = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
+    network.save("m-1.keras")
+    Path("probes").mkdir()
+    Image.open("cat.png").save("probes/cat.png")
+    call = ("checkpoints", "m-1.keras", "--probes", "probes", "--target", 2, "--image-size", 16, 16)
+    result = gradcam(*call, "--journal", "post")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "1 checkpoint explained.")
+    assert_recorded([network], 2, color_mode="grayscale")
+
+
+# ---- The command itself ----
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """`gradcam --help` and a verb's help load neither TensorFlow nor Keras nor MLflow, in a fresh process."""
+    code = """
+import json, sys
+from gradcam_callbacks.cli import main
+main(["--help"], prog_name="gradcam", standalone_mode=False)
+main(["explain", "--help"], prog_name="gradcam", standalone_mode=False)
+print(json.dumps(sorted(sys.modules)))
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.startswith("Usage: gradcam [OPTIONS] COMMAND [ARGS]...")
+    loaded = {name.partition(".")[0] for name in json.loads(finished.stdout.splitlines()[-1])}
+    assert not loaded & {"tensorflow", "keras", "mlflow", "matplotlib", "rich"}
+
+
+def test_a_fresh_process_says_one_line() -> None:
+    """What TensorFlow's libraries write about GPUs while they load is not on stderr."""
+    Path("letter.keras").write_text("Dear model")
+    code = "from gradcam_callbacks.cli import main; main(prog_name='gradcam')"
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-c", code, "explain", "letter.keras", "cat.png"]
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    said = "Error: 'letter.keras' is damaged or truncated, or it is no model that Keras saved.\n"
+    assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", said)
+
+
+@pytest.mark.parametrize("verb", sorted(main.commands))
+def test_every_verb_shows_examples_that_fit(verb: str) -> None:
+    """Each help has examples, with options that exist, in lines of at most 120 columns on any screen."""
+    result = gradcam(verb, "--help", COLUMNS="400")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 120
+    start = lines.index("  Examples:") + 1
+    examples = [line.strip() for line in lines[start : lines.index("", start)]]
+    assert examples
+    options = {name for parameter in main.commands[verb].params for name in parameter.opts}
+    for example in examples:
+        assert example.startswith(f"gradcam {verb}")
+        assert set(re.findall(r" (--[a-z-]+)", example)) <= options
+    undescribed = [
+        parameter.name
+        for parameter in main.commands[verb].params
+        if isinstance(parameter, click.Option) and not parameter.help
+    ]
+    assert undescribed == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("explain",),
+        ("explain", "missing.keras", "cat.png"),
+        ("explain", "names.txt"),
+        ("explain", "names.txt", "cat.png", "--top", "0"),
+        ("explain", "names.txt", "cat.png", "--colour"),
+        ("report",),
+        ("checkpoints", "ckpt"),
+        ("checkpoints", "--probes", "."),
+        ("checkpoints", "ckpt", "--probes", ".", "--backend", "slurm"),
+        ("layers",),
+        ("upload",),
+        ("dance",),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
+    """With the usage and what is wrong."""
+    assert refuses(*arguments).startswith("Error: ")
+
+
+def test_the_shell_completes() -> None:
+    """Bash gets a script; with it verbs, options and choices are completed."""
+    script = gradcam(_GRADCAM_COMPLETE="bash_source").stdout
+    assert "complete -o nosort -F _gradcam_completion gradcam" in script
+
+    def completed(words: str) -> list[str]:
+        place = str(len(words.split(" ")) - 1)
+        result = gradcam(_GRADCAM_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=place)
+        return [line.partition(",")[2] for line in result.stdout.splitlines()]
+
+    assert completed("gradcam ex") == ["explain"]
+    assert completed("gradcam checkpoints --backend d") == ["dask"]
+    assert completed("gradcam explain --pre") == ["--preprocess"]
