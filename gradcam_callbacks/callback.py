@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import sys
+import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,13 +87,15 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             grid: (h, w) of the tokens of a transformer, where their number does not tell.
 
         Raises:
-            ValueError: if the probes, `every` or `every_batches` make no sense.
+            ValueError: if the probes, `every`, `every_batches` or `flush_timeout` make no sense.
         """
         super().__init__()
         if every < 1:
             raise ValueError(f"every is at least 1 epoch, not {every}.")
         if every_batches is not None and every_batches < 1:
             raise ValueError(f"every_batches is at least 1 batch, not {every_batches}.")
+        if not 0 <= flush_timeout <= threading.TIMEOUT_MAX:
+            raise ValueError(f"flush_timeout is a number of seconds, 0 or more, not {flush_timeout}.")
         self.probes = as_probes(probes)
         self.layer = layer
         self.method = method
@@ -119,9 +122,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         Raises:
             ValueError: if the model cannot be explained with these settings.
         """
-        if self._session is not None:  # a `fit` that raised while somebody held on to its frames
-            self._session.close("FAILED")
-            self._session = None
+        _close_sessions_that_are_over(self)
         if not _is_chief():
             return
         model = self.model
@@ -152,11 +153,6 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         except BaseException:
             recorder.close("FAILED")
             raise
-        # Keras tells callbacks nothing of a `fit` that raises, such as by Ctrl-C. But then its list of callbacks goes.
-        frame = sys._getframe(1)
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, keras.callbacks.CallbackList):
-            weakref.finalize(owner, self._session.close, "FAILED")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Takes note of the epoch."""
@@ -189,6 +185,8 @@ class _Session:
     def __init__(self, callback: GradCAMCallback, explainer: Explainer, recorder: Recorder) -> None:
         """Records the baseline."""
         self.recorder = recorder
+        self.thread = threading.get_ident()
+        self.fit = next((weakref.ref(of_fit) for of_fit in _lists_of_callbacks("fit")), None)
         self._callback = callback
         self._explainer = explainer
         self._jittered = callback.probes.jittered() if callback.noise_floor else None
@@ -203,12 +201,19 @@ class _Session:
             self._last = (BASELINE, {})
             self._record()
             self._last = None
+        _sessions.add(self)
+        for owner in _lists_of_callbacks("on_train_begin")[:1]:
+            # Keras tells callbacks nothing of a `fit` that raises, such as by Ctrl-C. But then its list of them goes.
+            weakref.finalize(owner, self._close_after_failure)
 
     def epoch_began(self, epoch: int) -> None:
         """Takes note of the epoch under way."""
         if self._offset is None:
             # A training that starts anew follows the earlier one; one that is resumed has its own epochs.
             self._offset = self.recorder.next_free if epoch == 0 else 0
+            if epoch > 0:
+                steps = (self._callback.params or {}).get("steps")
+                self._batches_before = self._batches_before if steps is None else epoch * steps
         self._epoch = self._offset + epoch
 
     def epoch_ended(self, epoch: int, logs: dict[str, Any] | None, *, is_last: bool) -> None:
@@ -239,6 +244,7 @@ class _Session:
 
     def close(self, status: str) -> None:
         """Records the last epoch unless that was done, waits until everything has arrived, and says where it is."""
+        _sessions.discard(self)
         if not self.recorder.is_open:
             self.recorder.close(status)
             return
@@ -249,6 +255,13 @@ class _Session:
                 self._record_what_is_left()
         finally:
             self.recorder.close(status)
+
+    def _close_after_failure(self) -> None:
+        """Closes on the thread of the training, or else on one of its own: garbage is collected on any thread."""
+        if threading.get_ident() == self.thread:
+            self.close("FAILED")
+        elif self.recorder.is_open:
+            threading.Thread(target=self.close, args=("FAILED",), name="gradcam-close").start()
 
     def _iterations(self) -> int:
         """How many batches the optimizer has seen."""
@@ -280,16 +293,65 @@ class _Session:
         if step in self.recorder.earlier:  # a resumed training repeats an epoch: its record stays
             return
         try:
-            explanation = self._explainer(self._callback.probes)
-            noisy = None
-            if self._jittered is not None and self.recorder.wants_noise():
-                noisy = self._explainer(self._jittered).arrays()
+            arrays = self._explainer(self._callback.probes).arrays()
+            self.recorder.record(step, arrays, _numbers(logs), noisy=self._noisy(), is_cut_short=is_cut_short)
         except Exception:
             self._callback.problems += 1
             self.recorder.failed(step)
-            return
-        numbers = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
-        self.recorder.record(step, explanation.arrays(), numbers, noisy=noisy, is_cut_short=is_cut_short)
+        except BaseException:  # Ctrl-C: there is another chance when it is closed
+            self._tried.discard(step)
+            raise
+
+    def _noisy(self) -> dict[str, Any] | None:
+        """What the probes look like under a tiny change of the input, if it is its turn."""
+        if self._jittered is None or not self.recorder.wants_noise():
+            return None
+        try:
+            return self._explainer(self._jittered).arrays()
+        except Exception:
+            if self._callback.strict:
+                raise
+            self._jittered = None
+            logger.exception("The noise floor could not be measured; it goes on without.")
+            return None
+
+
+_sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
+
+
+def _close_sessions_that_are_over(callback: GradCAMCallback) -> None:
+    """Closes what a `fit` has left that raised while somebody holds on to its frames, as a notebook does."""
+    running = _lists_of_callbacks("fit")
+    for session in list(_sessions):
+        of_fit = None if session.fit is None else session.fit()
+        is_over = of_fit is not None and session.thread == threading.get_ident() and of_fit not in running
+        if is_over or session is callback._session:
+            session._callback._session = None
+            session.close("FAILED")
+
+
+def _lists_of_callbacks(function: str) -> list[keras.callbacks.CallbackList]:
+    """The lists of callbacks in Keras's functions of that name that run in this thread, the innermost first."""
+    found: list[keras.callbacks.CallbackList] = []
+    frame = sys._getframe(1).f_back
+    while frame is not None:
+        # Of other frames, `f_locals` would keep alive what their variables are now.
+        if frame.f_code.co_name == function and frame.f_globals.get("__name__", "").startswith("keras."):
+            found += [value for value in frame.f_locals.values() if isinstance(value, keras.callbacks.CallbackList)]
+        frame = frame.f_back
+    return found
+
+
+def _numbers(logs: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics among what callbacks have put into `logs`."""
+    numbers = {}
+    for name, value in logs.items():
+        try:
+            if np.ndim(value) == 0 and not isinstance(value, str):
+                numbers[name] = float(value)
+        except Exception:  # of whatever that is
+            logger.debug("'%s' in the logs is no number.", name)
+    return numbers
 
 
 def _is_chief() -> bool:

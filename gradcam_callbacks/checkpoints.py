@@ -170,7 +170,7 @@ def explain_checkpoints(
     with ExitStack() as stack:
         found, problems = _find(checkpoints, step_from, stack)
         source = json.dumps([str(item) for item in _listed(checkpoints)])
-        run = _run_to_go_on_with(run_id, journal_dir, source, probes)
+        run = _run_to_go_on_with(run_id, journal_dir, source, probes, method)
         held = _held(journal_dir, run)
         known = set() if held is None else set(held.steps())
         if run is not None:
@@ -250,22 +250,30 @@ def first_model(checkpoints: str | Path | Sequence[str | Path], *, safe_mode: bo
     )
 
 
-def _run_to_go_on_with(run_id: str | None, journal_dir: str | Path | None, source: str, probes: ProbeSet) -> Run | None:
+def _run_to_go_on_with(
+    run_id: str | None, journal_dir: str | Path | None, source: str, probes: ProbeSet, method: str
+) -> Run | None:
     """The run that was named, or that of an interrupted sweep of the same; None for one that is still to begin."""
     from gradcam_callbacks import tracking
 
     if run_id is not None:
         return tracking.choose_run(run_id)
-    folders = Path(".gradcam").glob("*") if journal_dir is None else [Path(journal_dir)]
-    for folder in sorted(folders):
-        if not (folder / "manifest.json").exists():
-            continue
-        manifest = Journal(folder).manifest
-        if journal_dir is None and (manifest.get("source"), manifest["probes"]) != (source, probes.digest):
-            continue
-        logger.info("Going on with the journal '%s'.", folder)
+    if journal_dir is not None:
+        if not Path(journal_dir, "manifest.json").exists():
+            return None
+        manifest = Journal(journal_dir).manifest
         run = tracking.find_run(manifest["run_id"], manifest["tracking_uri"])
         return replace(run, is_ours=manifest.get("source") is not None)
+    for folder in sorted(Path(".gradcam").glob("*")):
+        try:
+            manifest = Journal(folder).manifest
+            if (manifest["source"], manifest["probes"], manifest["method"]) == (source, probes.digest, method):
+                run = tracking.find_run(manifest["run_id"], manifest["tracking_uri"])
+                if not run.is_deleted:
+                    logger.info("Going on with the journal '%s'.", folder)
+                    return replace(run, is_ours=True)
+        except Exception:  # of something else, damaged, or of a server that is gone
+            logger.debug("'%s' is not gone on with.", folder, exc_info=True)
     return None
 
 

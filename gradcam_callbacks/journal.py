@@ -89,6 +89,7 @@ class Journal:
         self.trouble: OSError | None = None
         self._strict = _strict
         self._lock = threading.RLock()
+        self._checking = threading.Lock()
         self._held: dict[Path, bytes] = {}  # files to write, oldest first
         self._marks: dict[str, None] = {}  # items to add to `uploaded`, oldest first
         self._uploaded: set[str] = set()
@@ -191,7 +192,7 @@ class Journal:
             ValueError: if the bytes are damaged.
             OSError: if strict, and the disk does not take it.
         """
-        _parse(self.path(step), content)
+        parse_step(self.path(step), content)
         with self._lock:
             self._hold(self.path(step), content)
 
@@ -202,16 +203,15 @@ class Journal:
     def steps(self) -> list[int]:
         """The numbers of the steps that can be read to the end, in order; a damaged file is reported once."""
         with self._lock:
-            found = {int(path.stem) for path in self._held if path.suffix == ".npz"}
+            held = {path for path in self._held if path.suffix == ".npz"}
             try:
-                paths = list((self.directory / "steps").iterdir())
+                paths = [path for path in (self.directory / "steps").iterdir() if path.suffix == ".npz"]
             except OSError as error:
                 self._note(error)
                 paths = []
-            for path in paths:
-                if path.suffix == ".npz" and path not in self._held and self._is_sound(path):
-                    found.add(int(path.stem))
-        return sorted(found)
+        with self._checking:  # the training thread may append meanwhile
+            sound = {path for path in paths if path not in held and self._is_sound(path)}
+        return sorted(int(path.stem) for path in held | sound)
 
     def read(self, step: int) -> Step:
         """One recorded step, read without pickle.
@@ -220,7 +220,7 @@ class Journal:
             FileNotFoundError: if it was not recorded.
             ValueError: if its file is damaged.
         """
-        return _parse(self.path(step), self.content(step))
+        return parse_step(self.path(step), self.content(step))
 
     def content(self, step: int) -> bytes:
         """The bytes of a step's file, also while it is only in memory.
@@ -266,14 +266,22 @@ class Journal:
             except (OSError, UnicodeDecodeError):
                 return None
 
-    def leave_status(self, status: str) -> None:
-        """Remembers that the run is still to be ended.
+    def leave_status(self, status: str | None) -> None:
+        """Remembers that the run is still to be ended; with None, that it is not.
 
         Raises:
             OSError: if strict, and the disk does not take it.
         """
+        path = self.directory / "status"
         with self._lock:
-            self._hold(self.directory / "status", status.encode())
+            if status is not None:
+                self._hold(path, status.encode())
+                return
+            self._held.pop(path, None)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                self._note(error)
 
     def flush(self) -> bool:
         """Tries to write what is held in memory, the oldest first.
@@ -314,6 +322,7 @@ class Journal:
     def _put(self, path: Path) -> None:
         if path in self._held:  # and not the manifest, which is there since `_settle`
             _write(path, self._held[path])
+            self._checked[path] = (_stamp(path), "")
             del self._held[path]
 
     def _settle(self) -> None:
@@ -352,11 +361,10 @@ class Journal:
         stamp: tuple[int, ...] | None = None
         problem = ""
         try:
-            status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            stamp = _stamp(path)
             if stamp == checked:
                 return not known_problem
-            _parse(path, path.read_bytes())
+            parse_step(path, path.read_bytes())
         except FileNotFoundError:
             return False
         except OSError as error:  # the next time it may be readable
@@ -378,7 +386,13 @@ class Journal:
             self.trouble = error.with_traceback(None)  # whose frames would keep arrays alive
 
 
-def _parse(path: Path, content: bytes) -> Step:
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written anew."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def parse_step(path: Path, content: bytes) -> Step:
     """A step from the bytes of its file.
 
     Raises:
@@ -389,12 +403,11 @@ def _parse(path: Path, content: bytes) -> Step:
     try:
         if not content:
             raise ValueError("it is empty")
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            broken = archive.testzip()
-        if broken is not None:
-            raise ValueError(f"bad CRC-32 of '{broken}'")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:  # `read` compares the check sums, `numpy.load` may not
+            arrays = {
+                name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+                for name in archive.namelist()
+            }
         missing = {*_OWN_ARRAYS, *arrays.get("arrays", np.array([], str)).tolist()} - arrays.keys()
         if missing:
             raise ValueError(f"it lacks the arrays {sorted(missing)}")

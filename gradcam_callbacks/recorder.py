@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 import gradcam_callbacks
 from gradcam_callbacks import drift, tracking
-from gradcam_callbacks.journal import BASELINE, Journal
+from gradcam_callbacks.journal import BASELINE, Journal, parse_step
 from gradcam_callbacks.probes import ProbeSet
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,18 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 FLOOR_EVERY = 5
 """How many records share one measurement of the noise."""
+_MOST_LEFT = 64 * 2**20
+
+
+@dataclass
+class _Left:
+    """The steps of the last training, in a run that it left open."""
+
+    run_id: str = ""
+    steps: dict[int, bytes] = field(default_factory=dict)
+
+
+_left = _Left()
 
 
 class Recorder:
@@ -30,8 +43,8 @@ class Recorder:
     Attributes:
         run: the MLflow run.
         journal: on disk.
-        earlier: the steps that were there before.
-        next_free: the step after the last one that journal or run hold.
+        earlier: the steps that journal or run held before.
+        next_free: the step after the last of them.
         recorded: the steps of this recorder.
         drift: the mean drift of the last record, or None where it is not known.
         problems: how many steps could not be explained.
@@ -72,10 +85,23 @@ class Recorder:
             verbose: whether to print where the pictures are when all has arrived.
 
         Raises:
-            ValueError: if the journal or the run hold maps of other probes, another layer or another method.
+            ValueError: if the journal or the run hold maps of other probes, another layer or another method, or the
+                journal is of another run.
+            RuntimeError: if the run may hold steps, and nobody answers who knows which.
             OSError: if strict, and the disk does not take the journal.
         """
         self.run = run
+        self.recorded: set[int] = set()
+        self.drift: float | None = None
+        self.problems = 0
+        self._probes = probes
+        self._keep_journal = keep_journal or journal_dir is not None
+        self._flush_timeout = flush_timeout
+        self._strict = strict
+        self._verbose = verbose
+        self._previous: tuple[int, Array, Array] | None = None  # step, maps, the classes that they explain
+        self._warned_of_disk = False
+        self._has_raised = False
         manifest = {
             "version": gradcam_callbacks.__version__,
             "run_id": run.run_id,
@@ -90,33 +116,24 @@ class Recorder:
         }
         try:
             tracking.check_run(run, manifest)
-            self.journal = Journal.create(
-                journal_dir or Path(".gradcam") / run.run_id,
-                manifest=manifest,
-                pictures=probes.pictures,
-                strict=strict,
+            self.journal = _open(journal_dir, run, manifest, probes.pictures, strict=strict)
+            if self.journal.status is not None:  # the training before could not end its run: that is for this one
+                self.run = run = replace(run, is_ours=True)
+                self.journal.leave_status(None)
+            journaled = self.journal.steps()
+            left = _left.steps if _left.run_id == run.run_id else {}
+            self.earlier = frozenset(journaled) | left.keys() | self._steps_of_run(left)
+            self.next_free = max(self.earlier, default=-1) + 1
+            if self.next_free > 0 and self.next_free - 1 not in journaled:
+                self._previous = self._last_of_run(left)
+            upload = tracking.Upload(
+                self.journal, run.client(), run.run_id, is_new=run.is_new, has_animation=animation, earlier=left
             )
-        except (OSError, ValueError):
+            self._tracker: tracking.Tracker | None = tracking.Tracker(upload)
+        except BaseException:
             tracking.end_run(run, "FAILED")
             raise
-        self.earlier = frozenset(self.journal.steps())
-        self.next_free = max(self.earlier, default=-1) + 1
-        if not self.earlier and not run.is_new:
-            self.next_free = max(tracking.steps_of(run), default=-1) + 1
-        self.recorded: set[int] = set()
-        self.drift: float | None = None
-        self.problems = 0
-        self._probes = probes
-        self._keep_journal = keep_journal or journal_dir is not None
-        self._flush_timeout = flush_timeout
-        self._strict = strict
-        self._verbose = verbose
-        self._previous: tuple[int, Array, Array] | None = None  # step, maps, the classes that they explain
-        self._warned_of_disk = False
-        self._has_raised = False
-        upload = tracking.Upload(self.journal, run.client(), run.run_id, is_new=run.is_new, has_animation=animation)
-        self._tracker: tracking.Tracker | None = tracking.Tracker(upload)
-        for step in self.earlier:  # which may not have arrived
+        for step in journaled:  # which may not have arrived
             self._tracker.put(step)
 
     def wants_noise(self) -> bool:
@@ -142,17 +159,13 @@ class Recorder:
             is_cut_short: whether the epoch has not ended.
 
         Raises:
-            RuntimeError: if strict, and it does not arrive.
+            RuntimeError: if strict, and it does not arrive, or parts of it cannot be drawn.
             OSError: if strict, and the disk does not take it.
         """
         arrays = {**arrays, **self._measures(step, arrays, noisy), "lost": np.array(self.problems)}
         if is_cut_short:
             arrays["cut_short"] = np.array(True)
-        try:
-            self.journal.append(step, arrays, logs)
-        except Exception:
-            self._has_raised = True
-            raise
+        self.journal.append(step, arrays, logs)
         self.recorded.add(step)
         self._previous = (step, arrays["maps"], arrays["explained"])
         known = arrays.get("drift", np.array(np.nan))
@@ -168,15 +181,17 @@ class Recorder:
         if self._tracker is None:
             return
         self._tracker.put(step)
-        if self._strict and not self._tracker.wait(self._flush_timeout):
-            self._has_raised = True
+        if not self._strict:
+            return
+        has_arrived = self._tracker.wait(self._flush_timeout)
+        if not has_arrived or self._tracker.upload.error is not None:
             raise RuntimeError(
                 f"Step {step} has not arrived in MLflow, and strict=True: {self._tracker.upload.error}. It is kept in "
                 f"'{self.journal.directory}'."
             )
 
     def failed(self, step: int) -> None:
-        """Takes note of a step that could not be explained; called where the error is handled.
+        """Takes note of a step that could not be recorded; called where the error is handled.
 
         Raises:
             Exception: that error, if strict.
@@ -185,6 +200,7 @@ class Recorder:
             self._has_raised = True
             raise
         self.problems += 1
+        self.drift = None
         if self.problems == 1:
             logger.exception("Step %d could not be explained; it goes on.", step)
 
@@ -225,10 +241,52 @@ class Recorder:
         if self._verbose:
             print(f"Grad-CAM of {len(self._probes)} probes:\n{self.run.where_to_look()}")  # noqa: T201
         if not self._keep_journal:
+            if not self.run.is_ours:  # another `fit` may follow in it
+                self._leave_steps()
             with contextlib.suppress(OSError):
                 shutil.rmtree(directory)
             with contextlib.suppress(OSError):  # other runs still keep theirs there
                 directory.parent.rmdir()
+
+    def _steps_of_run(self, left: Mapping[int, bytes]) -> Set[int]:
+        """The steps that the run holds.
+
+        Raises:
+            RuntimeError: if it may hold some that are not known here, and nobody answers.
+        """
+        if self.run.is_new:
+            return frozenset()
+        try:
+            return tracking.steps_of(self.run)
+        except Exception as error:
+            if self.run.was_empty or left:
+                return frozenset()
+            raise RuntimeError(
+                f"MLflow does not say which steps run {self.run.run_id} holds already, so that new ones could replace "
+                f"them: {error}. Try again when it answers, or use a new run."
+            ) from error
+
+    def _last_of_run(self, left: Mapping[int, bytes]) -> tuple[int, Array, Array] | None:
+        """The last step before, to compare the next one with; None if nobody has it now."""
+        step = self.next_free - 1
+        try:
+            content = left[step] if step in left else tracking.fetch_maps(self.run, step)
+            arrays = parse_step(self.journal.path(step), content).arrays
+        except Exception:  # whatever store or network it is
+            return None
+        return step, arrays["maps"], arrays["explained"]
+
+    def _leave_steps(self) -> None:
+        """Keeps the last steps in memory, so that a next `fit` in this run need not fetch them."""
+        _left.run_id, _left.steps = self.run.run_id, {}
+        size = 0
+        with contextlib.suppress(OSError):
+            for step in reversed(self.journal.steps()):
+                content = self.journal.content(step)
+                size += len(content)
+                if size > _MOST_LEFT:
+                    return
+                _left.steps[step] = content
 
     def _before(self, step: int) -> tuple[int, Array, Array] | None:
         """The last record before a step: of this recorder, or of an earlier one."""
@@ -253,3 +311,23 @@ class Recorder:
         if noisy is not None:
             measures["floor"] = np.where(explained == noisy["explained"], drift.drift(maps, noisy["maps"]), np.nan)
         return measures
+
+
+def _open(
+    directory: str | Path | None, run: tracking.Run, manifest: Mapping[str, Any], pictures: Array, *, strict: bool
+) -> Journal:
+    """The journal of a run, new or gone on with.
+
+    Raises:
+        ValueError: if it holds other maps, or those of another run.
+    """
+    journal = Journal.create(
+        directory or Path(".gradcam") / run.run_id, manifest=manifest, pictures=pictures, strict=strict
+    )
+    other = journal.manifest["run_id"]
+    if other != run.run_id:
+        raise ValueError(
+            f"Journal '{directory}' holds the maps of run {other}, and this training logs to run {run.run_id}. Pass "
+            f"run_id='{other}' to go on with that run, or another journal_dir."
+        )
+    return journal

@@ -8,6 +8,7 @@ uint16 of 0 to 65534, where 65535 is "not known".
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import itertools
@@ -72,7 +73,11 @@ class _Run:
 
 
 def build(
-    journals: Sequence[Journal], *, names: Sequence[str] | None = None, links: Sequence[str | None] | None = None
+    journals: Sequence[Journal],
+    *,
+    names: Sequence[str] | None = None,
+    links: Sequence[str | None] | None = None,
+    steps: Sequence[Sequence[Step]] | None = None,
 ) -> str:
     """The review page of one journal, or of several side by side, aligned by probe and step.
 
@@ -80,6 +85,7 @@ def build(
         journals: of the same probes; the first one's names of them are shown.
         names: of the runs; by default the name or id that the journal has, or its folder's.
         links: an address (http or https) of each run, or None.
+        steps: of each journal, where they have been read already.
 
     Returns:
         HTML that loads nothing else.
@@ -99,7 +105,8 @@ def build(
             raise ValueError(f"A link starts with http:// or https://, not {link!r}.")
     for journal, name in zip(journals[1:], names[1:], strict=True):
         _check_same_probes(journals[0], journal, names[0], name)
-    runs = [_read(*of_run) for of_run in zip(journals, names, links, strict=True)]
+    steps = [read_steps(journal) for journal in journals] if steps is None else steps
+    runs = [_measured(*of_run) for of_run in zip(journals, steps, names, links, strict=True)]
     data = _content(runs, journals[0].pictures())
     return _page(data, " ".join(run.summary for run in runs))
 
@@ -192,16 +199,19 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
-def _read(journal: Journal, name: str, link: str | None) -> _Run:
-    """A journal's steps with what can be said of them; damaged ones are left out."""
-    manifest: dict[str, Any] = {"unit": "epoch", "class_names": None, "labels": None, "slices": None, "regions": None}
-    manifest |= {key: value for key, value in journal.manifest.items() if value is not None}
+def read_steps(journal: Journal) -> list[Step]:
+    """A journal's steps, in order; damaged ones are left out."""
     steps = []
     for number in journal.steps():
-        try:
+        with contextlib.suppress(OSError, ValueError):  # damaged between the two calls
             steps.append(journal.read(number))
-        except (OSError, ValueError):  # damaged between the two calls
-            continue
+    return steps
+
+
+def _measured(journal: Journal, steps: Sequence[Step], name: str, link: str | None) -> _Run:
+    """A journal's steps with what can be said of them."""
+    manifest: dict[str, Any] = {"unit": "epoch", "class_names": None, "labels": None, "slices": None, "regions": None}
+    manifest |= {key: value for key, value in journal.manifest.items() if value is not None}
     if not steps:
         raise ValueError(f"Journal '{journal.directory}' has no step that can be read: nothing to report.")
     damaged = len(list((journal.directory / "steps").glob("*.npz"))) - len(steps)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import mlflow
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import LifecycleStage, Metric
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
@@ -68,6 +68,7 @@ class Upload:
         run_id: the run.
         is_new: whether the run can hold nothing of ours yet, so that it need not be asked.
         has_animation: whether each probe gets an animated picture.
+        earlier: files of steps that the run holds and the journal does not, by number; others are taken from the run.
         error: what went wrong in the last pass, or None.
     """
 
@@ -76,6 +77,7 @@ class Upload:
     run_id: str
     is_new: bool = False
     has_animation: bool = False
+    earlier: Mapping[int, bytes] = field(default_factory=dict)
     error: Exception | None = None
     _pictures: Array | None = None
     _present: dict[str, Set[str]] = field(default_factory=dict, init=False)
@@ -249,7 +251,7 @@ class Upload:
     def _send_animation(self, slug: str) -> None:
         manifest, pictures = self.journal.manifest, self._pictures_of_probes()
         n = manifest["probe_slugs"].index(slug)
-        steps = [self._read(step) for step in self.journal.steps()]
+        steps = report.read_steps(self.journal)
         content = _made(lambda: cards.animation(steps, manifest, pictures, n))
         self._send_file("gradcam/animation", Path(f"{slug}.webp"), content)
 
@@ -257,9 +259,9 @@ class Upload:
         """The review page, the strip, and in the run's description, after what the user wrote there, a link."""
         self._fetch_earlier()
         run = self.client.get_run(self.run_id)
-        steps = [self._read(step) for step in self.journal.steps()]
+        steps = report.read_steps(self.journal)
         pictures = self._pictures_of_probes()
-        page = _made(lambda: report.build([self.journal], names=[run.info.run_name or self.run_id]))
+        page = _made(lambda: report.build([self.journal], names=[run.info.run_name or self.run_id], steps=[steps]))
         self._send_file("gradcam", Path("report.html"), page.encode())
         content = io.BytesIO()
         Image.fromarray(_made(lambda: cards.strip(steps, self.journal.manifest, pictures))).save(content, "PNG")
@@ -272,18 +274,18 @@ class Upload:
             self.client.set_tag(self.run_id, "mlflow.note.content", f"{note}\n\n{ours}".strip())
 
     def _fetch_earlier(self) -> None:
-        """Takes the steps of earlier trainings back from the run, where their journal is gone."""
+        """Takes the steps of earlier trainings back, where their journal is gone."""
         if self._has_earlier or not self._is_own:
             return
         known = set(self.journal.steps())
         for entry in self.client.list_artifacts(self.run_id, "gradcam/maps"):
             match = re.fullmatch(r"gradcam/maps/(-1|\d+)\.npz", entry.path)
             if match and int(match[1]) not in known:
-                with tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
-                    file = Path(self.client.download_artifacts(self.run_id, entry.path, temporary))
-                    _made(lambda file=file, step=int(match[1]): self.journal.add(step, file.read_bytes()))  # type: ignore[misc]
+                step = int(match[1])
+                content = self.earlier[step] if step in self.earlier else _maps(self.client, self.run_id, step)
+                _made(lambda step=step, content=content: self.journal.add(step, content))  # type: ignore[misc]
                 slugs = self.journal.manifest["probe_slugs"]
-                items = [f"metrics/{match[1]}", f"maps/{match[1]}", *(f"image/{slug}/{match[1]}" for slug in slugs)]
+                items = [f"metrics/{step}", f"maps/{step}", *(f"image/{slug}/{step}" for slug in slugs)]
                 self._sent.update(items)
                 self.journal.mark_uploaded(*items)
         self._has_earlier = True
@@ -532,7 +534,9 @@ class Run:
         name: what people call it.
         experiment_id: of its experiment.
         tracking_uri: of its server or store; one on this machine as an absolute path.
+        is_deleted: whether somebody deleted it.
         is_ours: whether it was started here, so that it must be ended here too.
+        was_empty: whether it held nothing of ours when it was opened.
         is_new: whether it can hold nothing of ours yet.
     """
 
@@ -540,8 +544,10 @@ class Run:
     name: str
     experiment_id: str
     tracking_uri: str
-    is_ours: bool
-    is_new: bool
+    was_empty: bool
+    is_deleted: bool = False
+    is_ours: bool = False
+    is_new: bool = False
 
     def client(self) -> MlflowClient:
         """A client of its server."""
@@ -576,7 +582,7 @@ def choose_run(run_id: str | None, *, experiment: str | None = None) -> Run:
         if run_id is not None:
             return find_run(run_id, uri)
         if active is not None and experiment is None:
-            return _as_run(active.info, uri)
+            return _as_run(active, uri)
         started: Any
         if experiment is None:
             started = mlflow.start_run()
@@ -585,7 +591,7 @@ def choose_run(run_id: str | None, *, experiment: str | None = None) -> Run:
             known = client.get_experiment_by_name(experiment)
             experiment_id = client.create_experiment(experiment) if known is None else known.experiment_id
             started = client.create_run(experiment_id)
-        return replace(_as_run(started.info, uri), is_ours=True, is_new=True)
+        return replace(_as_run(started, uri), is_ours=True, is_new=True)
 
 
 def find_run(run_id: str, tracking_uri: str) -> Run:
@@ -594,12 +600,14 @@ def find_run(run_id: str, tracking_uri: str) -> Run:
     Raises:
         mlflow.MlflowException: if there is no such run, or nobody answers.
     """
-    return _as_run(MlflowClient(tracking_uri).get_run(run_id).info, tracking_uri)
+    return _as_run(MlflowClient(tracking_uri).get_run(run_id), tracking_uri)
 
 
-def _as_run(info: Any, tracking_uri: str) -> Run:
-    name = info.run_name or info.run_id
-    return Run(info.run_id, name, info.experiment_id, tracking_uri, is_ours=False, is_new=False)
+def _as_run(found: Any, tracking_uri: str) -> Run:
+    info = found.info
+    was_empty = f"gradcam.{DESCRIBING[0]}" not in found.data.tags
+    is_deleted = info.lifecycle_stage == LifecycleStage.DELETED
+    return Run(info.run_id, info.run_name or info.run_id, info.experiment_id, tracking_uri, was_empty, is_deleted)
 
 
 def fetch_journal(run: Run, directory: Path) -> Journal:
@@ -628,11 +636,29 @@ def fetch_journal(run: Run, directory: Path) -> Journal:
 
 
 def steps_of(run: Run) -> set[int]:
-    """The steps that a run holds; none where it cannot be asked."""
-    with bounded_requests(REQUEST_TIMEOUT), suppress(Exception):
+    """The steps that a run holds.
+
+    Raises:
+        mlflow.MlflowException: if nobody answers.
+    """
+    with bounded_requests(REQUEST_TIMEOUT):
         history = run.client().get_metric_history(run.run_id, f"gradcam_health/{cards.STATES[-1]}")
-        return {int(metric.step) for metric in history}
-    return set()
+    return {int(metric.step) for metric in history}
+
+
+def fetch_maps(run: Run, step: int) -> bytes:
+    """The file of a step that a run holds.
+
+    Raises:
+        mlflow.MlflowException: if it does not, or nobody answers.
+    """
+    with bounded_requests(REQUEST_TIMEOUT):
+        return _maps(run.client(), run.run_id, step)
+
+
+def _maps(client: MlflowClient, run_id: str, step: int) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
+        return Path(client.download_artifacts(run_id, f"gradcam/maps/{step}.npz", temporary)).read_bytes()
 
 
 def download(uri: str, directory: Path) -> Path:

@@ -399,6 +399,56 @@ def test_a_run_of_our_own_that_is_completed_later_is_ended(proxy: Proxy, client:
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
+def test_a_second_fit_goes_on_while_the_server_is_away(proxy: Proxy, client: MlflowClient) -> None:
+    """Its steps follow those of the first, whose journal is gone, although nobody can be asked which there were."""
+    with mlflow.start_run() as run:
+        train(GradCAMCallback(pictures(2)), epochs=2)
+        assert not Path(".gradcam").exists()
+        proxy.mode = "dead"
+        train(GradCAMCallback(pictures(2), flush_timeout=1), epochs=2)
+        proxy.mode = "ok"
+    run_id = run.info.run_id
+    assert Journal(Path(".gradcam", run_id)).steps() == [2, 3]
+    upload(Path(".gradcam", run_id))
+    assert_complete(client, run_id, range(4))
+
+
+def test_a_run_whose_steps_nobody_can_say_is_not_overwritten(proxy: Proxy, client: MlflowClient) -> None:
+    """Another process, the same run, a server that is away: before the training there is an error, later no loss."""
+    finish = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import mlflow
+from test_nothing_lost import GradCAMCallback, pictures, train
+mlflow.set_tracking_uri({proxy.address!r})
+with mlflow.start_run(run_id=sys.argv[1]):
+    train(GradCAMCallback(pictures(2)), epochs=2)
+"""
+    with mlflow.start_run() as run:
+        pass
+    subprocess.run([sys.executable, "-c", finish, run.info.run_id], check=True, timeout=240)
+    with mlflow.start_run(run_id=run.info.run_id):
+        proxy.mode = "dead"
+        with pytest.raises(RuntimeError, match=f"MLflow does not say which steps run {run.info.run_id} holds already"):
+            train(GradCAMCallback(pictures(2)), epochs=2)
+        proxy.mode = "ok"
+        train(GradCAMCallback(pictures(2)), epochs=1)
+    assert_complete(client, run.info.run_id, range(3))
+
+
+def test_a_status_that_was_left_does_not_end_a_run_that_goes_on(proxy: Proxy, client: MlflowClient) -> None:
+    """A run that could not be ended because the server was away is ended by the training that goes on with it."""
+    callback = GradCAMCallback(pictures(2), journal_dir="kept", flush_timeout=1)
+    train(callback, At(0, lambda: setattr(proxy, "mode", "dead")), epochs=1)
+    assert Journal("kept").status == "FINISHED"
+    proxy.mode = "ok"
+    run_id = Journal("kept").manifest["run_id"]
+    train(GradCAMCallback(pictures(2), journal_dir="kept", run_id=run_id, keep_journal=True), epochs=1)
+    assert Journal("kept").status is None
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert_complete(client, run_id, range(2))
+
+
 def test_a_step_that_is_gone_from_the_journal_costs_no_other_step(proxy: Proxy, client: MlflowClient) -> None:
     """A file that somebody removed while the server was away is that step's loss alone; the rest arrives with `fit`."""
 
@@ -591,6 +641,22 @@ def test_strict_raises_where_the_server_is_dead(proxy: Proxy, client: MlflowClie
     proxy.mode = "ok"
     upload("kept")
     assert_complete(client, Journal("kept").manifest["run_id"], [0, 1])
+
+
+def test_strict_raises_where_a_picture_cannot_be_drawn(client: MlflowClient) -> None:
+    """strict=True names the item that cannot be sent; without it the rest is sent."""
+
+    def damage(callback: GradCAMCallback) -> None:
+        assert callback._session is not None
+        callback._session.recorder.journal.manifest["pictures"][0] = "AAAA"
+
+    callback = GradCAMCallback(pictures(1), strict=True, baseline=False)
+    spoil = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: damage(callback))
+    with pytest.raises(
+        RuntimeError, match=r"has not arrived in MLflow, and strict=True: The pictures in .* are damaged"
+    ):
+        train(callback, spoil, epochs=3)
+    assert_nothing_is_left("FAILED", client)
 
 
 def test_strict_raises_where_the_disk_takes_nothing(client: MlflowClient) -> None:

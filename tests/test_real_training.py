@@ -19,7 +19,7 @@ import mlflow
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import image_steps, pictures, small_model
+from conftest import artifact_paths, image_steps, pictures, small_model
 from mlflow import MlflowClient
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet
@@ -260,7 +260,7 @@ def test_weights_that_were_trained_on_are_not_taken_for_those_of_the_fault(clien
 
 
 def test_backup_in_the_middle_of_an_epoch_keeps_batches_apart(client: MlflowClient) -> None:
-    """Resumed with every_batches each batch is there once, and the numbers go on after those recorded."""
+    """Resumed with every_batches each batch has the number that it has in a training that was never broken off."""
     run_id = new_run(client)
     for faults in ([Break(2)], []):
         model = compiled_model()
@@ -271,9 +271,8 @@ def test_backup_in_the_middle_of_an_epoch_keeps_batches_apart(client: MlflowClie
         else:
             fit(model, *both, epochs=4)
     steps = map_steps(client, run_id)
-    assert len(set(steps)) == len(steps)
     assert image_steps(client, run_id) == cards(*steps)
-    assert steps[:3] == [0, 4, 8]
+    assert steps == [0, 4, 8, 9, 12, 15]  # 9 is what the fault left
 
 
 # ---- Runs ----
@@ -293,6 +292,149 @@ def test_two_fits_in_one_run(client: MlflowClient, is_same: bool) -> None:
         assert image_steps(client, run.info.run_id) == cards(0, 1, 2, 3, 6, 7)
         assert map_steps(client, run.info.run_id) == [0, 1, 2, 3, 6, 7]
         assert mlflow.active_run().info.run_id == run.info.run_id
+
+
+def test_a_loop_of_fits_measures_drift_and_fetches_nothing(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each `fit` of one epoch is compared with the one before, and what the run holds is not downloaded again."""
+    fetched: list[str] = []
+    monkeypatch.setattr(MlflowClient, "download_artifacts", lambda self, run, path, *rest: fetched.append(path))
+    model, drifts = compiled_model(), []
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: drifts.append(logs.get("gradcam_drift")))
+    with mlflow.start_run() as run:
+        for _ in range(4):
+            fit(model, callback(), note, epochs=1)
+    assert image_steps(client, run.info.run_id) == cards(0, 1, 2, 3)
+    history = client.get_metric_history(run.info.run_id, "gradcam_drift/mean")
+    assert sorted(metric.step for metric in history) == [0, 1, 2, 3]
+    assert all(drift is not None for drift in drifts)
+    assert fetched == []
+    assert artifact_paths(client, run.info.run_id, "gradcam/maps") == [
+        f"gradcam/maps/{step}.npz" for step in (-1, 0, 1, 2, 3)
+    ]
+
+
+def test_a_journal_of_another_run_is_refused(client: MlflowClient) -> None:
+    """Two trainings do not share a journal_dir; the second one ends before its first batch and says what to do."""
+    model = compiled_model()
+    fit(model, callback(journal_dir="kept"))
+    first = mlflow.last_active_run().info.run_id
+    keep = Keep()
+    with pytest.raises(ValueError, match=f"Journal 'kept' holds the maps of run {first}, .* Pass run_id='{first}' to"):
+        fit(model, keep, callback(journal_dir="kept"))
+    assert keep.batches == []
+    assert mlflow.last_active_run().info.status == "FAILED"
+    assert Journal("kept").steps() == [-1, 0, 1]
+    fit(model, callback(journal_dir="kept", run_id=first), epochs=3, initial_epoch=2)
+    assert image_steps(client, first) == cards(0, 1, 2)
+
+
+def test_an_exception_that_is_held_does_not_mix_two_trainings(client: MlflowClient) -> None:
+    """A new callback and `fit`, after one that raised in a notebook, have a run of their own; the first one failed."""
+    model = compiled_model()
+    with pytest.raises(DeviceLostError) as caught:
+        fit(model, callback(), Break(2), epochs=4)
+    failed = mlflow.active_run().info.run_id
+    fit(model, callback())
+    del caught
+    gc.collect()
+    assert (image_steps(client, failed), client.get_run(failed).info.status) == (cards(0, 1), "FAILED")
+    finished = mlflow.last_active_run().info
+    assert finished.run_id != failed
+    assert (image_steps(client, finished.run_id), finished.status) == (cards(0, 1), "FINISHED")
+
+
+def test_a_fit_inside_a_fit_leaves_the_outer_one_open(client: MlflowClient) -> None:
+    """A callback that trains another model with ours, in a nested run, takes nothing from the training around it."""
+    inner = new_run(client)
+
+    class Within(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            if epoch == 1:
+                fit(compiled_model(), callback(run_id=inner), epochs=1)
+
+    fit(compiled_model(), Within(), callback(), epochs=4)
+    outer = mlflow.last_active_run().info
+    assert (image_steps(client, outer.run_id), outer.status) == (cards(0, 1, 2, 3), "FINISHED")
+    assert image_steps(client, inner) == cards(0)
+
+
+def test_a_subclass_is_closed_too(client: MlflowClient) -> None:
+    """Where a subclass calls ours, a fault still ends the run and leaves the last epoch."""
+
+    class Own(GradCAMCallback):
+        def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+            super().on_train_begin(logs)
+
+    with contextlib.suppress(DeviceLostError):
+        fit(compiled_model(), Own(two_probes(), every=3, strict=True), Break(2), epochs=6)
+    gc.collect()
+    run = mlflow.last_active_run().info
+    assert (image_steps(client, run.run_id), run.status) == (cards(0, 2), "FAILED")
+
+
+def test_what_is_no_number_in_the_logs_costs_nothing(client: MlflowClient) -> None:
+    """Another callback that puts words or arrays into `logs` takes away neither the map nor the other metrics."""
+
+    class Words(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            assert logs is not None
+            logs |= {"stage": "warm-up", "rates": np.arange(3), "mixed": [[1], [2, 3]], "nothing": None}
+            logs["tensor"] = keras.ops.convert_to_tensor(0.5)
+
+    fit(compiled_model(), Words(), callback(journal_dir="kept"))
+    assert Journal("kept").steps() == [-1, 0, 1]
+    assert Journal("kept").read(1).logs.keys() == {"loss", "tensor"}
+
+
+def test_ctrl_c_while_the_probes_are_explained_leaves_that_epoch(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch whose explanation is interrupted is explained when the training is closed."""
+    explain, calls = Explainer.__call__, []
+
+    def interrupted(self: Explainer, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:  # the baseline and its noise, epoch 0, epoch 1
+            raise KeyboardInterrupt
+        return explain(self, *arguments)
+
+    monkeypatch.setattr(Explainer, "__call__", interrupted)
+    model = compiled_model()
+    with contextlib.suppress(KeyboardInterrupt):
+        fit(model, callback(journal_dir="kept"), epochs=4)
+    gc.collect()
+    assert Journal("kept").steps() == [-1, 0, 1]
+    assert_maps("kept", 1, model)
+
+
+def test_noise_that_cannot_be_measured_costs_no_map(
+    client: MlflowClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where explaining the slightly changed pictures fails, the floor is left out, once said; strict raises."""
+    explain, probes = Explainer.__call__, two_probes()
+
+    def exact(self: Explainer, asked: ProbeSet) -> Any:
+        if asked is not probes:
+            raise RuntimeError("out of memory")
+        return explain(self, asked)
+
+    monkeypatch.setattr(Explainer, "__call__", exact)
+    fit(compiled_model(), GradCAMCallback(probes, journal_dir="kept"), epochs=7)
+    assert Journal("kept").steps() == [-1, *range(7)]
+    assert "floor" not in Journal("kept").read(-1).arrays
+    said = [record for record in caplog.records if "noise floor" in record.getMessage()]
+    assert len(said) == 1
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(compiled_model(), GradCAMCallback(probes, strict=True), epochs=7)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_a_time_to_wait_that_is_none_is_refused(seconds: float) -> None:
+    """A negative, endless or undefined flush_timeout is said at once."""
+    with pytest.raises(ValueError, match="flush_timeout is a number of seconds, 0 or more, not"):
+        GradCAMCallback(two_probes(), flush_timeout=seconds)
 
 
 def test_two_fits_without_a_run_are_two_runs(client: MlflowClient) -> None:
