@@ -463,6 +463,25 @@ def test_a_sweep_whose_upload_was_cut_off_uploads_the_rest(client: MlflowClient,
     assert image_steps(client, first.run_id)["gradcam/probe_1"] == [0, 1, 2]
 
 
+def test_journals_that_are_not_this_sweeps_do_not_stop_it(client: MlflowClient, saved: Path) -> None:
+    """Damaged ones, foreign folders, those of another method and of deleted runs are left alone."""
+    Path(".gradcam/damaged").mkdir(parents=True)
+    Path(".gradcam/damaged/manifest.json").write_text('{"format"')
+    Path(".gradcam/notes").mkdir()
+    before = []
+    for method in ("gradcam", "layercam"):
+        run_id = sweep(saved / "keras", journal_dir="kept", method=method).run_id
+        assert run_id is not None
+        Path("kept").rename(Path(".gradcam", run_id))
+        before.append(run_id)
+    client.delete_run(before[0])
+    again = sweep(saved / "keras", journal_dir=None)
+    assert again.run_id not in before
+    assert again.recorded == (0, 1, 2)
+    client.restore_run(before[0])
+    assert sweep(saved / "keras", journal_dir=None).run_id == before[0]
+
+
 # ---- Many ----
 
 MANY = """
