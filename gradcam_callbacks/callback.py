@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -204,7 +205,10 @@ class _Session:
         _sessions.add(self)
         for owner in _lists_of_callbacks("on_train_begin")[:1]:
             # Keras tells callbacks nothing of a `fit` that raises, such as by Ctrl-C. But then its list of them goes.
-            weakref.finalize(owner, self._close_after_failure)
+            weakref.finalize(owner, self._close_after_failure).atexit = False
+        # At the end of the process it is our turn before Python removes temporary folders, which the worker may use.
+        atexit.unregister(_close_all_sessions)
+        atexit.register(_close_all_sessions)
 
     def epoch_began(self, epoch: int) -> None:
         """Takes note of the epoch under way."""
@@ -317,6 +321,12 @@ class _Session:
 
 
 _sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
+
+
+def _close_all_sessions() -> None:
+    """At the end of the process, where an exception that nobody caught still holds the frames of `fit`."""
+    for session in list(_sessions):
+        session.close("FAILED")
 
 
 def _close_sessions_that_are_over(callback: GradCAMCallback) -> None:

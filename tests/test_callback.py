@@ -263,7 +263,11 @@ def test_a_tracker_that_fails_ends_no_training_and_loses_no_map(
 
     run = client.create_run(mlflow.tracking.fluent._get_experiment_id())
     with caplog.at_level(logging.WARNING, "gradcam_callbacks"):
-        fit(compiled_model(), Saboteur(), GradCAMCallback(pictures(1), run_id=run.info.run_id, journal_dir="kept"))
+        fit(
+            compiled_model(),
+            Saboteur(),
+            GradCAMCallback(pictures(1), run_id=run.info.run_id, journal_dir="kept", flush_timeout=5),
+        )
     assert Journal("kept").steps() == [-1, 0, 1, 2]
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("gradcam_callbacks")]
     assert len([warning for warning in warnings if "training goes on" in warning]) == 1

@@ -850,7 +850,7 @@ def test_ctrl_c_ends_the_run_and_keeps_the_last_epoch(mlflow_server: str, client
     out, err = script.communicate(timeout=90)
     assert script.returncode == -signal.SIGINT, err
     assert err.count("Traceback") == 1
-    assert err.strip().endswith("KeyboardInterrupt")
+    assert err.strip().endswith("KeyboardInterrupt"), err
     assert "gradcam_callbacks" not in err
     found = re.search(r"/runs/(\w+)/", out)
     assert found, out + err
