@@ -8,12 +8,17 @@
 - one process, two processes: `explain_checkpoints`, with its journal on disk and without waiting for MLflow. Two
   processes load TensorFlow and the model twice: with the time that this takes, and without it.
 - obvious script: `load_model` and the tutorial's loop for each, of which only --slow are run, and multiplied.
+
+And how long `gradcam --help` takes, the median of 10.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -110,6 +115,15 @@ def main() -> None:
     }.items():
         table.add_row(name, f"{seconds:.1f}", f"{seconds / base:.2f}", f"{seconds / one:.2f}")
     Console(width=100).print(table)
+    command = Path(sys.executable).with_name("gradcam")
+    print(f"gradcam --help: {statistics.median(seconds_of(command, '--help') for _ in range(10)):.2f} s")
+
+
+def seconds_of(*command: str | Path) -> float:
+    """How long a process takes."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ def find_events(steps: Sequence[Step], measures: Measures, manifest: Mapping[str
     A shortcut is one event: the first step from which to the last one the mean focus lies below that of an earlier
     step, by a tenth of the attention and three tenths of what it was, while accuracy has risen, or is high and stayed.
     Or, where it did not fall, the first step from which on accuracy is 90 % or more while the mean focus is below 1.5
-    times the regions' share of the picture: the network is right, and never looked there.
+    times the regions' share of the picture: the network is right, and never looked there. Counted are the maps that
+    explain the class of the picture: its label, or else the prediction.
 
     Args:
         steps: at least one, in order.
@@ -217,14 +218,15 @@ def _shortcuts(steps: Sequence[Step], measures: Measures, manifest: Mapping[str,
         return
     if steps[0].step == BASELINE and np.isnan(success[0]):
         success[0] = success[known[0]]  # it had learned nothing yet
+    focus = _focus_of_what_is_shown(steps, measures.focus, manifest)
     falls = []  # from the last step back, as long as it is below
     for s in reversed(known.tolist()):
-        fall = _fall(measures.focus, success, s)
+        fall = _fall(focus, success, s)
         if fall is None:
             break
         falls.append((s, *fall))
     if not falls:
-        yield from _beside(steps, measures.focus, manifest, name, values)
+        yield from _beside(steps, focus, manifest, name, values)
         return
     last, best, then, now = falls[0]
     text = (
@@ -233,6 +235,18 @@ def _shortcuts(steps: Sequence[Step], measures: Measures, manifest: Mapping[str,
         "shortcut."
     )
     yield Event(steps[falls[-1][0]].step, "shortcut", None, None, text)
+
+
+def _focus_of_what_is_shown(steps: Sequence[Step], focus: Array, manifest: Mapping[str, Any]) -> Array:
+    """The focus of the maps that explain the class of the picture, or a function; NaN for the others.
+
+    The class is the label, or else the prediction: what speaks for another class should lie beside the object.
+    """
+    explained = np.stack([step.arrays["explained"] for step in steps])
+    predicted = np.stack([step.arrays["predicted"] for step in steps])[..., None]
+    labels = manifest.get("labels")
+    shown = predicted if labels is None else np.asarray(labels)[None, :, None]
+    return np.where((explained == shown) | (explained < 0) | (predicted < 0), focus, np.nan)
 
 
 def _beside(

@@ -15,7 +15,8 @@ from efficientnet_lite import efficientnet_lite0, preprocess
 from mlflow import MlflowClient
 from photographs import EGYPTIAN_CAT, ESPRESSO, TABBY, TIGER_CAT, cat, cat_beside_espresso, crops, espresso
 
-from gradcam_callbacks import GradCAMCallback, ProbeSet, explain
+from gradcam_callbacks import GradCAMCallback, ProbeSet, explain, review
+from gradcam_callbacks.journal import Journal
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +140,38 @@ def test_fine_tuning_on_crops_lands_in_mlflow(client: MlflowClient) -> None:
     assert data.metrics["gradcam_probability/cat.cat"] > 0.9
     assert data.metrics["gradcam_focus/both.cat"] > 0.7 > 0.3 > data.metrics["gradcam_focus/both.espresso"]
     assert all(np.array_equal(a, b) for a, b in zip(frozen, backbone.get_weights(), strict=True))
+
+
+def test_where_the_weights_do_not_change_there_is_no_drift_and_nothing_to_flag(client: MlflowClient) -> None:
+    """Four epochs on photographs with learning rate 0: drift is exactly 0, focus stays, the review says so."""
+    model = efficientnet_lite0()
+    for layer in model.layers:  # batch normalisation would go on learning the mean of its inputs
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    probes = ProbeSet(
+        np.stack([cat(), espresso(), cat_beside_espresso()]),
+        names=["cat", "espresso", "both"],
+        labels=[EGYPTIAN_CAT, ESPRESSO, EGYPTIAN_CAT],
+        targets=["label", "predicted", (ESPRESSO, EGYPTIAN_CAT)],
+        regions=[None, None, (0, 0, 224, 112)],
+        preprocess=preprocess,
+    )
+    photographs = preprocess(np.concatenate([crops(cat(), 4, seed=0), crops(espresso(), 4, seed=1)]))
+    callback = GradCAMCallback(probes, journal_dir="kept", strict=True)
+    model.fit(
+        photographs, np.repeat([EGYPTIAN_CAT, ESPRESSO], 4), batch_size=4, epochs=4, verbose=0, callbacks=[callback]
+    )
+    journal = Journal("kept")
+    steps = [journal.read(step) for step in journal.steps()]
+    assert [step.step for step in steps] == [-1, 0, 1, 2, 3]
+    assert steps[0].arrays["maps"].max() > 0
+    measures = review.measure(steps)
+    known = measures.drift[1:, steps[0].arrays["health"] == "ok"]
+    assert known.shape[1] >= 6
+    assert np.array_equal(known, np.zeros(known.shape))
+    events = review.find_events(steps, measures, journal.manifest)
+    assert events == []
+    said = review.summary(steps, measures, journal.manifest, events)
+    assert said == "The maps did not change: drift is exactly 0 from before training to epoch 3."
+    run_id = journal.manifest["run_id"]
+    assert client.get_run(run_id).data.metrics["gradcam_drift/mean"] == 0

@@ -457,6 +457,21 @@ def test_focus_is_compared_over_the_same_maps() -> None:
     assert shortcuts(training(np.full((4, 2, 1), 0.3), focus=focus, logs=logs)) == []
 
 
+def test_what_speaks_for_another_class_may_lie_beside_the_object() -> None:
+    """A network that learns to look elsewhere for the other target is no shortcut; with labels they say which it is."""
+    logs = [{"accuracy": value} for value in (0.5, 0.8, 0.95)]
+    focus = [[[0.5, 0.5]], [[0.6, 0.1]], [[0.7, 0.0]]]
+    steps = training(np.full((3, 1, 2), 0.3), explained=[0, 1], predicted=0, focus=focus, logs=logs)
+
+    def kinds(**labels: Any) -> list[str]:
+        about = manifest(probes=1, targets=("cat", "dog")) | labels
+        return [event.kind for event in find_events(steps, measure(steps), about)]
+
+    assert kinds() == []
+    assert kinds(labels=[0]) == []
+    assert kinds(labels=[1]) == ["shortcut"]
+
+
 # ---- Classes and health ----
 
 
