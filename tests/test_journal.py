@@ -431,7 +431,7 @@ DAMAGES = {
     "zeros inside": (lambda content: content[:60] + bytes(40) + content[100:], ""),
     "bad crc": (
         lambda content: without(content, "nothing").replace(np.float32(1).tobytes(), np.float32(2).tobytes()),
-        r"bad CRC-32 of 'maps\.npy'",
+        r"Bad CRC-32 for file 'maps\.npy'",
     ),
     "without maps": (lambda content: without(content, "maps.npy"), r"it lacks the arrays \['maps'\]"),
     "without logs": (lambda content: without(content, "logs.npy"), r"it lacks the arrays \['logs'\]"),
