@@ -12,7 +12,7 @@ import tempfile
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,14 +233,12 @@ def first_model(checkpoints: str | Path | Sequence[str | Path], *, safe_mode: bo
     Raises:
         ValueError: if all hold weights alone, or none can be loaded.
     """
-    import keras
-
     with ExitStack() as stack:
         found, problems = _find(checkpoints, None, stack)
         for checkpoint in found:
             if checkpoint.kind in ("model", "orbax"):
                 try:
-                    return keras.saving.load_model(checkpoint.path, compile=False, safe_mode=safe_mode)
+                    return _model_in(checkpoint, safe_mode=safe_mode)
                 except Exception as error:  # whatever is wrong with it is said when its turn comes
                     problems[str(checkpoint.path)] = _reason(error, checkpoint)
     raise ValueError(
@@ -485,22 +483,12 @@ class _Loader:
             config = _config(checkpoint)
             if self._explainer is None or config is None or config != self._config:
                 self._explainer = self._config = None  # never two models in memory
-                objects = None if task.custom_objects is None else dict(task.custom_objects)
-                self._explain(
-                    keras.saving.load_model(
-                        checkpoint.path, compile=False, custom_objects=objects, safe_mode=task.safe_mode
-                    )
-                )
+                self._explain(_model_in(checkpoint, custom_objects=task.custom_objects, safe_mode=task.safe_mode))
                 self._config = config
                 assert self._explainer is not None
                 return self._explainer
         assert self._explainer is not None
-        if checkpoint.kind == "tensorflow":
-            from gradcam_callbacks.capture import restore
-
-            restore(self._explainer.model, str(checkpoint.path))
-        else:
-            _load_weights(self._explainer.model, checkpoint.path)
+        _load_weights(self._explainer.model, checkpoint)
         return self._explainer
 
     def _explain(self, model: keras.Model) -> None:
@@ -510,20 +498,96 @@ class _Loader:
         self._explainer = Explainer(model, layer=task.layer, method=task.method, output=task.output, grid=task.grid)
 
 
-def _load_weights(model: keras.Model, path: Path) -> None:
-    """As Keras does, which jumps to and fro in a .keras archive: unpacked first, it takes two thirds of the time."""
+def _model_in(
+    checkpoint: Checkpoint, *, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool
+) -> keras.Model:
+    """The whole model that a checkpoint holds."""
+    import keras
+
+    objects = None if custom_objects is None else dict(custom_objects)
+    if checkpoint.kind != "orbax":
+        return keras.saving.load_model(checkpoint.path, compile=False, custom_objects=objects, safe_mode=safe_mode)
+    described = _description(checkpoint)
+    if described is None:
+        raise ValueError("It holds weights alone: pass model=, the model or a function that builds it.")
+    model = keras.saving.deserialize_keras_object(described, custom_objects=objects, safe_mode=safe_mode)
+    _load_weights(model, checkpoint)
+    return model
+
+
+def _load_weights(model: keras.Model, checkpoint: Checkpoint) -> None:
+    """Loads the weights of a checkpoint into a model of the same architecture."""
+    if checkpoint.kind == "tensorflow":
+        from gradcam_callbacks.capture import restore
+
+        restore(model, str(checkpoint.path))
+    elif checkpoint.kind == "orbax":
+        _load_orbax(model, checkpoint.path)
+    else:
+        with _unpacked(checkpoint.path) as path:
+            model.load_weights(path)
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """The file of weights in a .keras archive: Keras jumps to and fro in it, which takes half as long again packed."""
     with tempfile.TemporaryDirectory(prefix="gradcam-") as folder:
+        weights = path
         if path.suffix == ".keras":
             try:
                 with zipfile.ZipFile(path) as archive:
-                    path = Path(archive.extract("model.weights.h5", folder))
+                    weights = Path(archive.extract("model.weights.h5", folder))
             except (KeyError, OSError):  # the weights have several files, or there is no room
                 logger.debug("'%s' is not unpacked.", path, exc_info=True)
-        model.load_weights(path)
+        yield weights
+
+
+def _load_orbax(model: keras.Model, path: Path) -> None:
+    """Loads one step. Keras takes the last one alone, asks for an optimizer, and passes over names that it misses.
+
+    Raises:
+        ValueError: if the package is missing, or the model's variables have other names.
+    """
+    try:
+        from orbax.checkpoint import v1 as orbax
+    except ImportError as error:
+        raise ValueError(
+            "It is one of Orbax, which needs another package: pip install 'gradcam_callbacks[orbax]'."
+        ) from error
+    if not path.name.isdigit():
+        (path,) = (child for child in path.iterdir() if child.name.isdigit())
+    state = orbax.load_checkpointables(str(path.absolute()), {"pytree": None})["pytree"]
+    kinds = ("trainable_variables", "non_trainable_variables")
+    held = {name for kind in kinds for name in _paths(state.get(kind, {}))}
+    missing = [variable.path for variable in model.weights if variable.path not in held]
+    if missing:
+        raise ValueError(
+            f"It has no weights for '{missing[0]}' of the model ({len(missing)} of {len(model.weights)} are missing). "
+            "Give the layers the names that they had in the training, or leave model= away if it holds the whole model."
+        )
+    model.set_state_tree({kind: state[kind] for kind in kinds if kind in state})
+
+
+def _paths(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """The paths of the variables in a nested dictionary."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{before}{name}/")
+        else:
+            yield f"{before}{name}"
 
 
 def _config(checkpoint: Checkpoint) -> str | None:
     """The architecture that a file describes, as text to compare; None where it describes none."""
+    described = _description(checkpoint)
+    if described is None:
+        return None
+    return json.dumps({key: described.get(key) for key in ("module", "class_name", "config")}, sort_keys=True)
+
+
+def _description(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Keras's description of the model in a checkpoint; None where it has none."""
+    described: dict[str, Any]
     if checkpoint.path.suffix == ".keras":
         with zipfile.ZipFile(checkpoint.path) as archive:
             described = json.loads(archive.read("config.json"))
@@ -532,9 +596,11 @@ def _config(checkpoint: Checkpoint) -> str | None:
 
         with h5py.File(checkpoint.path) as file:
             described = json.loads(file.attrs["model_config"])
+    elif (checkpoint.path / "model_config" / "_strings.json").is_file():  # Orbax
+        described = json.loads(json.loads((checkpoint.path / "model_config" / "_strings.json").read_bytes())["config"])
     else:
         return None
-    return json.dumps({key: described.get(key) for key in ("module", "class_name", "config")}, sort_keys=True)
+    return described
 
 
 def _reason(error: Exception, checkpoint: Checkpoint) -> str:

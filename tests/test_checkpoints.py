@@ -22,6 +22,7 @@ from conftest import artifact_paths, image_steps, pictures, small_model
 from mlflow import MlflowClient
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, Sweep, checkpoints, explain_checkpoints
+from gradcam_callbacks.checkpoints import first_model
 from gradcam_callbacks.journal import Journal
 
 X, Y = pictures(32), np.arange(32) % 4
@@ -172,6 +173,10 @@ def test_orbax_checkpoints(client: MlflowClient, saved: Path) -> None:
     train(save)
     assert sweep("orbax", model=small_model).problems == {}
     assert_maps(saved)
+    assert sweep("orbax", journal_dir="whole").problems == {}
+    assert_maps(saved, "whole")
+    assert first_model("orbax").name == "small"
+    assert sweep("orbax/1", journal_dir="one").recorded == (1,)
 
 
 # ---- What goes wrong ----
