@@ -33,8 +33,8 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
     renders and uploads. Wrong configuration raises before the first batch; nothing after that ends a training.
 
     Before the first batch a baseline is recorded as step -1: what a fine-tuning starts from. Each epoch's `logs` get
-    `gradcam_drift`, the share of the attention that moved since the step before, for `EarlyStopping` and `CSVLogger`;
-    they stand after it in the list.
+    `gradcam_drift`, the share of the attention that moved since the step before, for `EarlyStopping("gradcam_drift",
+    mode="min")` and `CSVLogger`; they stand after it in the list. An epoch that nothing can be compared with has none.
 
     The step of a record is its 0-based epoch. In a second `fit` of one run that starts at epoch 0 again, the steps go
     on after those of the first. Of several workers of a distributed training only the chief records.
@@ -141,6 +141,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             layer=" + ".join(info.path for info in traced.layers),
             method=self.method,
             score_kind=traced.score_kind,
+            output=self.output,
             unit="epoch" if self.every_batches is None else "batch",
             journal_dir=self.journal_dir,
             keep_journal=self.keep_journal,

@@ -169,8 +169,9 @@ def explain_checkpoints(
     probes = as_probes(probes)
     with ExitStack() as stack:
         found, problems = _find(checkpoints, step_from, stack)
-        source = json.dumps([str(item) for item in _listed(checkpoints)])
-        run = _run_to_go_on_with(run_id, journal_dir, source, probes, method)
+        asked = {"checkpoints": [str(item) for item in _listed(checkpoints)], "layer": layer, "output": output}
+        source = json.dumps(asked)
+        run = _run_to_go_on_with(run_id, experiment, journal_dir, source, probes, method)
         held = _held(journal_dir, run)
         known = set() if held is None else set(held.steps())
         if run is not None:
@@ -187,6 +188,7 @@ def explain_checkpoints(
                 layer=layer,
                 method=method,
                 score_kind=score_kind,
+                output=output,
                 source=source,
                 journal_dir=journal_dir,
                 animation=animation,
@@ -227,14 +229,16 @@ def explain_checkpoints(
     )
 
 
-def first_model(checkpoints: str | Path | Sequence[str | Path], *, safe_mode: bool = True) -> keras.Model:
+def first_model(
+    checkpoints: str | Path | Sequence[str | Path], *, step_from: StepFrom = None, safe_mode: bool = True
+) -> keras.Model:
     """The model of the first checkpoint that holds one, such as to read pictures at its size.
 
     Raises:
         ValueError: if all hold weights alone, or none can be loaded.
     """
     with ExitStack() as stack:
-        found, problems = _find(checkpoints, None, stack)
+        found, problems = _find(checkpoints, step_from, stack)
         for checkpoint in found:
             if checkpoint.kind in ("model", "orbax"):
                 try:
@@ -249,29 +253,43 @@ def first_model(checkpoints: str | Path | Sequence[str | Path], *, safe_mode: bo
 
 
 def _run_to_go_on_with(
-    run_id: str | None, journal_dir: str | Path | None, source: str, probes: ProbeSet, method: str
+    run_id: str | None,
+    experiment: str | None,
+    journal_dir: str | Path | None,
+    source: str,
+    probes: ProbeSet,
+    method: str,
 ) -> Run | None:
-    """The run that was named, or that of an interrupted sweep of the same; None for one that is still to begin."""
+    """The run that was named, that of the journal, the active one, or that of an interrupted sweep of the same."""
     from gradcam_callbacks import tracking
 
     if run_id is not None:
         return tracking.choose_run(run_id)
-    if journal_dir is not None:
-        if not Path(journal_dir, "manifest.json").exists():
-            return None
+    if journal_dir is not None and Path(journal_dir, "manifest.json").exists():
         manifest = Journal(journal_dir).manifest
         run = tracking.find_run(manifest["run_id"], manifest["tracking_uri"])
         return replace(run, is_ours=manifest.get("source") is not None)
-    for folder in sorted(Path(".gradcam").glob("*")):
+    if experiment is not None:
+        return None
+    if tracking.has_active_run():
+        return tracking.choose_run(None)
+    for folder in sorted(Path(".gradcam").glob("*")) if journal_dir is None else ():
         try:
             manifest = Journal(folder).manifest
-            if (manifest["source"], manifest["probes"], manifest["method"]) == (source, probes.digest, method):
-                run = tracking.find_run(manifest["run_id"], manifest["tracking_uri"])
-                if not run.is_deleted:
-                    logger.info("Going on with the journal '%s'.", folder)
-                    return replace(run, is_ours=True)
-        except Exception:  # of something else, damaged, or of a server that is gone
+            is_same = (manifest["source"], manifest["probes"], manifest["method"]) == (source, probes.digest, method)
+        except (OSError, ValueError, KeyError):  # something else, or damaged
             logger.debug("'%s' is not gone on with.", folder, exc_info=True)
+            continue
+        if not is_same:
+            continue
+        try:
+            run = tracking.find_run(manifest["run_id"], manifest["tracking_uri"])
+        except Exception as error:  # whatever its server says
+            logger.warning("The sweep in '%s' is not gone on with: %s", folder, error)
+            continue
+        if not run.is_deleted:
+            logger.warning("The interrupted sweep in '%s' goes on, in run %s.", folder, run.name)
+            return replace(run, is_ours=True)
     return None
 
 
@@ -324,9 +342,10 @@ def _find(
         except ValueError as error:
             problems[str(path)] = str(error)
     steps: dict[Path, int] = {}
+    numbers = _numbers([path for path in kinds if _is_counted_from_1(path, kinds[path])])
     for path in kinds:
         try:
-            steps[path] = _step(path, kinds[path], step_from, alone=len(kinds) == 1)
+            steps[path] = _step(path, kinds[path], step_from, numbers.get(path), alone=len(kinds) == 1)
         except ValueError as error:
             problems[str(path)] = str(error)
     if step_from is None and steps and min(steps.values()) < 0:  # a file is numbered 0: they are not counted from 1
@@ -353,7 +372,8 @@ def _expand(item: str | Path, stack: ExitStack) -> list[Path]:
         return _expand(tracking.download(text, Path(folder)), stack)
     path = Path(item)
     if not path.exists() and glob.has_magic(text):
-        return [Path(found) for found in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 (absolute ones too)
+        matches = [Path(found) for found in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 (absolute ones too)
+        return [found for match in matches if not _is_part(match) for found in _expand(match, stack)]
     if path.is_dir() and not (path / "saved_model.pb").exists():
         children = [child for child in sorted(path.iterdir()) if not child.name.startswith(".")]
         if _is_orbax(path):
@@ -361,6 +381,14 @@ def _expand(item: str | Path, stack: ExitStack) -> list[Path]:
         inside = [found for child in children if child.is_dir() for found in _expand(child, stack)]
         return [child for child in children if child.is_file() and child.suffix in _SUFFIXES] + inside
     return [path]
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a file belongs to a TensorFlow checkpoint whose index is beside it."""
+    is_data = re.fullmatch(r"(.+)\.data-\d+-of-\d+", path.name)
+    if is_data:
+        return path.with_name(f"{is_data[1]}.index").is_file()
+    return path.name == "checkpoint" and any(path.parent.glob("*.index"))
 
 
 _SUFFIXES = frozenset({".keras", ".h5", ".hdf5", ".index"})
@@ -409,8 +437,8 @@ def _prefix(path: Path) -> Path:
     return path.with_suffix("") if path.suffix == ".index" else path
 
 
-def _step(path: Path, kind: str, step_from: StepFrom, *, alone: bool) -> int:
-    """The 0-based step that a path names.
+def _step(path: Path, kind: str, step_from: StepFrom, number: int | None, *, alone: bool) -> int:
+    """The 0-based step that a path names; see `_numbers` for the number in its name.
 
     Raises:
         ValueError: if it names none.
@@ -419,20 +447,36 @@ def _step(path: Path, kind: str, step_from: StepFrom, *, alone: bool) -> int:
         return int(step_from(path))
     if step_from is not None:
         match = re.search(step_from, path.as_posix())
-        if match is None or not match.groups():
+        if match is None or not match.groups() or match[1] is None:
             raise ValueError(f"step_from={step_from!r} finds no group in its path.")
         return int(match[1])
     if kind == "orbax":
         return int(path.name) if path.name.isdigit() else 0
     if not _is_counted_from_1(path, kind):
         return int(path.parent.name.removeprefix("epoch_"))
-    words = re.sub(r"\d+\.\d+", " ", re.sub(r"(\.weights)?\.[a-z0-9]+$", "", path.name))
-    match = re.search(r"ep(?:och)?[-_ ]?(\d+)", words, re.IGNORECASE) or re.search(r"(\d+)", words)
-    if match is None:
+    if number is None:
         if alone:
             return 0
         raise ValueError("No number in its name says which step it is. Use step_from=, or give it alone.")
-    return int(match[1]) - 1
+    return number - 1
+
+
+def _numbers(paths: Sequence[Path]) -> dict[Path, int]:
+    """The number in each name that counts: after "epoch", else the first that differs between them, else the last."""
+    found = {}
+    others: dict[Path, list[int]] = {}
+    for path in paths:
+        name = re.sub(r"(\.weights)?\.[a-z0-9]+$", "", path.name)
+        epoch = re.search(r"ep(?:och)?[-_ ]?(\d+)", name, re.IGNORECASE)
+        parts = re.findall(r"\d+\.\d+|\d+", name)
+        whole = [part for part in parts if "." not in part] or [half for part in parts for half in part.split(".")]
+        if epoch:
+            found[path] = int(epoch[1])
+        elif whole:
+            others[path] = [int(part) for part in whole]
+    columns = zip(*others.values(), strict=False)  # as long as the shortest
+    place = next((place for place, column in enumerate(columns) if len(set(column)) > 1), -1)
+    return found | {path: numbers[place] for path, numbers in others.items()}
 
 
 def _is_counted_from_1(path: Path, kind: str) -> bool:
@@ -656,20 +700,31 @@ def _spread(task: _Task, turns: Sequence[tuple[Checkpoint, bool]], workers: int)
     packed = cloudpickle.dumps(task)
     threads = max(1, (os.cpu_count() or 1) // workers)
     chunks = [turns[start : start + _CHUNK] for start in range(0, len(turns), _CHUNK)]
-    jobs = [joblib.delayed(_explain_chunk)(packed, chunk, threads) for chunk in chunks]
-    done, error = 0, None
-    for _ in range(_ATTEMPTS):
+    jobs = [
+        joblib.delayed(_explain_chunk)(packed, [(_absolute(c), noise) for c, noise in chunk], threads)
+        for chunk in chunks
+    ]
+    done, failures, error = 0, 0, None
+    while failures < _ATTEMPTS:
+        before = done
         try:
             for outcomes in _in_order(jobs[done:], workers):
+                for outcome, (checkpoint, _) in zip(outcomes, chunks[done], strict=True):
+                    yield replace(outcome, checkpoint=checkpoint)
                 done += 1
-                yield from outcomes
             return
         except Exception as raised:  # a process that was killed: each backend has its own error for that
             error = raised
+            failures = 1 if done > before else failures + 1
             logger.warning("A worker was lost (%s); its checkpoints are tried again.", type(raised).__name__)
     for chunk in chunks[done:]:
         for checkpoint, _ in chunk:
             yield _Outcome(checkpoint, problem=f"The process that explained it was lost {_ATTEMPTS} times: {error}.")
+
+
+def _absolute(checkpoint: Checkpoint) -> Checkpoint:
+    """As a worker finds it whose working directory is another."""
+    return replace(checkpoint, path=checkpoint.path.absolute())
 
 
 def _in_order(jobs: Sequence[Any], workers: int) -> Iterator[list[_Outcome]]:

@@ -79,7 +79,7 @@ def main(debug: bool) -> None:
     show_default=True,
     help="Where the MLflow store and the pictures go.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the pictures and the weights.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another draw of the pictures and the weights.")
 def demo(directory: Path, seed: int) -> None:
     """Catch a network that looks at a watermark.
 
@@ -99,9 +99,19 @@ def demo(directory: Path, seed: int) -> None:
 
 _MODEL = click.argument("model", type=click.Path(exists=True, path_type=Path))
 _LAYER = click.option(
-    "--layer", "layers_named", multiple=True, metavar="PATH", help="See `gradcam layers`; several fuse."
+    "--layer",
+    "layers_named",
+    multiple=True,
+    metavar="PATH",
+    help="The layer to explain, as `gradcam layers` lists them. Repeat it to fuse maps. [default: the last map]",
 )
-_METHOD = click.option("--method", default="gradcam", show_default=True, help="Such as gradcam++, hirescam, layercam.")
+_METHOD = click.option(
+    "--method",
+    metavar="NAME",
+    default="gradcam",
+    show_default=True,
+    help="Or gradcam++, hirescam, xgradcam, layercam, eigencam, scorecam.",
+)
 _OUTPUT = click.option("--output", metavar="NAME", help="The head of a model with several outputs.")
 _CLASSES = click.option(
     "--classes",
@@ -244,7 +254,11 @@ def explain(
     metavar="CLASS",
     help="A class by index or name, `predicted`, `label` (the sub-folder), or A:B. Repeat it. [default: predicted]",
 )
-@click.option("--regions", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of masks.")
+@click.option(
+    "--regions",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of masks, <name of the picture>.png, white where the object is.",
+)
 @click.option("--model", type=click.Path(exists=True, path_type=Path), help="For checkpoints that hold weights alone.")
 @click.option("--image-size", type=(int, int), metavar="H W", help="By default what the model takes.")
 @_CLASSES
@@ -254,8 +268,14 @@ def explain(
 @_OUTPUT
 @click.option("--run", "run_id", metavar="ID", help="Log to this MLflow run.")
 @click.option("--experiment", metavar="NAME", help="Log to a new run of this experiment.")
-@click.option("--journal", type=click.Path(file_okay=False, path_type=Path), help="Keep the record in this folder.")
-@click.option("--step-from", metavar="REGEX", help="Its first group is the 0-based step in a path.")
+@click.option(
+    "--journal",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the record in this folder, and go on with it. [default: .gradcam/<run>, until all has arrived]",
+)
+@click.option(
+    "--step-from", metavar="REGEX", help="Where the 0-based step is in a path: its first group, as in 'step_(\\d+)'."
+)
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes on this machine; -1 for all cores.")
 @click.option("--backend", type=click.Choice(["loky", "dask", "ray"]), help="Where they run.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of the Dask or Ray cluster; by default one on this machine.")
@@ -300,14 +320,26 @@ def checkpoints(
     from rich.table import Table
 
     from gradcam_callbacks.checkpoints import explain_checkpoints, first_model
-    from gradcam_callbacks.probes import ProbeSet
+    from gradcam_callbacks.probes import PICTURE_SUFFIXES, ProbeSet
 
+    if scheduler is not None and backend is None:
+        raise click.UsageError(
+            "--scheduler is the address of a cluster: say which with --backend dask or --backend ray."
+        )
+    if run_id is not None and experiment is not None:
+        raise click.UsageError("--run names a run that is there, --experiment asks for a new one: pass one of them.")
+    if jobs == 0:
+        raise click.UsageError("--jobs is a number of processes, or -1 for one a core, not 0.")
     console = Console(stderr=True)
-    by_folder = any(child.is_dir() and not child.name.startswith(".") for child in probes.iterdir())
+    children = [child for child in probes.iterdir() if not child.name.startswith(".")]
+    has_pictures = any(child.suffix.lower() in PICTURE_SUFFIXES for child in children)
+    by_folder = not has_pictures and any(child.is_dir() for child in children)
     _import_keras()
     prepare = _preprocess(preprocess)
     network = _load(model, unsafe=unsafe) if model is not None else None
-    shown = network or first_model(sources, safe_mode=not unsafe)  # its size, its channels, whether it is ImageNet's
+    shown = network or first_model(
+        sources, step_from=step_from, safe_mode=not unsafe
+    )  # its size, its channels, whether it is ImageNet's
     _check_size(shown, image_size)
     named = _class_names(classes, preprocess, shown)
     height, width, channels = _input_size(shown, image_size)
@@ -432,6 +464,8 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     from gradcam_callbacks.journal import Journal
 
     console = Console(stderr=True)
+    if not (journal / "manifest.json").is_file():
+        raise click.BadParameter(f"'{journal}' is no journal: it holds no manifest.json.", param_hint="JOURNAL")
     opened = Journal(journal)
     run_id, tracking_uri = run_id or opened.manifest["run_id"], tracking_uri or opened.manifest["tracking_uri"]
     with tracking.bounded_requests(tracking.REQUEST_TIMEOUT):
@@ -477,7 +511,7 @@ def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> Non
     from gradcam_callbacks.journal import Journal
 
     with TemporaryDirectory(prefix="gradcam-") as temporary:
-        journals, names = [], []
+        journals, names, links = [], [], []
         for number, source in enumerate(sources):
             if source.startswith("runs:/"):
                 from gradcam_callbacks import tracking
@@ -485,6 +519,7 @@ def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> Non
                 run = tracking.find_run(source.removeprefix("runs:/"), tracking_uri or tracking.default_uri())
                 journals.append(tracking.fetch_journal(run, Path(temporary, str(number))))
                 names.append(run.name)
+                links.append(run.link())
             else:
                 if not Path(source, "manifest.json").is_file():
                     raise click.BadParameter(
@@ -493,7 +528,8 @@ def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> Non
                     )
                 journals.append(Journal(source))
                 names.append(journals[-1].manifest.get("run_name") or Path(source).name)
-        page.write(journals, out, names=names)
+                links.append(None)
+        page.write(journals, out, names=names, links=links)
     click.echo(f"{out.resolve().as_uri()}")
 
 
@@ -559,7 +595,7 @@ def _targets(texts: Sequence[str], *, has_names: bool, no_label: str | None) -> 
     """
     targets: list[Any] = []
     for text in texts or ["predicted"]:
-        parts = [int(part) if part.isdigit() else part for part in text.split(":")]
+        parts = [int(part) if part.isdecimal() else part for part in text.split(":")]
         if len(parts) > 2 or "" in parts:
             raise click.BadParameter(f"'{text}' is no target; expected a class, or A:B.", param_hint="--target")
         if text == "label" and no_label is not None:

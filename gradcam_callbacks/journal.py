@@ -36,7 +36,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 FORMAT = 1
 BASELINE = -1
 """The step before the training."""
-DECIDING = ("probes", "layer", "method")
+DECIDING = ("probes", "layer", "method", "output")
 """What of a manifest decides the maps: steps of one journal, or one run, have all of it in common."""
 _OWN_ARRAYS = ("arrays", "logs", "time")
 _NO_NAMES = (*_OWN_ARRAYS, "file", "allow_pickle")  # the last two are parameters of `numpy.savez_compressed`
@@ -436,10 +436,12 @@ def _read_manifest(folder: Path, name: str | Path) -> dict[str, Any]:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What decides the maps and is not the same in two manifests, in words; "" if nothing."""
-    different = [key for key in DECIDING if before.get(key) != now[key]]
     digits = {"probes": 8}  # of the digest, enough to tell two apart
+    pairs = [
+        (key, *(str(manifest.get(key) or "")[: digits.get(key)] for manifest in (before, now))) for key in DECIDING
+    ]
     return "; ".join(
-        f"{key} {str(before.get(key))[: digits.get(key)]}, now it is {now[key][: digits.get(key)]}" for key in different
+        f"{key} {then or 'not named'}, now it is {new or 'not named'}" for key, then, new in pairs if then != new
     )
 
 

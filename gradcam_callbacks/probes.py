@@ -228,7 +228,8 @@ class ProbeSet:
             (
                 file
                 for file in root.glob("*/*" if by_folder else "*")
-                if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
+                if file.suffix.lower() in PICTURE_SUFFIXES
+                and not any(part.startswith(".") for part in file.relative_to(root).parts)
             ),
             key=lambda file: [_natural(part) for part in file.relative_to(root).parts],
         )
@@ -238,7 +239,9 @@ class ProbeSet:
         if by_folder:
             labels = [file.parent.name for file in files]
             if class_names is None:
-                class_names = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+                class_names = sorted(
+                    folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".")
+                )
         if isinstance(regions, str | Path):
             masks = [file.relative_to(root).with_suffix(".png") for file in files]
             regions = _read_masks(Path(regions), masks, image_size)

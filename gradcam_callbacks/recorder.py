@@ -59,6 +59,7 @@ class Recorder:
         method: str,
         score_kind: str,
         unit: str = "epoch",
+        output: str | int | None = None,
         source: str | None = None,
         journal_dir: str | Path | None = None,
         keep_journal: bool = False,
@@ -76,7 +77,8 @@ class Recorder:
             method: the name of the CAM method.
             score_kind: "logit" or "probability".
             unit: what a step counts: "epoch" or "batch".
-            source: where the weights come from, if not from a training.
+            output: the head that was asked for.
+            source: what is swept, if this is no training; an interrupted sweep goes on with the journal, which stays.
             journal_dir: by default ".gradcam/<run id>".
             keep_journal: whether the journal stays when all has arrived.
             animation: whether to log an animated picture of each probe at the end.
@@ -96,6 +98,7 @@ class Recorder:
         self.problems = 0
         self._probes = probes
         self._keep_journal = keep_journal or journal_dir is not None
+        self._is_sweep = source is not None
         self._flush_timeout = flush_timeout
         self._strict = strict
         self._verbose = verbose
@@ -111,6 +114,7 @@ class Recorder:
             "method": method,
             "score_kind": score_kind,
             "unit": unit,
+            "output": "" if output is None else str(output),
             "source": source,
             **probes.description(),
         }
@@ -223,6 +227,8 @@ class Recorder:
                 if not is_ended:
                     self.journal.leave_status(status)
                 self.journal.flush()
+            if self._is_sweep and status != "FINISHED":
+                self._keep_journal = True
             self._say_goodbye(tracker.upload.missing())
 
     def _say_goodbye(self, missing: list[str]) -> None:

@@ -106,6 +106,13 @@ def build(
     for journal, name in zip(journals[1:], names[1:], strict=True):
         _check_same_probes(journals[0], journal, names[0], name)
     steps = [read_steps(journal) for journal in journals] if steps is None else steps
+    units = [str(journal.manifest.get("unit") or "epoch") for journal in journals]
+    for name, unit in zip(names, units, strict=True):
+        if unit != units[0]:
+            raise ValueError(
+                f"A step of '{names[0]}' is one {units[0]}, of '{name}' one {unit}: they cannot be aligned, so "
+                "write two pages."
+            )
     runs = [_measured(*of_run) for of_run in zip(journals, steps, names, links, strict=True)]
     data = _content(runs, journals[0].pictures())
     return _page(data, " ".join(run.summary for run in runs))

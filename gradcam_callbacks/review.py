@@ -174,7 +174,7 @@ def _moves(steps: Sequence[Step], measures: Measures, manifest: Mapping[str, Any
     drifts = measures.drift
     least = np.maximum(_MOVED, _TIMES_FLOOR * np.nan_to_num(measures.floor))
     for s in range(_USUAL_STEPS, len(steps)):
-        usual = drifts[s - _USUAL_STEPS : s].max(axis=0)  # NaN, and thus no limit, unless all are known
+        usual = drifts[s - _USUAL_STEPS : s].max(axis=0)  # NaN, and thus nothing is flagged, unless all are known
         for n, k in np.argwhere(stayed[s] & (drifts[s] > np.maximum(least[s], _TIMES_USUAL * usual))).tolist():
             what, when = explained_name(manifest, k, steps[s].arrays["explained"][n, k]), _at(steps[s], manifest)
             text = (
@@ -400,10 +400,12 @@ def _answer(before: Step, after: Step, manifest: Mapping[str, Any], n: int, k: i
         if predicted < 0
         else f"the prediction stayed {class_name(manifest['class_names'], predicted)}"
     )
+    explained = int(after.arrays["explained"][n, k])
+    of = "" if explained in (predicted, -1) else f"of {class_name(manifest['class_names'], explained)} "
     for kind, name in (("probability", "probabilities"), ("score", "scores")):
         values = [float(step.arrays[name][n, k]) for step in (before, after) if name in step.arrays]
         if len(values) == 2 and np.isfinite(values).all():
-            return f"{stayed} ({kind} {values[0]:.2f}, now {values[1]:.2f})"
+            return f"{stayed} ({kind} {of}{values[0]:.2f}, now {values[1]:.2f})"
     return stayed
 
 

@@ -37,7 +37,7 @@ REPORT_EVERY = 5
 """Steps after which the review page is written anew, at least; of a long training more."""
 LONGEST_PAUSE = 60.0
 """Seconds between two tries while a server is away, at most."""
-DESCRIBING = ("layer", "method", "score_kind", "probes", "version")
+DESCRIBING = ("layer", "method", "output", "score_kind", "probes", "version")
 """What of a manifest is a tag of the run too."""
 
 # images/<key with another slash>+step+<step>+timestamp+<ms>+<id>.png, and a small copy beside it; older ones of MLflow
@@ -191,7 +191,8 @@ class Upload:
         if kind == "description":
             manifest = self.journal.manifest
             for name in DESCRIBING:
-                self.client.set_tag(self.run_id, f"gradcam.{name}", manifest[name])
+                if manifest.get(name):
+                    self.client.set_tag(self.run_id, f"gradcam.{name}", manifest[name])
             self._send_file("gradcam", self.journal.directory / "manifest.json", json.dumps(manifest).encode())
         elif kind == "metrics":
             self._send_metrics(self._read(int(where[0])))
@@ -553,6 +554,11 @@ class Run:
         """A client of its server."""
         return MlflowClient(self.tracking_uri)
 
+    def link(self) -> str | None:
+        """Where its image cards are on its server; None for a store without one."""
+        is_server = self.tracking_uri.startswith(("http://", "https://"))
+        return f"{self.tracking_uri.rstrip('/')}/{ui_path(self.experiment_id, self.run_id)}" if is_server else None
+
     def where_to_look(self) -> str:
         """Lines for a person: the links to the pictures and the review, and how to start a server if there is none."""
         is_server = self.tracking_uri.startswith(("http://", "https://"))
@@ -594,13 +600,19 @@ def choose_run(run_id: str | None, *, experiment: str | None = None) -> Run:
         return replace(_as_run(started, uri), is_ours=True, is_new=True)
 
 
+def has_active_run() -> bool:
+    """Whether the user has started a run in this thread."""
+    return mlflow.active_run() is not None
+
+
 def find_run(run_id: str, tracking_uri: str) -> Run:
     """A run that is there.
 
     Raises:
         mlflow.MlflowException: if there is no such run, or nobody answers.
     """
-    return _as_run(MlflowClient(tracking_uri).get_run(run_id), tracking_uri)
+    with bounded_requests(REQUEST_TIMEOUT):
+        return _as_run(MlflowClient(tracking_uri).get_run(run_id), tracking_uri)
 
 
 def _as_run(found: Any, tracking_uri: str) -> Run:
@@ -690,9 +702,9 @@ def check_run(run: Run, manifest: Mapping[str, Any]) -> None:
             tags = run.client().get_run(run.run_id).data.tags
     except Exception:  # the worker will say so
         return
-    before = {name: tags.get(f"gradcam.{name}", manifest[name]) for name in DECIDING}
+    before = {name: tags.get(f"gradcam.{name}") for name in DECIDING}
     different = differences(before, manifest)
-    if different:
+    if different and before["layer"] is not None:
         raise ValueError(
             f"Run {run.run_id} holds maps that were made with {different}. Choose another run, such as a nested one."
         )

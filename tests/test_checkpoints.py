@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import joblib
 import keras
@@ -22,7 +24,7 @@ from conftest import artifact_paths, image_steps, pictures, small_model
 from mlflow import MlflowClient
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, Sweep, checkpoints, explain_checkpoints
-from gradcam_callbacks.checkpoints import first_model
+from gradcam_callbacks.checkpoints import Checkpoint, first_model
 from gradcam_callbacks.journal import Journal
 
 X, Y = pictures(32), np.arange(32) % 4
@@ -283,6 +285,10 @@ def test_probes_that_do_not_fit_the_run_are_refused(client: MlflowClient, saved:
         (["m-0.keras", "m-1.keras"], [0, 1]),
         (["epoch_1/checkpoint.weights.h5", "epoch_0/checkpoint.weights.h5"], [0, 1]),
         (["best.keras"], [0]),
+        (["resnet50-01.keras", "resnet50-02.keras", "resnet50-10.keras"], [0, 1, 9]),
+        (["20240105-model-01.keras", "20240105-model-02.keras"], [0, 1]),
+        (["mobilenetv2_03.keras"], [2]),
+        (["model_v1.01.keras", "model_v1.02.keras"], [0, 1]),
         (["a/ckpt-3.index", "a/ckpt-7.index"], [2, 6]),
     ],
 )
@@ -308,11 +314,31 @@ def test_a_step_can_be_named_by_pattern_or_function_and_doubles_are_said(client:
     assert (by_function.recorded, by_function.gaps) == ((2, 4, 6), (3, 5))
     shutil.rmtree("post")
     doubled = sweep("ckpt")
-    assert doubled.recorded == (6,)
+    assert doubled.recorded == (99, 199, 299)
+    shutil.rmtree("post")
+    doubled = sweep("ckpt", step_from=r"run(\d)")
+    assert doubled.recorded == (7,)
     assert len(doubled.problems) == 2
-    assert all("It is step 6, as 'run7-at100.keras' is." in problem for problem in doubled.problems.values())
+    assert all("It is step 7, as 'run7-at100.keras' is." in problem for problem in doubled.problems.values())
     nameless = sweep([saved / "keras/m-01.keras", shutil.copy(saved / "keras/m-02.keras", "best.keras")])
     assert "No number in its name says which step it is." in next(iter(nameless.problems.values()))
+
+
+def test_globs_take_folders_and_what_belongs_to_a_checkpoint() -> None:
+    """A glob of MLflow's folders, and one of TensorFlow's prefixes with its data files."""
+    for name in (
+        "mlflow/epoch_0/checkpoint.h5",
+        "mlflow/epoch_1/checkpoint.h5",
+        "tf/ckpt-1.index",
+        "tf/ckpt-1.data-00000-of-00001",
+        "tf/checkpoint",
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    with checkpoints.ExitStack() as stack:
+        expanded = checkpoints._expand("mlflow/epoch_*", stack)
+        assert [path.as_posix() for path in expanded] == [f"mlflow/epoch_{n}/checkpoint.h5" for n in (0, 1)]
+        assert [path.as_posix() for path in checkpoints._expand("tf/*", stack)] == ["tf/ckpt-1.index"]
 
 
 # ---- One trace, one model ----
@@ -485,6 +511,72 @@ def test_journals_that_are_not_this_sweeps_do_not_stop_it(client: MlflowClient, 
     assert again.recorded == (0, 1, 2)
     client.restore_run(before[0])
     assert sweep(saved / "keras", journal_dir=None).run_id == before[0]
+
+
+def test_ctrl_c_leaves_a_sweep_that_goes_on(client: MlflowClient, saved: Path) -> None:
+    """What was explained has arrived, and the same call goes on in the same run, however little was missing."""
+
+    def interrupt(checkpoint: Checkpoint, problem: str) -> None:
+        if checkpoint.step == 1:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        sweep(saved / "keras", journal_dir=None, on_checkpoint=interrupt)
+    (journal,) = Path(".gradcam").iterdir()
+    assert image_steps(client, journal.name)["gradcam/probe_0"] == [0, 1]
+    assert client.get_run(journal.name).info.status == "FAILED"
+    other = sweep(saved / "keras", journal_dir=None, layer="conv")
+    assert other.run_id != journal.name, "another layer is another sweep"
+    again = sweep(saved / "keras", journal_dir=None)
+    assert (again.run_id, again.skipped, again.recorded) == (journal.name, (0, 1), (2,))
+    assert client.get_run(journal.name).info.status == "FINISHED"
+
+
+def test_the_active_run_is_asked_what_it_holds(client: MlflowClient, saved: Path) -> None:
+    """A second sweep in a run that the user started explains nothing again."""
+    with mlflow.start_run() as run:
+        first = sweep(saved / "keras", journal_dir=None)
+        second = sweep(saved / "keras", journal_dir=None)
+    assert (first.run_id, first.recorded) == (run.info.run_id, (0, 1, 2))
+    assert (second.run_id, second.recorded, second.skipped) == (run.info.run_id, (), (0, 1, 2))
+    elsewhere = sweep(saved / "keras", journal_dir=None, experiment="elsewhere")
+    assert elsewhere.run_id != run.info.run_id
+
+
+def test_another_head_is_refused_in_the_same_run(client: MlflowClient) -> None:
+    """Maps of two outputs of one model do not end up in one record."""
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(inputs))
+    keras.Model(inputs, {"kind": keras.layers.Dense(3)(x), "size": keras.layers.Dense(3)(x)}).save("m-01.keras")
+    with mlflow.start_run() as run:
+        sweep("m-01.keras", output="kind")
+    shutil.copy("m-01.keras", "m-02.keras")
+    with pytest.raises(ValueError, match=r"output kind, now it is size. Choose another run"):
+        sweep("m-02.keras", output="size", journal_dir="other", run_id=run.info.run_id)
+
+
+def test_workers_that_are_lost_now_and_then_end_no_sweep(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, saved: Path
+) -> None:
+    """Only a chunk that is lost three times in a row is given up, with what comes after it."""
+    lost = iter([True, False] * 50)
+
+    def lossy(jobs: Sequence[Any], workers: int) -> Iterator[Any]:
+        function, arguments, _ = jobs[0]
+        yield function(*arguments)
+        if next(lost):
+            raise RuntimeError("a worker was lost")
+        for function, arguments, _ in jobs[1:2]:
+            yield function(*arguments)
+        raise RuntimeError("a worker was lost")
+
+    monkeypatch.setattr(checkpoints, "_in_order", lossy)
+    monkeypatch.setattr(checkpoints, "_CHUNK", 1)
+    Path("ckpt").mkdir()
+    for number in range(1, 10):
+        shutil.copy(saved / "keras/m-01.keras", f"ckpt/m-{number:02d}.keras")
+    result = explain_checkpoints("ckpt", two_probes(), jobs=2, verbose=False)
+    assert (result.recorded, result.problems) == (tuple(range(9)), {})
 
 
 # ---- Many ----

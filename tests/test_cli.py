@@ -25,6 +25,7 @@ from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, explain, rep
 from gradcam_callbacks.cli import main
 from gradcam_callbacks.journal import Journal
 from gradcam_callbacks.probes import read_picture
+from gradcam_callbacks.tracking import find_run
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -498,6 +499,8 @@ def test_what_cannot_be_reported_is_one_line() -> None:
     for step in new_journal("empty").steps():
         Journal("empty").path(step).unlink()
     assert "has no step that can be read: nothing to report." in fails("report", "empty", "--out", "page.html")
+    new_journal("batches", unit="batch")
+    assert "they cannot be aligned" in fails("report", "one", "batches", "--out", "page.html")
     new_journal("damaged")
     Path("damaged/manifest.json").write_text("{")
     assert "damaged" in fails("report", "damaged", "--out", "page.html")
@@ -521,7 +524,9 @@ def test_a_report_of_a_run_on_the_server(client: MlflowClient) -> None:
     result = gradcam(*call)
     assert (result.exit_code, result.stderr) == (0, "")
     page = Path("page.html").read_text(encoding="utf-8")
-    assert page == report.build([Journal("journal")], names=["bold_owl"])
+    link = find_run(run.info.run_id, client.tracking_uri).link()
+    assert link is not None
+    assert page == report.build([Journal("journal")], names=["bold_owl"], links=[link])
     assert run.info.run_id in fails("report", "runs:/" + run.info.run_id[::-1]).replace(run.info.run_id[::-1], "") or (
         "not found" in fails("report", "runs:/" + "0" * 32)
     )
@@ -591,6 +596,31 @@ def test_a_damaged_checkpoint_is_listed_and_the_others_are_recorded(three: list[
     assert (sweep["recorded"], sweep["skipped"], sweep["gaps"]) == ([0, 1, 2], [], [])
     assert sweep["problems"] == {path: why}
     assert sweep["run_id"] == Journal("json").manifest["run_id"]
+
+
+def test_pictures_beside_a_folder_of_masks_are_the_probes(three: list[keras.Model]) -> None:
+    """Only where no picture lies in --probes itself, its sub-folders are classes."""
+    Path("probes/masks").mkdir()
+    for file in list(Path("probes").glob("*.*")):
+        Image.fromarray(np.full((16, 16), 255, np.uint8)).save(Path("probes/masks", f"{file.stem}.png"))
+    call = ("checkpoints", "ckpt/m-*.keras", "--probes", "probes", "--regions", "probes/masks", "--journal", "post")
+    assert gradcam(*call, "--target", 2).exit_code == 0
+    names = Journal("post").manifest["names"]
+    assert names == [file.stem for file in sorted(Path("probes").glob("*.*"))]
+    assert Journal("post").read(0).arrays["focus"].min() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--scheduler", "tcp://127.0.0.1:1"), "say which with --backend dask or --backend ray"),
+        (("--run", "abc", "--experiment", "new"), "pass one of them"),
+        (("--jobs", "0"), "--jobs is a number of processes"),
+    ],
+)
+def test_options_that_contradict_are_refused(three: list[keras.Model], options: tuple[str, ...], said: str) -> None:
+    """Before anything is loaded."""
+    assert said in refuses("checkpoints", "ckpt/m-*.keras", "--probes", "probes", *options)
 
 
 def test_label_is_the_sub_folder(three: list[keras.Model]) -> None:

@@ -125,7 +125,7 @@ def test_a_folder_is_read_in_natural_order() -> None:
 
 def test_sub_folders_are_labels() -> None:
     """labels="folder" numbers the sub-folders in alphabetic order, as Keras does, or after class_names."""
-    for name in ("vizsla/a.png", "tabby/b.png", "espresso/c.png"):
+    for name in ("vizsla/a.png", "tabby/b.png", "espresso/c.png", ".ipynb_checkpoints/c-checkpoint.png"):
         save_picture(Path("probes") / name, (1, 2, 3))
     probes = ProbeSet.from_directory("probes", image_size=(4, 4), labels="folder", targets=["label"])
     assert probes.class_names == ("espresso", "tabby", "vizsla")

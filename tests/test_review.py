@@ -472,6 +472,13 @@ def test_what_speaks_for_another_class_may_lie_beside_the_object() -> None:
     assert kinds(labels=[1]) == ["shortcut"]
 
 
+def test_the_probability_that_stayed_is_that_of_the_class_explained() -> None:
+    """Where another class than the prediction is explained, the numbers are said to be its."""
+    steps = training(path(0.01, 0.01, 0.01, 0.6), probabilities=0.02, explained=1, predicted=0)
+    (text,) = [event.text for event in reviewed(steps)[1] if event.kind == "moved"]
+    assert text.endswith("while the prediction stayed tabby (probability of lynx 0.02, now 0.02).")
+
+
 # ---- Classes and health ----
 
 

@@ -1604,7 +1604,7 @@
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (takes(event.target, "input[type=search], select, textarea") || byId("help").open) return;
     const isSetting = takes(event.target, "#opacity, input[type=radio]");
-    const isPressed = takes(event.target, "button, a, input[type=checkbox], input[type=radio]");
+    const isPressed = takes(event.target, "button, a, summary, input[type=checkbox], input[type=radio]");
     const moves = { ArrowLeft: () => go(state.at - 1), ArrowRight: () => go(state.at + 1), Home: () => go(0), End: () => go(steps.length - 1) };
     const others = {
       "+": () => setOpacity(state.opacity + 0.1),
