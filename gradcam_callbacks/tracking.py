@@ -147,8 +147,7 @@ class Upload:
             if kind in failed or item in self._unusable:
                 continue
             try:
-                if not self._is_there(item, kind):
-                    self._send(kind, where)
+                self._deliver(item, kind, where)
             except _UnusableError as error:
                 self.error = self.error or error
                 self._unusable.add(item)
@@ -186,6 +185,21 @@ class Upload:
                     for path in files.values():
                         artifacts.delete_artifacts(path)  # type: ignore[no-untyped-call]
             self._is_tidy = True
+
+    def _deliver(self, item: str, kind: str, where: list[str]) -> None:
+        """Sends what the run lacks; again where the server hung up on a connection from before an error of its own."""
+        for is_again in (False, True):
+            is_sending = False
+            try:
+                if not self._is_there(item, kind):
+                    is_sending = True
+                    self._send(kind, where)
+                return
+            except Exception as error:
+                may_be_twice = is_sending and kind == "image"
+                if is_again or may_be_twice or not _has_hung_up(error):
+                    raise
+                self._present.pop(kind, None)
 
     def _send(self, kind: str, where: list[str]) -> None:
         if kind == "description":
@@ -359,11 +373,15 @@ def _small_end(stem: str) -> str:
     return "%compressed.webp" if "%step%" in stem else "+compressed.webp"
 
 
+def _has_hung_up(error: BaseException) -> bool:
+    """Whether the server closed the connection instead of an answer, as it may after an error; a new one may do."""
+    return "Connection aborted" in str(error)
+
+
 def _nobody_answers(error: BaseException | None) -> bool:
     """Whether the network failed, so that the next request would fail too, after another time-out."""
     while error is not None:
-        # Somebody did answer: "too many 500 error responses", or hung up, such as on a connection from before an error.
-        if "error responses" in str(error) or "Connection aborted" in str(error):
+        if "error responses" in str(error) or _has_hung_up(error):  # somebody did: "too many 500 error responses"
             return False
         if type(error).__module__.partition(".")[0] in ("requests", "urllib3") or isinstance(error, ConnectionError):
             return True
@@ -718,16 +736,19 @@ def end_run(run: Run, status: str = "FINISHED") -> bool:
     """
     if not run.is_ours:
         return True
-    try:
-        with bounded_requests(REQUEST_TIMEOUT):
-            active = mlflow.active_run()
-            if active is not None and active.info.run_id == run.run_id:
-                mlflow.end_run(status)
-            else:
-                run.client().set_terminated(run.run_id, status)
-    except Exception:
-        return False
-    return True
+    for _ in range(2):  # a server hangs up on a connection from before an error of its own
+        try:
+            with bounded_requests(REQUEST_TIMEOUT):
+                active = mlflow.active_run()
+                if active is not None and active.info.run_id == run.run_id:
+                    mlflow.end_run(status)  # it is not active any more then, whatever happens
+                else:
+                    run.client().set_terminated(run.run_id, status)
+            return True
+        except Exception as error:
+            if not _has_hung_up(error):
+                return False
+    return False
 
 
 def default_uri() -> str:

@@ -34,7 +34,7 @@ from mlflow import MlflowClient
 from gradcam_callbacks import GradCAMCallback
 from gradcam_callbacks.cli import main
 from gradcam_callbacks.journal import Journal
-from gradcam_callbacks.tracking import Upload, find_run
+from gradcam_callbacks.tracking import Upload, bounded_requests, find_run
 
 KILLS = int(os.environ.get("GRADCAM_KILLS", "10"))
 
@@ -99,7 +99,7 @@ class Proxy(ThreadingHTTPServer):
     """Before a server: "ok", "dead", "hang", "500", "slow", "lost" (a third of the answers) or odd about images.
 
     "late" gives up on the client of each first image and hands it on a second later, as gateways do. "half" refuses the
-    first WebP of all, and deletes nothing.
+    first WebP of all, and deletes nothing. "no artifacts" fails for each and hangs up on what comes next on that line.
     """
 
     daemon_threads = True
@@ -119,6 +119,7 @@ class Proxy(ThreadingHTTPServer):
 class _Forward(BaseHTTPRequestHandler):
     server: Proxy
     protocol_version = "HTTP/1.1"
+    has_failed = False
 
     def log_message(self, *_: object) -> None:
         pass
@@ -126,7 +127,7 @@ class _Forward(BaseHTTPRequestHandler):
     def forward(self) -> None:
         mode = self.server.mode
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if mode in ("dead", "hang"):
+        if mode in ("dead", "hang") or (mode == "no artifacts" and self.has_failed):
             self.server.ended.wait(90 if mode == "hang" else 0)
             self.close_connection = True
             return
@@ -140,6 +141,8 @@ class _Forward(BaseHTTPRequestHandler):
         is_half = self.command == "PUT" and self.path.endswith("compressed.webp") and not self.server.halves
         if mode == "half" and (is_half or self.command == "DELETE"):
             self.server.halves += 1
+        elif mode == "no artifacts" and "mlflow-artifacts" in self.path:
+            self.has_failed = True
         elif mode != "500":
             self.server.ended.wait(2 if mode == "slow" else 0)
             upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
@@ -477,6 +480,24 @@ def test_a_run_deleted_under_the_training_is_completed_when_it_is_back(
     client.restore_run(run_id)
     upload(journal)
     assert_complete(client, run_id, range(4))
+
+
+def test_metrics_are_not_held_up_by_a_server_that_hangs_up_after_each_error(proxy: Proxy, client: MlflowClient) -> None:
+    """One pass over a journal brings the metrics of all steps, although no artifact is taken; the run is ended."""
+    callback = GradCAMCallback(pictures(1), journal_dir="kept", flush_timeout=1)
+    dead = At(0, lambda: setattr(proxy, "mode", "dead"))
+    train(dead, callback, At(3, lambda: setattr(proxy, "mode", "no artifacts")), epochs=4)
+    run_id = Journal("kept").manifest["run_id"]
+    again = Upload(Journal("kept"), MlflowClient(), run_id)
+    with bounded_requests(10):
+        assert not again.send()
+    metrics = metric_steps(client, run_id)
+    assert metrics
+    assert metrics == {key: [0, 1, 2, 3] for key in metrics}
+    assert client.get_run(run_id).info.status == "FINISHED"
+    proxy.mode = "ok"
+    upload("kept")
+    assert_complete(client, run_id, range(4), probes=1)
 
 
 def test_an_artifact_store_that_takes_nothing_does_not_stop_the_metrics(
