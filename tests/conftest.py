@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -20,6 +22,9 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +83,20 @@ def client(mlflow_server: str, request: pytest.FixtureRequest) -> Iterator[Mlflo
     mlflow.set_experiment(request.node.nodeid)
     yield MlflowClient(mlflow_server)
     mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium: Debian's, or the one that Playwright has installed."""
+    playwright_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    with playwright_api.sync_playwright() as playwright:
+        found = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
+        if not Path(found).is_file():
+            pytest.skip("needs Chromium: apt-get install chromium, or playwright install chromium")
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 def small_model(classes: int = 4, size: int = 16, **dense: object) -> keras.Model:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import keras
+import mlflow
 import pytest
 from efficientnet_lite import efficientnet_lite0
 from mlflow import MlflowClient
@@ -29,15 +30,20 @@ def store_here() -> str:
     return f"sqlite:///{Path('mlflow.db').absolute()}"
 
 
+def the_run(experiment: str) -> tuple[MlflowClient, mlflow.entities.Run]:
+    """The one run of an experiment, which has finished."""
+    client = MlflowClient(store_here())
+    (finished,) = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    assert finished.info.status == "FINISHED"
+    return client, finished
+
+
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # SQLAlchemy 2.1 of MLflow 3.17
 def test_train_and_track_fills_an_experiment() -> None:
     """The example leaves one finished run with a card of three steps for each of its eight probes."""
     output = run(str(EXAMPLES / "train_and_track.py"))
     assert "Grad-CAM of 8 probes:\n" in output
-    client = MlflowClient(store_here())
-    experiment = client.get_experiment_by_name("where it looks")
-    (finished,) = client.search_runs([experiment.experiment_id])
-    assert finished.info.status == "FINISHED"
+    client, finished = the_run("where it looks")
     cards = [entry for entry in client.list_artifacts(finished.info.run_id, "images") if entry.path.endswith(".png")]
     assert len(cards) == 8 * 3
 
@@ -63,10 +69,7 @@ def test_review_checkpoints_fills_a_run_and_compare_runs_shows_two() -> None:
     """Each checkpoint is a step of a finished run with a review; two runs are one page."""
     output = run(str(EXAMPLES / "review_checkpoints.py"))
     assert "Explained 3 checkpoints into run" in output
-    client = MlflowClient(store_here())
-    experiment = client.get_experiment_by_name("post-hoc")
-    (finished,) = client.search_runs([experiment.experiment_id])
-    assert finished.info.status == "FINISHED"
+    client, finished = the_run("post-hoc")
     assert "gradcam_focus/mean" in finished.data.metrics
     # Compared is what the store of a demo holds: here twice the same.
     demo = client.create_experiment("gradcam demo")

@@ -43,27 +43,6 @@ DARKEST = """canvas => {
 PIXELS = "canvas => canvas.toDataURL()"
 
 
-def find_chromium() -> str | None:
-    """Debian's Chromium, or the one that Playwright has installed."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    with playwright_api.sync_playwright() as playwright:
-        path = Path(playwright.chromium.executable_path)
-    return str(path) if path.is_file() else None
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("needs Chromium: apt-get install chromium, or playwright install chromium")
-    with playwright_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Opener]:
     """Opens files; at the end, no page has had an error, broken its policy, or asked for anything but its file."""
@@ -247,6 +226,18 @@ def test_play_runs_to_the_end_and_pauses(opened: Opener, one: Path) -> None:
     page.keyboard.press(" ")
     wait_for(page, "epoch 11")
     play.wait_for()
+
+
+def test_space_opens_a_bundle_of_events_and_plays_nothing(opened: Opener, one: Path) -> None:
+    """On the headline of events of one kind, Space does what it does on every headline that opens."""
+    page = opened(one)
+    ready(page)
+    bundle = page.locator("details").first
+    bundle.locator("summary").focus()
+    page.keyboard.press(" ")
+    assert bundle.get_attribute("open") is not None
+    page.wait_for_timeout(700)
+    assert epoch(page) == "epoch 11"
 
 
 def test_curves_go_where_they_are_clicked(opened: Opener, one: Path) -> None:
