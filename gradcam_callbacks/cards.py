@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gradcam_callbacks import render
+from gradcam_callbacks.heatmap import HEALTHS
 from gradcam_callbacks.journal import BASELINE, Step
 from gradcam_callbacks.probes import explained_name, region
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-STATES = ("ok", "empty", "flat", "zero-gradient", "non-finite")
 _KINDS = {"scores": "score", "probabilities": "probability", "drift": "drift", "focus": "focus", "pointing": "pointing"}
 # MLflow shows 87 pixels of a description, and fades out what is longer, so that it cannot be clicked: room for a line
 # of the user's and this.
@@ -40,7 +40,7 @@ def step_metrics(recorded: Step, manifest: Mapping[str, Any]) -> dict[str, float
         metrics["gradcam_drift/noise_floor"] = _mean(arrays["floor"])
     if "lost" in arrays:
         metrics["gradcam_health/lost"] = float(arrays["lost"])
-    for state in STATES:  # last, so that the last of them says that all have arrived
+    for state in HEALTHS:  # last, so that the last of them says that all have arrived
         metrics[f"gradcam_health/{state}"] = float((arrays["health"] == state).sum())
     return {key: value for key, value in metrics.items() if math.isfinite(value)}
 

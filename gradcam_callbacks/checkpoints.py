@@ -10,6 +10,7 @@ import pickle
 import re
 import tempfile
 import uuid
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -133,7 +134,8 @@ def explain_checkpoints(
         checkpoints: a glob, a folder, a file, a list of these, "runs:/ID/checkpoints" or another artifact folder of a
             run, or "models:/NAME/VERSION". Files are .keras, .h5, .weights.h5, or TensorFlow's (ckpt-1.index); folders
             are those of Keras's OrbaxCheckpoint.
-        probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
+        probes: a `ProbeSet`, an array of images, or an (images, labels) pair; or a function that makes one for a model,
+            such as at its size. It is called once, with `model` or the first model in the checkpoints.
         model: the model that weights are loaded into, or a function that builds it; needed where the files hold weights
             alone.
         layer: see `Explainer`.
@@ -161,14 +163,19 @@ def explain_checkpoints(
         What was recorded, and what was not.
 
     Raises:
-        ValueError: if there is no checkpoint, or the run holds maps of other probes, another layer or another method.
+        ValueError: if there is no checkpoint, or the run holds maps of other probes, another layer or another method,
+            or `probes` is a function and all checkpoints hold weights alone.
         mlflow.MlflowException: if there is no such run, or no tracking server.
     """
     from gradcam_callbacks import tracking
 
-    probes = as_probes(probes)
     with ExitStack() as stack:
         found, problems = _find(checkpoints, step_from, stack)
+        if callable(probes):
+            shown = _built(model) or _first_model(found, problems, custom_objects=custom_objects, safe_mode=safe_mode)
+            probes = probes(shown)
+            del shown  # one model in memory is enough
+        probes = as_probes(probes)
         asked = {"checkpoints": [str(item) for item in _listed(checkpoints)], "layer": layer, "output": output}
         source = json.dumps(asked)
         run = _run_to_go_on_with(run_id, experiment, journal_dir, source, probes, method)
@@ -229,27 +236,27 @@ def explain_checkpoints(
     )
 
 
-def first_model(
-    checkpoints: str | Path | Sequence[str | Path], *, step_from: StepFrom = None, safe_mode: bool = True
+def _first_model(
+    found: Sequence[Checkpoint],
+    problems: Mapping[str, str],
+    *,
+    custom_objects: Mapping[str, Any] | None,
+    safe_mode: bool,
 ) -> keras.Model:
-    """The model of the first checkpoint that holds one, such as to read pictures at its size.
+    """The model of the first checkpoint that holds one.
 
     Raises:
         ValueError: if all hold weights alone, or none can be loaded.
     """
-    with ExitStack() as stack:
-        found, problems = _find(checkpoints, step_from, stack)
-        for checkpoint in found:
-            if checkpoint.kind in ("model", "orbax"):
-                try:
-                    return _model_in(checkpoint, safe_mode=safe_mode)
-                except Exception as error:  # whatever is wrong with it is said when its turn comes
-                    problems[str(checkpoint.path)] = _reason(error, checkpoint)
-    raise ValueError(
-        "No checkpoint holds a whole model that could be loaded: "
-        f"{next(iter(problems.values()), 'they hold weights alone')} Name the model (--model) and the size of the "
-        "pictures (--image-size)."
-    )
+    reasons = []
+    for checkpoint in found:
+        if checkpoint.kind in ("model", "orbax"):
+            try:
+                return _model_in(checkpoint, custom_objects=custom_objects, safe_mode=safe_mode)
+            except Exception as error:  # whatever is wrong with it is said when its turn comes
+                reasons.append(why_not_loaded(error))
+    reason = next(iter([*reasons, *problems.values()]), "they hold weights alone.")
+    raise ValueError(f"No checkpoint holds a whole model that could be loaded: {reason} Pass model=.")
 
 
 def _run_to_go_on_with(
@@ -512,15 +519,13 @@ class _Loader:
             )
         except Exception as error:  # whatever Keras, h5py, zipfile or TensorFlow raise at a file that is not theirs
             logger.debug("'%s' could not be explained.", checkpoint.path, exc_info=True)
-            return _Outcome(checkpoint, problem=_reason(error, checkpoint))
+            return _Outcome(checkpoint, problem=why_not_loaded(error))
 
     def _load(self, checkpoint: Checkpoint) -> Explainer:
-        import keras
-
         task = self._task
         if task.model is not None:
             if self._explainer is None:
-                self._explain(task.model if isinstance(task.model, keras.Model) else task.model())
+                self._explain(_built(task.model))
         elif checkpoint.kind in ("weights", "tensorflow"):
             raise ValueError("It holds weights alone: pass model=, the model or a function that builds it.")
         else:
@@ -540,6 +545,13 @@ class _Loader:
         if not model.built:
             model(task.probes.batch(0, 1), training=False)
         self._explainer = Explainer(model, layer=task.layer, method=task.method, output=task.output, grid=task.grid)
+
+
+def _built(model: Any) -> Any:
+    """A model as it is, or as the function builds it."""
+    import keras
+
+    return model if model is None or isinstance(model, keras.Model) else model()
 
 
 def _model_in(
@@ -568,7 +580,8 @@ def _load_weights(model: keras.Model, checkpoint: Checkpoint) -> None:
     elif checkpoint.kind == "orbax":
         _load_orbax(model, checkpoint.path)
     else:
-        with _unpacked(checkpoint.path) as path:
+        with _unpacked(checkpoint.path) as path, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # no map depends on it
             model.load_weights(path)
 
 
@@ -647,7 +660,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any] | None:
     return described
 
 
-def _reason(error: Exception, checkpoint: Checkpoint) -> str:
+def why_not_loaded(error: Exception) -> str:
     """In one line what was wrong with a checkpoint, and what to do."""
     text = str(error).strip().rpartition("Exception encountered: ")[2]  # what Keras says at the end of a long message
     text = (text.splitlines() or [type(error).__name__])[0]
@@ -655,10 +668,11 @@ def _reason(error: Exception, checkpoint: Checkpoint) -> str:
         return f"It is damaged or truncated: {text}."
     if "Lambda" in text and "safe_mode" in str(error):
         return (
-            "It has a Lambda layer, whose code would be run from the file. If you trust who wrote it, pass "
+            "It has a Lambda layer, whose code would be run from the file. If you trust its author, pass "
             "safe_mode=False."
         )
-    return text
+    unknown = re.match(r"(?:Could not locate \w+|Unknown [\w ]+:) '([^']+)'", text)
+    return f"It needs '{unknown[1]}', which Keras does not know: pass custom_objects=." if unknown else text
 
 
 # ---- One process or many ----

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class _OneLineErrors(click.Group):
 
 _OPTIONS = {
     "class_names": "--classes",
+    "custom_objects": "--import MODULE",
     "image_size": "--image-size",
     "layer": "--layer",
     "method": "--method",
@@ -128,6 +130,13 @@ _UNSAFE = click.option(
     is_flag=True,
     help="Load a file with a Lambda layer, whose code then runs. Only if you trust its author.",
 )
+_IMPORT = click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Python code that registers layers of your own with Keras, such as my_layers for ./my_layers.py. Repeat it.",
+)
 
 
 @main.command()
@@ -149,6 +158,7 @@ _UNSAFE = click.option(
 @_LAYER
 @_METHOD
 @_OUTPUT
+@_IMPORT
 @_UNSAFE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def explain(
@@ -164,6 +174,7 @@ def explain(
     layers_named: tuple[str, ...],
     method: str,
     output: str | None,
+    modules: tuple[str, ...],
     unsafe: bool,
     as_json: bool,
 ) -> None:
@@ -180,6 +191,7 @@ def explain(
     from gradcam_callbacks import standalone
 
     _import_keras()
+    _import_own(modules)
     prepare = _preprocess(preprocess)
     network = _load(model, unsafe=unsafe)
     _check_size(network, image_size)
@@ -279,6 +291,7 @@ def explain(
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes on this machine; -1 for all cores.")
 @click.option("--backend", type=click.Choice(["loky", "dask", "ray"]), help="Where they run.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of the Dask or Ray cluster; by default one on this machine.")
+@_IMPORT
 @_UNSAFE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def checkpoints(
@@ -300,6 +313,7 @@ def checkpoints(
     jobs: int,
     backend: str | None,
     scheduler: str | None,
+    modules: tuple[str, ...],
     unsafe: bool,
     as_json: bool,
 ) -> None:
@@ -319,7 +333,7 @@ def checkpoints(
     from rich.progress import MofNCompleteColumn, Progress
     from rich.table import Table
 
-    from gradcam_callbacks.checkpoints import explain_checkpoints, first_model
+    from gradcam_callbacks.checkpoints import explain_checkpoints
     from gradcam_callbacks.probes import PICTURE_SUFFIXES, ProbeSet
 
     if scheduler is not None and backend is None:
@@ -335,27 +349,27 @@ def checkpoints(
     has_pictures = any(child.suffix.lower() in PICTURE_SUFFIXES for child in children)
     by_folder = not has_pictures and any(child.is_dir() for child in children)
     _import_keras()
+    own_objects = _import_own(modules)
     prepare = _preprocess(preprocess)
     network = _load(model, unsafe=unsafe) if model is not None else None
-    shown = network or first_model(
-        sources, step_from=step_from, safe_mode=not unsafe
-    )  # its size, its channels, whether it is ImageNet's
-    _check_size(shown, image_size)
-    named = _class_names(classes, preprocess, shown)
-    height, width, channels = _input_size(shown, image_size)
-    del shown  # one model in memory is enough
-    probe_set = ProbeSet.from_directory(
-        probes,
-        image_size=(height, width),
-        color_mode="grayscale" if channels == 1 else "rgb",
-        labels="folder" if by_folder else None,
-        targets=_targets(
-            targets, has_names=by_folder or named is not None, no_label=None if by_folder else "--probes has none"
-        ),
-        class_names=named,
-        regions=regions,
-        preprocess=prepare,
-    )
+
+    def probes_for(network: Any) -> ProbeSet:
+        _check_size(network, image_size)
+        named = _class_names(classes, preprocess, network)
+        height, width, channels = _input_size(network, image_size)
+        return ProbeSet.from_directory(
+            probes,
+            image_size=(height, width),
+            color_mode="grayscale" if channels == 1 else "rgb",
+            labels="folder" if by_folder else None,
+            targets=_targets(
+                targets, has_names=by_folder or named is not None, no_label=None if by_folder else "--probes has none"
+            ),
+            class_names=named,
+            regions=regions,
+            preprocess=prepare,
+        )
+
     with Progress(
         *Progress.get_default_columns(), MofNCompleteColumn(), console=console, disable=not console.is_terminal
     ) as bar:
@@ -363,7 +377,7 @@ def checkpoints(
         with _cluster(backend, scheduler), redirect_stdout(sys.stderr if as_json else sys.stdout):  # MLflow prints, too
             sweep = explain_checkpoints(
                 list(sources),
-                probe_set,
+                probes_for,
                 model=network,
                 layer=_layer(layers_named),
                 method=method,
@@ -373,6 +387,7 @@ def checkpoints(
                 journal_dir=journal,
                 jobs=jobs,
                 step_from=step_from,
+                custom_objects=own_objects,
                 safe_mode=not unsafe,
                 verbose=not as_json,
                 on_start=lambda total: bar.update(task, total=total),
@@ -401,9 +416,17 @@ def checkpoints(
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--output", metavar="NAME", help="The head of a model with several outputs.")
 @click.option("--image-size", type=(int, int), metavar="H W", help="For a model that takes pictures of any size.")
+@_IMPORT
 @_UNSAFE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def layers(model: Path, output: str | None, image_size: tuple[int, int] | None, unsafe: bool, as_json: bool) -> None:
+def layers(
+    model: Path,
+    output: str | None,
+    image_size: tuple[int, int] | None,
+    modules: tuple[str, ...],
+    unsafe: bool,
+    as_json: bool,
+) -> None:
     """List the layers of MODEL that can be explained.
 
     MODEL is a saved Keras model (.keras or .h5). The list is in the order in which the model calls its layers, with
@@ -419,6 +442,7 @@ def layers(model: Path, output: str | None, image_size: tuple[int, int] | None, 
     from gradcam_callbacks.heatmap import Explainer
 
     _import_keras()
+    _import_own(modules)
     network = _load(model, unsafe=unsafe)
     _check_size(network, image_size)
     probes = None
@@ -480,7 +504,7 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
         left = len(sending.missing())
         raise click.ClickException(f"{left} of {missing} items have not arrived: {sending.error}. Try again later.")
     count = len([step for step in opened.steps() if step >= 0])
-    click.echo(f"All {count} steps are in run {run_id}:\n{run.where_to_look()}")
+    click.echo(f"Run {run_id} holds all {count} steps:\n{run.where_to_look()}")
 
 
 @main.command()
@@ -558,19 +582,14 @@ def _load(model: Path, *, unsafe: bool) -> Any:
     """
     import keras
 
+    from gradcam_callbacks.checkpoints import why_not_loaded
+
     if model.suffix == ".keras" and model.is_file() and not zipfile.is_zipfile(model):  # Keras: "File not found"
         raise ValueError(f"'{model}' is damaged or truncated, or it is no model that Keras saved.")
     try:
         return keras.saving.load_model(model, compile=False, safe_mode=not unsafe)
     except Exception as error:  # whatever Keras, h5py and zipfile raise at a file that is not theirs
-        text = str(error).strip()
-        if "Lambda" in text and "safe_mode" in text:
-            raise ValueError(
-                f"'{model}' has a Lambda layer, whose code would be run from the file. If you trust its author, pass "
-                "--unsafe."
-            ) from error
-        reason = (text.rpartition("Exception encountered: ")[2].splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"'{model}' could not be loaded: {reason}") from error
+        raise ValueError(f"'{model}' could not be loaded: {why_not_loaded(error)}") from error
 
 
 def _check_size(network: Any, image_size: tuple[int, int] | None) -> None:
@@ -613,18 +632,35 @@ def _targets(texts: Sequence[str], *, has_names: bool, no_label: str | None) -> 
     return targets
 
 
+def _import(module: str) -> Any:
+    """A module, also one in the working directory, as for `python -m`."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    return import_module(module)
+
+
+def _import_own(modules: Sequence[str]) -> dict[str, Any] | None:
+    """What these modules register with Keras, for processes that do not import them."""
+    import keras
+
+    for module in modules:
+        try:
+            _import(module)
+        except Exception as error:  # whatever its code raises
+            raise click.BadParameter(
+                f"'{module}' could not be imported ({type(error).__name__}: {error}).", param_hint="--import"
+            ) from error
+    return dict(keras.saving.get_custom_objects()) if modules else None
+
+
 def _preprocess(name: str | None) -> Any:
     """The function that `--preprocess` names."""
     if name is None:
         return None
-    from importlib import import_module
-
     module, _, function = name.partition(":")
     try:
         if function:
-            if str(Path.cwd()) not in sys.path:
-                sys.path.append(str(Path.cwd()))  # as for `python -m`: the module beside the pictures
-            found = getattr(import_module(module), function)
+            found = getattr(_import(module), function)
         else:
             found = import_module(f"keras.applications.{module}").preprocess_input
         if not callable(found):

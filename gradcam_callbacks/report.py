@@ -27,13 +27,13 @@ import numpy as np
 from PIL import Image
 
 from gradcam_callbacks import render, review
+from gradcam_callbacks.heatmap import HEALTHS
 from gradcam_callbacks.journal import BASELINE, Journal, Step
 from gradcam_callbacks.probes import class_name, region
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 COLORMAPS = ("turbo", "viridis", "inferno", "jet", "Greys")
-HEALTHS = ("ok", "empty", "flat", "zero-gradient", "non-finite")
 
 # All the maps of a page take this many bytes at most, and no page has more steps than this; others are left out.
 _MAP_BYTES, _MOST_STEPS = 2_000_000, 400
@@ -385,18 +385,15 @@ def _curves(run: _Run, *, has_focus: bool) -> dict[str, Any]:
     names = list(dict.fromkeys(name for step in run.steps for name in step.logs if not name.startswith("gradcam")))
     return {
         "steps": [run.steps[s].step for s in part],
-        "drift": _means(measures.drift[part]),
-        "floor": _means(measures.floor[part]),
-        "focus": _means(measures.focus[part]) if has_focus else None,
+        "drift": _numbers(review.step_means(measures.drift[part])),
+        "floor": _numbers(review.step_means(measures.floor[part])),
+        "focus": _numbers(review.step_means(measures.focus[part])) if has_focus else None,
         "metrics": {name: [_number(run.steps[s].logs.get(name)) for s in part] for name in names},
     }
 
 
-def _means(values: Array) -> list[float | None]:
-    """For each step the mean of what is known of it."""
-    known = np.isfinite(values)
-    counts, sums = known.sum(axis=(1, 2)), np.where(known, values, 0).sum(axis=(1, 2))
-    return [_number(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
+def _numbers(values: Array) -> list[float | None]:
+    return [_number(value) for value in values]
 
 
 def _number(value: float | None) -> float | None:

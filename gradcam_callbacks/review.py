@@ -257,7 +257,7 @@ def _beside(
     area = np.array([np.nan if mask is None else mask.mean() for mask in masks])[:, None]
     if np.isnan(area).all() or not name.endswith("accuracy"):
         return
-    means, chances = _means(focus), _means(np.where(np.isfinite(focus), area, np.nan))
+    means, chances = step_means(focus), step_means(np.where(np.isfinite(focus), area, np.nan))
     is_beside = (means < _CHANCE * chances) & (accuracy >= _RIGHT)
     known = np.flatnonzero(np.isfinite(accuracy) & np.isfinite(means))
     others = known[~is_beside[known]]
@@ -286,8 +286,8 @@ def _success(steps: Sequence[Step]) -> tuple[str, Array]:
 def _fall(focus: Array, success: Array, s: int) -> tuple[int, float, float] | None:
     """From which step before `s` the mean focus fell the most, from what and to what; None where it did not."""
     earlier = focus[:s]
-    then = _means(np.where(np.isfinite(focus[s]), earlier, np.nan))  # over the maps known at both steps
-    now = _means(np.where(np.isfinite(earlier), focus[s], np.nan))
+    then = step_means(np.where(np.isfinite(focus[s]), earlier, np.nan))  # over the maps known at both steps
+    now = step_means(np.where(np.isfinite(earlier), focus[s], np.nan))
     lost = then - now
     has_risen = success[s] > success[:s] + _SUCCESS_NOISE
     has_stayed = (success[s] >= success[:s] - _SUCCESS_NOISE) & (success[s] >= _HIGH_ACCURACY)
@@ -346,9 +346,9 @@ def _movement(
     calm = measures.drift.copy()
     for event in moves:
         calm[measures.steps.index(event.step), event.probe, event.target] = np.nan
-    means = _means(calm)
+    means = step_means(calm)
     known = np.flatnonzero(np.isfinite(means))
-    limits = np.maximum(_SETTLED, _SETTLED_TIMES_FLOOR * np.nan_to_num(_means(measures.floor)))
+    limits = np.maximum(_SETTLED, _SETTLED_TIMES_FLOOR * np.nan_to_num(step_means(measures.floor)))
     restless = np.flatnonzero(means > limits)
     if not restless.size:
         yield f"From {first} to {last} attention was steady: {_percent(means[known].mean())} of it moved in a step."
@@ -449,7 +449,7 @@ def _recorded(steps: Sequence[Step], name: str) -> Array:
     return np.stack([step.arrays.get(name, unknown) for step in steps]).astype(np.float64)
 
 
-def _means(values: Array) -> Array:
+def step_means(values: Array) -> Array:
     """(S,) float64 means of what is known of (S, N, K); NaN where nothing is."""
     known = np.isfinite(values)
     counts = known.sum(axis=(1, 2))

@@ -25,6 +25,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from PIL import Image
 
 from gradcam_callbacks import cards, report
+from gradcam_callbacks.heatmap import HEALTHS
 from gradcam_callbacks.journal import BASELINE, DECIDING, Journal, Step, differences
 
 logger = logging.getLogger(__name__)
@@ -324,7 +325,7 @@ class Upload:
         return item in self._present[kind]
 
     def _metrics_there(self) -> set[str]:
-        history = self.client.get_metric_history(self.run_id, f"gradcam_health/{cards.STATES[-1]}")
+        history = self.client.get_metric_history(self.run_id, f"gradcam_health/{HEALTHS[-1]}")
         return {f"metrics/{metric.step}" for metric in history}
 
     def _images_there(self) -> set[str]:
@@ -672,7 +673,7 @@ def steps_of(run: Run) -> set[int]:
         mlflow.MlflowException: if nobody answers.
     """
     with bounded_requests(REQUEST_TIMEOUT):
-        history = run.client().get_metric_history(run.run_id, f"gradcam_health/{cards.STATES[-1]}")
+        history = run.client().get_metric_history(run.run_id, f"gradcam_health/{HEALTHS[-1]}")
     return {int(metric.step) for metric in history}
 
 

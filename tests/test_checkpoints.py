@@ -24,7 +24,7 @@ from conftest import artifact_paths, image_steps, pictures, small_model
 from mlflow import MlflowClient
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, Sweep, checkpoints, explain_checkpoints
-from gradcam_callbacks.checkpoints import Checkpoint, first_model
+from gradcam_callbacks.checkpoints import Checkpoint
 from gradcam_callbacks.journal import Journal
 
 X, Y = pictures(32), np.arange(32) % 4
@@ -177,7 +177,6 @@ def test_orbax_checkpoints(client: MlflowClient, saved: Path) -> None:
     assert_maps(saved)
     assert sweep("orbax", journal_dir="whole").problems == {}
     assert_maps(saved, "whole")
-    assert first_model("orbax").name == "small"
     assert sweep("orbax/1", journal_dir="one").recorded == (1,)
 
 
@@ -251,8 +250,28 @@ def test_custom_objects_are_handed_on(client: MlflowClient) -> None:
     x = Unknown()(keras.layers.Conv2D(6, 3, activation="relu", name="conv")(inputs))
     keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x))).save("m-1.keras")
     (problem,) = sweep("m-1.keras").problems.values()
-    assert "Unknown" in problem
+    assert problem == "It needs 'Unknown', which Keras does not know: pass custom_objects=."
     assert sweep("m-1.keras", custom_objects={"Unknown": Unknown}).recorded == (0,)
+
+
+def test_probes_are_read_for_the_first_model_that_can_be_loaded(client: MlflowClient, saved: Path) -> None:
+    """A function is asked once, with it, or with the compiled model for the weights; without any it is said."""
+    asked: list[tuple[int, ...]] = []
+
+    def probes_for(model: keras.Model) -> ProbeSet:
+        asked.append(model.input_shape)
+        return two_probes()
+
+    shutil.copytree(saved / "keras", "ckpt")
+    Path("ckpt/m-00.keras").write_text("not a checkpoint")
+    result = explain_checkpoints("ckpt", probes_for, journal_dir="post", verbose=False, step_from=r"m-(\d+)")
+    assert (result.recorded, list(result.problems)) == ((1, 2, 3), ["ckpt/m-00.keras"])
+    weights = saved / "weights"
+    explain_checkpoints(weights, probes_for, model=compiled_model, journal_dir="weights", verbose=False)
+    assert_maps(saved, "weights")
+    assert asked == [(None, 16, 16, 3)] * 2
+    with pytest.raises(ValueError, match=r"that could be loaded: they hold weights alone\. Pass model=\."):
+        explain_checkpoints(weights, probes_for, verbose=False)
 
 
 def test_what_is_no_checkpoint_at_all_is_said_before_anything_runs(client: MlflowClient) -> None:

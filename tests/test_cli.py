@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -366,12 +367,45 @@ def test_a_lambda_layer_is_refused_unless_its_author_is_trusted() -> None:
     for verb, *pictures_of in (("explain", "cat.png"), ("layers",)):
         line = fails(verb, "lambda.keras", *pictures_of)
         assert line == (
-            "Error: 'lambda.keras' has a Lambda layer, whose code would be run from the file. If you trust its "
-            "author, pass --unsafe."
+            "Error: 'lambda.keras' could not be loaded: It has a Lambda layer, whose code would be run from the file. "
+            "If you trust its author, pass --unsafe."
         )
     assert gradcam("layers", "lambda.keras", "--unsafe").exit_code == 0
     gradcam("explain", "lambda.keras", "cat.png", "--target", 1, "--unsafe", "--out", "looks")
     np.testing.assert_array_equal(maps_of("looks"), explain(network, ["cat.png"], targets=[1]).maps)
+
+
+def test_layers_of_your_own_come_from_a_module_that_is_named(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each verb says that --import is missing; with it the model is loaded, in other processes too."""
+    Path("own_layers.py").write_text(
+        "import keras\n\n\n@keras.saving.register_keras_serializable()\nclass Twice(keras.layers.Layer):\n"
+        "    def call(self, inputs):\n        return 2 * inputs\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path.cwd())])
+    inputs = keras.Input((16, 16, 3))
+    x = importlib.import_module("own_layers").Twice()(keras.layers.Conv2D(6, 3, activation="relu", name="conv")(inputs))
+    network = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
+    network.save("own-1.keras")
+    network.save("own-2.keras")
+    monkeypatch.delitem(sys.modules, "own_layers")
+    monkeypatch.delitem(keras.saving.get_custom_objects(), "Custom>Twice")
+    Path("probes").mkdir()
+    Path("cat.png").rename("probes/cat.png")
+    sweep = ("checkpoints", "own-*.keras", "--probes", "probes", "--journal", "post")
+    said = "It needs 'Twice', which Keras does not know: pass --import MODULE."
+    assert fails("layers", "own-1.keras") == f"Error: 'own-1.keras' could not be loaded: {said}"
+    assert fails("explain", "own-1.keras", "cup.png") == f"Error: 'own-1.keras' could not be loaded: {said}"
+    assert said in fails(*sweep)
+    assert "'no_such' could not be imported (ModuleNotFoundError" in refuses(
+        "layers", "own-1.keras", "--import", "no_such"
+    )
+    own = ("--import", "own_layers")
+    assert gradcam("layers", "own-1.keras", *own).exit_code == 0
+    assert gradcam("explain", "own-1.keras", "cup.png", *own).exit_code == 0
+    result = gradcam(*sweep, *own, "--jobs", 2)
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "2 checkpoints explained.")
 
 
 def test_a_model_of_any_size_asks_for_one() -> None:
