@@ -158,8 +158,6 @@ class Upload:
             except Exception as error:  # whatever store or network it is: the item is kept, and tried again
                 failed.add(kind)
                 self.error = self.error or error
-                self._present.pop(kind, None)  # it may have arrived although it failed, and it may still arrive
-                self._is_tidy = False
                 if _nobody_answers(error):
                     return False
                 continue
@@ -190,17 +188,17 @@ class Upload:
     def _deliver(self, item: str, kind: str, where: list[str]) -> None:
         """Sends what the run lacks; again where the server hung up on a connection from before an error of its own."""
         for is_again in (False, True):
-            is_sending = False
             try:
                 if not self._is_there(item, kind):
-                    is_sending = True
                     self._send(kind, where)
                 return
+            except _UnusableError:
+                raise
             except Exception as error:
-                may_be_twice = is_sending and kind == "image"
-                if is_again or may_be_twice or not _has_hung_up(error):
+                self._present.pop(kind, None)  # it may have arrived although it failed, and it may still arrive
+                self._is_tidy = False
+                if is_again or not _has_hung_up(error):
                     raise
-                self._present.pop(kind, None)
 
     def _send(self, kind: str, where: list[str]) -> None:
         if kind == "description":

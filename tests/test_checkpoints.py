@@ -178,6 +178,8 @@ def test_orbax_checkpoints(client: MlflowClient, saved: Path) -> None:
     assert sweep("orbax", journal_dir="whole").problems == {}
     assert_maps(saved, "whole")
     assert sweep("orbax/1", journal_dir="one").recorded == (1,)
+    (problem,) = sweep("orbax/1", model=small_model(name="other"), journal_dir="none").problems.values()
+    assert problem.startswith("It has no weights for 'other/kernel' of the model (2 of 4 are missing).")
 
 
 # ---- What goes wrong ----

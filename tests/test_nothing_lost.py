@@ -34,7 +34,7 @@ from mlflow import MlflowClient
 from gradcam_callbacks import GradCAMCallback
 from gradcam_callbacks.cli import main
 from gradcam_callbacks.journal import Journal
-from gradcam_callbacks.tracking import Upload, bounded_requests, find_run
+from gradcam_callbacks.tracking import Upload, bounded_requests, choose_run, end_run, find_run
 
 KILLS = int(os.environ.get("GRADCAM_KILLS", "10"))
 
@@ -354,7 +354,7 @@ def test_a_bad_server_neither_holds_up_a_training_nor_loses_a_step(
         command = [str(Path(sys.executable).with_name("gradcam")), "upload", str(journal)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert result.returncode == 0, result.stderr
-        assert "All 6 steps" in result.stdout
+        assert "holds all 6 steps" in result.stdout
     else:
         upload(journal)
     assert_complete(client, run_id, range(6))
@@ -483,7 +483,7 @@ def test_a_run_deleted_under_the_training_is_completed_when_it_is_back(
 
 
 def test_metrics_are_not_held_up_by_a_server_that_hangs_up_after_each_error(proxy: Proxy, client: MlflowClient) -> None:
-    """One pass over a journal brings the metrics of all steps, although no artifact is taken; the run is ended."""
+    """One pass over a journal brings the metrics of all steps, although no artifact is taken."""
     callback = GradCAMCallback(pictures(1), journal_dir="kept", flush_timeout=1)
     dead = At(0, lambda: setattr(proxy, "mode", "dead"))
     train(dead, callback, At(3, lambda: setattr(proxy, "mode", "no artifacts")), epochs=4)
@@ -494,10 +494,19 @@ def test_metrics_are_not_held_up_by_a_server_that_hangs_up_after_each_error(prox
     metrics = metric_steps(client, run_id)
     assert metrics
     assert metrics == {key: [0, 1, 2, 3] for key in metrics}
-    assert client.get_run(run_id).info.status == "FINISHED"
     proxy.mode = "ok"
     upload("kept")
     assert_complete(client, run_id, range(4), probes=1)
+
+
+def test_a_run_is_ended_by_a_server_that_hangs_up_after_an_error(proxy: Proxy, client: MlflowClient) -> None:
+    """The request that ends it comes on the connection of one that failed."""
+    run = choose_run(None)
+    proxy.mode = "no artifacts"
+    with bounded_requests(10), pytest.raises(mlflow.MlflowException, match="500 error responses"):
+        MlflowClient().log_artifact(run.run_id, __file__)
+    assert end_run(run)
+    assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
 def test_an_artifact_store_that_takes_nothing_does_not_stop_the_metrics(
