@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gradcam_callbacks import render
-from gradcam_callbacks.heatmap import HEALTHS
-from gradcam_callbacks.journal import BASELINE, Step
+from gradcam_callbacks.journal import BASELINE, HEALTHS, Step
 from gradcam_callbacks.probes import explained_name, region
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -41,8 +41,6 @@ HEALTH = {
     "diverged: lower the learning rate, clip the gradients, or keep the last layers in float32.",
 }
 """What each state of a map but "ok" means, and what to try."""
-HEALTHS = ("ok", *HEALTH)
-"""All states of a map."""
 
 
 @dataclass(frozen=True, eq=False)

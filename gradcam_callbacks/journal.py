@@ -36,6 +36,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 FORMAT = 1
 BASELINE = -1
 """The step before the training."""
+HEALTHS = ("ok", "empty", "flat", "zero-gradient", "non-finite")
+"""What a step may say of a map."""
 DECIDING = ("probes", "layer", "method", "output")
 """What of a manifest decides the maps: steps of one journal, or one run, have all of it in common."""
 _OWN_ARRAYS = ("arrays", "logs", "time")

@@ -27,8 +27,7 @@ import numpy as np
 from PIL import Image
 
 from gradcam_callbacks import render, review
-from gradcam_callbacks.heatmap import HEALTHS
-from gradcam_callbacks.journal import BASELINE, Journal, Step
+from gradcam_callbacks.journal import BASELINE, HEALTHS, Journal, Step
 from gradcam_callbacks.probes import class_name, region
 
 Array = np.ndarray[Any, np.dtype[Any]]

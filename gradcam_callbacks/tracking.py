@@ -25,8 +25,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from PIL import Image
 
 from gradcam_callbacks import cards, report
-from gradcam_callbacks.heatmap import HEALTHS
-from gradcam_callbacks.journal import BASELINE, DECIDING, Journal, Step, differences
+from gradcam_callbacks.journal import BASELINE, DECIDING, HEALTHS, Journal, Step, differences
 
 logger = logging.getLogger(__name__)
 
