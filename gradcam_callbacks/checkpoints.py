@@ -169,13 +169,13 @@ def explain_checkpoints(
     """
     from gradcam_callbacks import tracking
 
+    probes = probes if callable(probes) else as_probes(probes)  # what is wrong with them is said before a download
     with ExitStack() as stack:
         found, problems = _find(checkpoints, step_from, stack)
         if callable(probes):
             shown = _built(model) or _first_model(found, problems, custom_objects=custom_objects, safe_mode=safe_mode)
-            probes = probes(shown)
+            probes = as_probes(probes(shown))
             del shown  # one model in memory is enough
-        probes = as_probes(probes)
         asked = {"checkpoints": [str(item) for item in _listed(checkpoints)], "layer": layer, "output": output}
         source = json.dumps(asked)
         run = _run_to_go_on_with(run_id, experiment, journal_dir, source, probes, method)

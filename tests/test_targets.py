@@ -13,6 +13,7 @@ from conftest import pictures, small_model
 from test_capture import counting_model
 
 from gradcam_callbacks import Explainer, Explanation, ProbeSet, explain, heatmap
+from gradcam_callbacks.journal import HEALTHS
 
 
 def same(a: Explanation, b: Explanation, columns: list[int] | slice = slice(None)) -> None:
@@ -253,6 +254,7 @@ def test_a_map_in_a_bad_state_says_so_and_what_to_try(kind: str, caplog: pytest.
     (sentence,) = explanation.problems()
     assert sentence.startswith(f"5 of 5 maps are {kind} (probe_0 / class_0, probe_1 / class_0, probe_2 / class_0 and 2")
     assert heatmap.HEALTH[kind] in sentence
+    assert ("ok", *heatmap.HEALTH) == HEALTHS  # the same to the journal, the metrics and the page
     assert [record.getMessage() for record in caplog.records] == [sentence]
     assert np.isfinite(explanation.maps).all()
 
