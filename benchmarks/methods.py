@@ -19,13 +19,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import numpy as np
 import tensorflow as tf
-from efficientnet_lite import efficientnet_lite0, preprocess
-from photographs import EGYPTIAN_CAT, ESPRESSO, cat, cat_beside_espresso, espresso
 from rich.console import Console
 from rich.table import Table
+from support.efficientnet_lite import efficientnet_lite0, preprocess
+from support.photographs import EGYPTIAN_CAT, ESPRESSO, cat, cat_beside_espresso, espresso
 
 from gradcam_callbacks import Explainer, ProbeSet, evaluate
-from gradcam_callbacks.methods import MASKING, METHODS
+from gradcam_callbacks.explaining.methods import MASKING, METHODS
 
 ROUNDS = 5
 

@@ -53,7 +53,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet
-from gradcam_callbacks.journal import Journal
+from gradcam_callbacks.record.journal import Journal
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

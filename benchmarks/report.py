@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from gradcam_callbacks import report
-from gradcam_callbacks.journal import Journal
+from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.reviewing import report
 
 SIZES = ((16, 3, 50), (64, 5, 200))
 SIDE = 224

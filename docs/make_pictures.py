@@ -15,9 +15,11 @@ import matplotlib.figure
 import numpy as np
 from PIL import Image
 
-from gradcam_callbacks import ProbeSet, cards, explain, render
-from gradcam_callbacks.demo import RUNS
-from gradcam_callbacks.journal import BASELINE, Journal
+from gradcam_callbacks import ProbeSet, drawing, explain
+from gradcam_callbacks.demo.run import RUNS
+from gradcam_callbacks.publishing import tiles
+from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.record.step import BASELINE
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -34,8 +36,8 @@ def demo(journals: dict[str, Journal], probe: int) -> None:
         axes[0].set_ylabel(f"{name}\ntraining pictures", fontsize=9)
         for panel, step in zip(axes[1:], steps, strict=True):
             recorded = journal.read(step)
-            heat = render.heatmaps(recorded.arrays["maps"][probe : probe + 1], picture.shape[:2])
-            panel.imshow(render.overlays(picture[None], heat)[0, 0])
+            heat = drawing.heatmaps(recorded.arrays["maps"][probe : probe + 1], picture.shape[:2])
+            panel.imshow(drawing.overlays(picture[None], heat)[0, 0])
             panel.set_title(f"epoch {step}", fontsize=9)
             panel.set_xlabel(f"accuracy {recorded.logs['val_accuracy']:.0%}", fontsize=8)
         for panel in axes:
@@ -49,14 +51,14 @@ def demo(journals: dict[str, Journal], probe: int) -> None:
 def tile(journal: Journal, probe: int) -> None:
     """A card of MLflow."""
     step = journal.steps()[-1]
-    tile = cards.step_tile(journal.read(step), journal.manifest, journal.pictures(), probe)
+    tile = tiles.step_tile(journal.read(step), journal.manifest, journal.pictures(), probe)
     Image.fromarray(tile).save(HERE / "tile.png")
 
 
 def panels() -> None:
     """The tutorial's question to a real network."""
-    from efficientnet_lite import efficientnet_lite0, preprocess
-    from photographs import EGYPTIAN_CAT, ESPRESSO, cat_beside_espresso
+    from support.efficientnet_lite import efficientnet_lite0, preprocess
+    from support.photographs import EGYPTIAN_CAT, ESPRESSO, cat_beside_espresso
 
     names = [f"class {index}" for index in range(1000)]
     names[EGYPTIAN_CAT], names[ESPRESSO] = "Egyptian cat", "espresso"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from gradcam_callbacks import report
-from gradcam_callbacks.tracking import fetch_journal, find_run
+from gradcam_callbacks.publishing.mlflow_store import fetch_journal, find_run
+from gradcam_callbacks.reviewing import report
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "gradcam-demo")
 store = f"sqlite:///{(folder / 'mlflow.db').resolve()}"

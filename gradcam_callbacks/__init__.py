@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradcam_callbacks.callback import GradCAMCallback
-    from gradcam_callbacks.checkpoints import Sweep, explain_checkpoints
-    from gradcam_callbacks.heatmap import Explainer, Explanation
-    from gradcam_callbacks.probes import ProbeSet
-    from gradcam_callbacks.quality import Evaluation, evaluate
-    from gradcam_callbacks.standalone import explain
+    from gradcam_callbacks.explaining.explain import explain
+    from gradcam_callbacks.explaining.explainer import Explainer
+    from gradcam_callbacks.explaining.explanation import Explanation
+    from gradcam_callbacks.explaining.quality import Evaluation, evaluate
+    from gradcam_callbacks.probes.probe_set import ProbeSet
+    from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
 
 __all__ = [
     "Evaluation",
@@ -27,15 +28,15 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Evaluation": "quality",
-    "Explainer": "heatmap",
-    "Explanation": "heatmap",
+    "Evaluation": "explaining.quality",
+    "Explainer": "explaining.explainer",
+    "Explanation": "explaining.explanation",
     "GradCAMCallback": "callback",
-    "ProbeSet": "probes",
-    "Sweep": "checkpoints",
-    "evaluate": "quality",
-    "explain": "standalone",
-    "explain_checkpoints": "checkpoints",
+    "ProbeSet": "probes.probe_set",
+    "Sweep": "sweeping.sweep",
+    "evaluate": "explaining.quality",
+    "explain": "explaining.explain",
+    "explain_checkpoints": "sweeping.sweep",
 }
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from gradcam_callbacks.heatmap import Explainer
-from gradcam_callbacks.journal import BASELINE
-from gradcam_callbacks.probes import as_probes
+from gradcam_callbacks.explaining.explainer import Explainer
+from gradcam_callbacks.probes.probe_set import as_probes
+from gradcam_callbacks.record.step import BASELINE
 
 if TYPE_CHECKING:
-    from gradcam_callbacks.recorder import Recorder
+    from gradcam_callbacks.publishing.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -132,8 +132,8 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         # A new one for each training: layers may have been added, frozen or adapted since the last.
         self.explainer = Explainer(model, layer=self.layer, method=self.method, output=self.output, grid=self.grid)
         traced = self.explainer.prepare(self.probes)
-        from gradcam_callbacks.recorder import Recorder
-        from gradcam_callbacks.tracking import choose_run
+        from gradcam_callbacks.publishing.mlflow_store import choose_run
+        from gradcam_callbacks.publishing.recorder import Recorder
 
         recorder = Recorder(
             self.probes,

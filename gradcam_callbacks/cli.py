@@ -94,7 +94,7 @@ def demo(directory: Path, seed: int) -> None:
       gradcam demo --out /tmp/sailboats --seed 3
     """  # noqa: D301 (click reads a backspace as: keep these lines)
     _import_keras()
-    from gradcam_callbacks.demo import run_demo
+    from gradcam_callbacks.demo.run import run_demo
 
     run_demo(directory, seed=seed)
 
@@ -188,7 +188,8 @@ def explain(
       gradcam explain model.keras cat.jpg --out looks/
       gradcam explain xception.keras dog_and_cat.jpg --preprocess xception --target 243 --target 281 --out looks/
     """  # noqa: D301
-    from gradcam_callbacks import standalone
+    from gradcam_callbacks.explaining.explain import explain as explain_pictures
+    from gradcam_callbacks.explaining.explain import read_pictures, save_panels
 
     _import_keras()
     _import_own(modules)
@@ -196,7 +197,7 @@ def explain(
     network = _load(model, unsafe=unsafe)
     _check_size(network, image_size)
     named = _class_names(classes, preprocess, network)
-    probes = standalone.read_pictures(
+    probes = read_pictures(
         network,
         images,
         targets=_targets(targets, has_names=named is not None, no_label="pictures that are named one by one have none"),
@@ -204,8 +205,8 @@ def explain(
         preprocess=prepare,
         image_size=image_size,
     )
-    explanation = standalone.explain(network, probes, layer=_layer(layers_named), method=method, output=output)
-    written = [] if out is None else standalone.save_panels(explanation, images, out, overwrite=overwrite)
+    explanation = explain_pictures(network, probes, layer=_layer(layers_named), method=method, output=output)
+    written = [] if out is None else save_panels(explanation, images, out, overwrite=overwrite)
     guesses = [[]] * len(images) if explanation.outputs is None else explanation.predictions(top)
     measure = "score" if explanation.probabilities is None else "probability"
     if as_json:
@@ -333,8 +334,9 @@ def checkpoints(
     from rich.progress import MofNCompleteColumn, Progress
     from rich.table import Table
 
-    from gradcam_callbacks.checkpoints import explain_checkpoints
-    from gradcam_callbacks.probes import PICTURE_SUFFIXES, ProbeSet
+    from gradcam_callbacks.probes.probe_set import ProbeSet
+    from gradcam_callbacks.probes.reading import PICTURE_SUFFIXES
+    from gradcam_callbacks.sweeping.sweep import explain_checkpoints
 
     if scheduler is not None and backend is None:
         raise click.UsageError(
@@ -439,7 +441,7 @@ def layers(
     """  # noqa: D301
     import numpy as np
 
-    from gradcam_callbacks.heatmap import Explainer
+    from gradcam_callbacks.explaining.explainer import Explainer
 
     _import_keras()
     _import_own(modules)
@@ -484,17 +486,18 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from gradcam_callbacks import tracking
-    from gradcam_callbacks.journal import Journal
+    from gradcam_callbacks.publishing import mlflow_store
+    from gradcam_callbacks.publishing.uploader import Upload
+    from gradcam_callbacks.record.journal import Journal
 
     console = Console(stderr=True)
     if not (journal / "manifest.json").is_file():
         raise click.BadParameter(f"'{journal}' is no journal: it holds no manifest.json.", param_hint="JOURNAL")
     opened = Journal(journal)
     run_id, tracking_uri = run_id or opened.manifest["run_id"], tracking_uri or opened.manifest["tracking_uri"]
-    with tracking.bounded_requests(tracking.REQUEST_TIMEOUT):
-        run = tracking.find_run(run_id, tracking_uri)
-        sending = tracking.Upload(opened, run.client(), run_id)
+    with mlflow_store.bounded_requests(mlflow_store.REQUEST_TIMEOUT):
+        run = mlflow_store.find_run(run_id, tracking_uri)
+        sending = Upload(opened, run.client(), run_id)
         missing = len(sending.missing())
         with Progress(console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task("Uploading", total=missing)
@@ -531,17 +534,17 @@ def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> Non
     """  # noqa: D301
     from tempfile import TemporaryDirectory
 
-    from gradcam_callbacks import report as page
-    from gradcam_callbacks.journal import Journal
+    from gradcam_callbacks.record.journal import Journal
+    from gradcam_callbacks.reviewing.report import write
 
     with TemporaryDirectory(prefix="gradcam-") as temporary:
         journals, names, links = [], [], []
         for number, source in enumerate(sources):
             if source.startswith("runs:/"):
-                from gradcam_callbacks import tracking
+                from gradcam_callbacks.publishing import mlflow_store
 
-                run = tracking.find_run(source.removeprefix("runs:/"), tracking_uri or tracking.default_uri())
-                journals.append(tracking.fetch_journal(run, Path(temporary, str(number))))
+                run = mlflow_store.find_run(source.removeprefix("runs:/"), tracking_uri or mlflow_store.default_uri())
+                journals.append(mlflow_store.fetch_journal(run, Path(temporary, str(number))))
                 names.append(run.name)
                 links.append(run.link())
             else:
@@ -553,7 +556,7 @@ def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> Non
                 journals.append(Journal(source))
                 names.append(journals[-1].manifest.get("run_name") or Path(source).name)
                 links.append(None)
-        page.write(journals, out, names=names, links=links)
+        write(journals, out, names=names, links=links)
     click.echo(f"{out.resolve().as_uri()}")
 
 
@@ -582,7 +585,7 @@ def _load(model: Path, *, unsafe: bool) -> Any:
     """
     import keras
 
-    from gradcam_callbacks.checkpoints import why_not_loaded
+    from gradcam_callbacks.sweeping.formats import why_not_loaded
 
     if model.suffix == ".keras" and model.is_file() and not zipfile.is_zipfile(model):  # Keras: "File not found"
         raise ValueError(f"'{model}' is damaged or truncated, or it is no model that Keras saved.")
@@ -709,7 +712,7 @@ def _names_in(file: Path) -> list[str]:
 
 def _input_size(network: Any, image_size: tuple[int, int] | None) -> tuple[int, int, int | None]:
     """The (height, width, channels) of the pictures to read."""
-    from gradcam_callbacks.standalone import input_size
+    from gradcam_callbacks.explaining.explain import input_size
 
     return input_size(network) if image_size is None else (*image_size, network.input_shape[-1])
 

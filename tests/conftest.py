@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +15,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import mlflow
-import numpy as np
 import pytest
 from mlflow import MlflowClient
+from support.mlflow_runs import wait_until_healthy
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -57,22 +53,11 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server = subprocess.Popen([*command, *store], cwd=folder, stdout=log, stderr=log, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_healthy(address, server, folder / "log")
+        wait_until_healthy(address, server, folder / "log")
         yield address
     finally:
         os.killpg(server.pid, 15)
         server.wait(30)
-
-
-def _wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise RuntimeError(f"mlflow server did not start:\n{log.read_text()}")
 
 
 @pytest.fixture
@@ -97,35 +82,3 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield launched
         launched.close()
-
-
-def small_model(classes: int = 4, size: int = 16, **dense: object) -> keras.Model:
-    """Convolution, global average pooling, dense: the network whose Grad-CAM has a closed form."""
-    inputs = keras.Input((size, size, 3))
-    x = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(inputs)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    settings = {"activation": "softmax", "name": "head"} | dense
-    return keras.Model(inputs, keras.layers.Dense(classes, **settings)(x), name="small")
-
-
-def pictures(count: int = 5, size: int = 16, channels: int = 3) -> np.ndarray:
-    """Random pictures in 0..1."""
-    return np.random.default_rng(3).random((count, size, size, channels), dtype=np.float32)
-
-
-def artifact_paths(client: MlflowClient, run_id: str, folder: str = "") -> list[str]:
-    """The paths of all artifacts of a run."""
-    found = []
-    for entry in client.list_artifacts(run_id, folder or None):
-        found += artifact_paths(client, run_id, entry.path) if entry.is_dir else [entry.path]
-    return sorted(found)
-
-
-def image_steps(client: MlflowClient, run_id: str) -> dict[str, list[int]]:
-    """For each image card its steps."""
-    steps: dict[str, list[int]] = {}
-    for path in artifact_paths(client, run_id, "images"):
-        match = re.fullmatch(r"images/(.+)\+step\+(\d+)\+timestamp\+\d+\+[^+]+\.png", path)
-        if match:
-            steps.setdefault(match[1].replace("~", "/"), []).append(int(match[2]))
-    return {key: sorted(values) for key, values in steps.items()}

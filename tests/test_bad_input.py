@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from conftest import pictures, small_model
 from PIL import Image
+from support.models import pictures, small_model
 
 from gradcam_callbacks import Explainer, ProbeSet, explain
 

@@ -18,15 +18,16 @@ import mlflow
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import pictures, small_model
 from mlflow import MlflowClient
 from PIL import Image
+from support.models import pictures, small_model
 
-from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, explain, report
+from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, explain
 from gradcam_callbacks.cli import main
-from gradcam_callbacks.journal import Journal
-from gradcam_callbacks.probes import read_picture
-from gradcam_callbacks.tracking import find_run
+from gradcam_callbacks.probes.reading import read_picture
+from gradcam_callbacks.publishing.mlflow_store import find_run
+from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.reviewing import report
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import keras
 import mlflow
 import pytest
-from efficientnet_lite import efficientnet_lite0
 from mlflow import MlflowClient
-from photographs import EGYPTIAN_CAT, ESPRESSO, cat_beside_espresso
 from PIL import Image
+from support.efficientnet_lite import efficientnet_lite0
+from support.photographs import EGYPTIAN_CAT, ESPRESSO, cat_beside_espresso
 
-from gradcam_callbacks.tracking import Upload, fetch_journal, find_run
+from gradcam_callbacks.publishing.mlflow_store import fetch_journal, find_run
+from gradcam_callbacks.publishing.uploader import Upload
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

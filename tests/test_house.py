@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import small_model
+from support.models import small_model
 
 import gradcam_callbacks
 
@@ -87,7 +87,7 @@ def loaded_by(statement: str) -> set[str]:
         "import gradcam_callbacks",
         "import gradcam_callbacks.cli",
         "from gradcam_callbacks import ProbeSet, explain, Explainer, Explanation",
-        "import gradcam_callbacks.journal, gradcam_callbacks.drift, gradcam_callbacks.render",
+        "import gradcam_callbacks.record.journal, gradcam_callbacks.reviewing.report, gradcam_callbacks.drawing",
     ],
 )
 def test_importing_loads_neither_tensorflow_nor_mlflow(statement: str) -> None:

@@ -1,0 +1,29 @@
+"""Arrays to pictures: overlays, panels, figures. Pure functions that know nothing of models, records or MLflow.
+
+A signal is shown as its curve and a volume as a mosaic of its slices, so that everything after that has one RGB
+picture a probe, and heat on its plane. Values are resized, never colours, and a map with no evidence in it is shown as
+the plain picture.
+"""
+
+from gradcam_callbacks.drawing.colours import colour
+from gradcam_callbacks.drawing.figures import figure
+from gradcam_callbacks.drawing.fonts import font_path
+from gradcam_callbacks.drawing.overlays import heatmaps, outline, overlays
+from gradcam_callbacks.drawing.panels import tile
+from gradcam_callbacks.drawing.resizing import resize_maps
+from gradcam_callbacks.drawing.signals import signal_pictures
+from gradcam_callbacks.drawing.volumes import slice_count, volume_pictures
+
+__all__ = [
+    "colour",
+    "figure",
+    "font_path",
+    "heatmaps",
+    "outline",
+    "overlays",
+    "resize_maps",
+    "signal_pictures",
+    "slice_count",
+    "tile",
+    "volume_pictures",
+]

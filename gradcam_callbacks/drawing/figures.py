@@ -1,0 +1,100 @@
+"""The Matplotlib figure of an explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcam_callbacks.drawing.colours import check_rgb, find_colormap
+from gradcam_callbacks.drawing.fonts import wrap
+from gradcam_callbacks.drawing.overlays import SCALES, unknown_scale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def figure(
+    pictures: NDArray[np.uint8],
+    overlays: NDArray[np.uint8],
+    *,
+    titles: Sequence[Sequence[str]],
+    picture_titles: Sequence[str],
+    colormap: str = "turbo",
+    scale: str = "map",
+) -> Figure:
+    """A Matplotlib figure: one row an image, the picture and then one panel a target.
+
+    Args:
+        pictures: (N, H, W, 3) uint8.
+        overlays: (N, K, H, W, 3) uint8.
+        titles: N lists of K titles, such as "What made you think tabby?". Long ones are wrapped;
+            "$" is a dollar.
+        picture_titles: N titles for the pictures.
+        colormap: the one that the overlays were made with, for the colour bar.
+        scale: the `scale` that the heat was made with, for the words at the colour bar.
+
+    Returns:
+        A `Figure` that pyplot does not know: save it, or let a notebook show it.
+
+    Raises:
+        ValueError: the shapes or the numbers of titles do not go together, `scale` is unknown, the
+            arrays are not uint8, or Matplotlib has no such colour map.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+    if scale not in SCALES:
+        raise ValueError(unknown_scale(scale))
+    pictures, overlays = np.asarray(pictures), np.asarray(overlays)
+    check_rgb("pictures", pictures, "(N, H, W, 3)", ndim=4)
+    check_rgb("overlays", overlays, "(N, K, H, W, 3)", ndim=5)
+    rows, targets = overlays.shape[:2]
+    if overlays.shape[:1] + overlays.shape[2:] != pictures.shape or not rows:
+        raise ValueError(
+            f"Expected overlays of shape (N, K, H, W, 3), N > 0, for pictures of shape "
+            f"{pictures.shape}; got {overlays.shape}."
+        )
+    if [len(row) for row in titles] != [targets] * rows or len(picture_titles) != rows:
+        raise ValueError(
+            f"Expected {rows} picture titles and {rows} lists of {targets} titles; "
+            f"got {len(picture_titles)} and {[len(row) for row in titles]}."
+        )
+    cmap = find_colormap(colormap)
+
+    height, width = pictures.shape[1:3]
+    inches = 3.0 / max(height, width)
+    wrapped = [
+        [wrap(text, characters=max(12, round(12 * inches * width))) for text in (first, *others)]
+        for first, others in zip(picture_titles, titles, strict=True)
+    ]
+    lines = [max(text.count("\n") + 1 for text in row) for row in wrapped]
+    sheet = Figure(
+        figsize=(
+            (1 + targets) * (inches * width + 0.12) + 0.75,
+            rows * (inches * height + 0.2) + 0.17 * sum(lines),
+        ),
+        layout="compressed",
+    )
+    axes = sheet.subplots(rows, 1 + targets, squeeze=False)
+    for n in range(rows):
+        for ax, panel, text in zip(axes[n], [pictures[n], *overlays[n]], wrapped[n], strict=True):
+            ax.imshow(panel)
+            ax.set_axis_off()
+            ax.set_title(text, fontsize=10, parse_math=False)
+    bar = sheet.colorbar(
+        ScalarMappable(cmap=cmap),
+        ax=axes,
+        aspect=28,
+        fraction=0.15 / (1 + targets),
+        pad=0.012,
+        shrink=min(1.0, 1.6 / rows),
+        ticks=[0, 0.5, 1],
+    )
+    bar_inches = inches * height * min(rows, 1.6)
+    bar.set_label(wrap(SCALES[scale], characters=max(12, round(14 * bar_inches))), fontsize=8)
+    bar.ax.tick_params(labelsize=8, length=2)
+    bar.outline.set_visible(False)
+    return sheet

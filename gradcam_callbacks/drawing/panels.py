@@ -1,0 +1,185 @@
+"""A sheet of captioned panels: one picture and its overlays, made to be read at 256 pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from gradcam_callbacks.drawing.colours import check_rgb, colour, find_colormap
+from gradcam_callbacks.drawing.fonts import break_line, clean, font_path, shorten
+from gradcam_callbacks.drawing.overlays import outline
+
+# A panel's long side on a tile, in pixels: small pictures are enlarged to the first, big ones
+# shrunk to the second.
+_PANEL = (192, 384)
+# MLflow's cards are 256 px wide: text of 1/25 of the tile's long side is then about 10 px tall.
+_FONT_SHARE = 1 / 25
+_BACKGROUND = (17, 17, 17)
+_NAME = (216, 216, 216)
+_VALUE = (255, 255, 255)
+_MUTED = (150, 150, 150)
+
+
+def tile(
+    picture: NDArray[np.uint8],
+    overlays: NDArray[np.uint8],
+    *,
+    title: str,
+    captions: Sequence[tuple[str, str]],
+    region: NDArray[np.bool_] | None = None,
+    colormap: str = "turbo",
+) -> NDArray[np.uint8]:
+    """One near-square sheet: the picture, then its overlays, each with a caption, and a colour bar.
+
+    Made to be read at 256 pixels wide, the size of MLflow's cards. The layout and the size depend
+    only on K and on the picture's shape, never on the words, so that the steps of a run lie exactly
+    on each other.
+
+    Args:
+        picture: (H, W, 3) uint8. Enlarged or shrunk so that the long side lies between 192 and 384
+            pixels.
+        overlays: (K, H, W, 3) uint8.
+        title: caption of the picture.
+        captions: K pairs (name, value), such as ("tabby", "0.87"). The name stands on the left and
+            ends in an ellipsis where it is too long; the value stands on the right in full.
+        region: (H, W) bool, outlined on every panel.
+        colormap: the one that the overlays were made with, for the colour bar. The bar has the pure
+            colours: the overlays have them mixed with the picture.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+
+    Raises:
+        ValueError: the shapes do not go together, there are not K captions, the arrays are not
+            uint8, or Matplotlib has no such colour map.
+    """
+    picture, overlays = np.asarray(picture), np.asarray(overlays)
+    check_rgb("picture", picture, "(H, W, 3)", ndim=3)
+    check_rgb("overlays", overlays, "(K, H, W, 3)", ndim=4)
+    if overlays.shape[1:] != picture.shape:
+        raise ValueError(f"Expected overlays of the picture's shape {picture.shape}; got {overlays.shape[1:]}.")
+    if len(captions) != len(overlays):
+        raise ValueError(f"Expected one caption an overlay, {len(overlays)} in all; got {len(captions)}.")
+    find_colormap(colormap)
+
+    grid = _best_grid(1 + len(overlays), picture.shape[0], picture.shape[1])
+    font = ImageFont.truetype(font_path(), grid.font)
+    sheet = Image.new("RGB", (grid.width, grid.height), _BACKGROUND)
+    for index, (panel, (name, value)) in enumerate(zip([picture, *overlays], [(title, ""), *captions], strict=True)):
+        x, y = grid.corner(index)
+        shown = Image.fromarray(panel).resize((grid.panel_width, grid.panel_height), Image.Resampling.LANCZOS)
+        if region is not None:
+            mask = Image.fromarray(region).resize(shown.size, Image.Resampling.NEAREST)
+            shown = Image.fromarray(outline(np.asarray(shown), np.asarray(mask)))
+        sheet.paste(_caption(grid, font, name, value), (x, y))
+        sheet.paste(shown, (x, y + grid.caption))
+    _draw_colour_bar(sheet, grid, font, colormap)
+    return np.asarray(sheet, np.uint8)
+
+
+class _Grid(NamedTuple):
+    """Where things stand on a tile, in pixels. Each cell is a caption and, under it, a panel."""
+
+    columns: int
+    rows: int
+    panel_width: int
+    panel_height: int
+    gap: int
+    font: int
+    lines: int
+    caption: int
+    bar: int  # height of the colour bar's strip along the bottom; 0 where the bar has a cell
+    panels: int
+
+    @property
+    def width(self) -> int:
+        return self.columns * (self.panel_width + self.gap) + self.gap
+
+    @property
+    def height(self) -> int:
+        return self.rows * (self.caption + self.panel_height + self.gap) + self.bar + self.gap // 2
+
+    def corner(self, index: int) -> tuple[int, int]:
+        row, column = divmod(index, self.columns)
+        return (
+            self.gap + column * (self.panel_width + self.gap),
+            row * (self.caption + self.panel_height + self.gap),
+        )
+
+
+def _best_grid(count: int, height: int, width: int) -> _Grid:
+    """The layout of `count` panels of shape (height, width) that shows them largest in a square."""
+    grids = [_grid(count, columns, height, width) for columns in range(1, count + 1)]
+    return min(grids, key=lambda grid: max(grid.width, grid.height))
+
+
+def _grid(count: int, columns: int, height: int, width: int) -> _Grid:
+    long_side = max(height, width)
+    factor = min(max(long_side, _PANEL[0]), _PANEL[1]) / long_side
+    panel_width, panel_height = max(1, round(width * factor)), max(1, round(height * factor))
+    rows = math.ceil(count / columns)
+    font = round(_FONT_SHARE * max(columns * panel_width, rows * panel_height))
+    # About 0.6 of the font's size a letter: under 18 letters a line, a name gets a second line.
+    lines = 1 if panel_width >= 18 * 0.6 * font else 2
+    return _Grid(
+        columns=columns,
+        rows=rows,
+        panel_width=panel_width,
+        panel_height=panel_height,
+        gap=max(4, round(0.4 * font)),
+        font=font,
+        lines=lines,
+        caption=round((1.2 * lines + 0.5) * font),
+        bar=0 if count < columns * rows else round(1.5 * font),
+        panels=count,
+    )
+
+
+def _caption(grid: _Grid, font: ImageFont.FreeTypeFont, name: str, value: str) -> Image.Image:
+    """A caption bar: the name on the left, in one or two lines, the value in full on the right."""
+    strip = Image.new("RGB", (grid.panel_width, grid.caption), _BACKGROUND)
+    draw = ImageDraw.Draw(strip)
+    value = shorten(clean(value), grid.panel_width, font)
+    name = clean(name)
+    space = grid.panel_width
+    beside = space - font.getlength(value) - 0.6 * font.size if value else space
+    if grid.lines == 1 or font.getlength(name) <= beside:
+        texts = [shorten(name, beside, font)]
+    else:
+        first, rest = break_line(name, space, font)
+        texts = [first, shorten(rest, beside, font)]
+    # The last line stands at the same height on every caption, just above its panel.
+    last = grid.caption - 0.85 * font.size
+    for line, text in enumerate(reversed(texts)):
+        draw.text((0, last - 1.2 * line * font.size), text, _NAME, font, anchor="lm")
+    draw.text((space, last), value, _VALUE, font, anchor="rm")
+    return strip
+
+
+def _draw_colour_bar(sheet: Image.Image, grid: _Grid, font: ImageFont.FreeTypeFont, colormap: str) -> None:
+    """Draws a bar from "0" to "max" in the first free cell, or along the bottom without one."""
+    draw = ImageDraw.Draw(sheet)
+    thick = max(3, round(0.45 * font.size))
+    if grid.bar:
+        left, right = grid.gap, grid.width - grid.gap
+        start = round(left + font.getlength("0") + 0.5 * font.size)
+        stop = round(right - font.getlength("max") - 0.5 * font.size)
+        middle = labels = grid.height - (grid.gap + grid.bar) / 2
+    else:
+        x, y = grid.corner(grid.panels)
+        inset = 0.12 * grid.panel_width
+        left, right = round(x + inset), round(x + grid.panel_width - inset)
+        start, stop = left, right
+        middle = y + grid.caption + grid.panel_height / 2 - 0.6 * font.size
+        labels = middle + 1.2 * font.size
+    draw.text((left, labels), "0", _MUTED, font, anchor="lm")
+    draw.text((right, labels), "max", _MUTED, font, anchor="rm")
+    if stop > start:
+        ramp = colour(np.linspace(0, 1, stop - start), colormap=colormap)
+        band = np.repeat(ramp[None], thick, axis=0)
+        sheet.paste(Image.fromarray(band), (start, round(middle - thick / 2)))

@@ -1,0 +1,1 @@
+"""Models to maps: the core that every driver shares, and the only folder that differentiates."""

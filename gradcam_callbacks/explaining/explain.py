@@ -1,0 +1,174 @@
+"""explain(): one call, one Explanation. The driver for notebooks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcam_callbacks import drawing
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.explaining.explainer import Explainer
+from gradcam_callbacks.explaining.explanation import Explanation
+from gradcam_callbacks.probes.probe_set import ProbeSet
+from gradcam_callbacks.probes.reading import read_picture
+from gradcam_callbacks.probes.slugs import slugs
+from gradcam_callbacks.probes.targets import Target
+
+if TYPE_CHECKING:
+    import keras
+
+
+logger = logging.getLogger(__name__)
+
+
+def explain(
+    model: keras.Model,
+    images: Any,
+    *,
+    targets: Target | Sequence[Target] | None = None,
+    layer: str | Sequence[str] | None = None,
+    method: str = "gradcam",
+    output: str | int | None = None,
+    preprocess: Callable[[Array], Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    batch_size: int = 32,
+    grid: tuple[int, int] | None = None,
+) -> Explanation:
+    """Asks a model what in these pictures speaks for these targets.
+
+    Args:
+        model: a built Keras model.
+        images: a path, a list of paths, an (N, H, W, C) array, an (images, labels) pair, a dict of several inputs, or
+            a `ProbeSet`. Files are resized to the model's input.
+        targets: see `ProbeSet`; ["predicted"] by default.
+        layer: the path or unique name of the layer to explain, or several of them, whose maps are fused; None picks the
+            last map on the way to the score. See `Explainer`.
+        method: a name in `gradcam_callbacks.methods.METHODS`.
+        output: the head of a multi-output model, by name or index.
+        preprocess: a function of (N, H, W, C) float32 that gives what the model is fed.
+        class_names: in the order of the model's output.
+        batch_size: how many pictures go through the model at once.
+        grid: (h, w) of the tokens of a transformer, where their number does not tell.
+
+    Raises:
+        ValueError: if anything cannot be explained; the message says what to do.
+    """
+    explainer = Explainer(model, layer=layer, method=method, output=output, batch_size=batch_size, grid=grid)
+    explanation = explainer(_as_probes(model, images, targets, preprocess, class_names))
+    for problem in explanation.problems():
+        logger.warning(problem)
+    return explanation
+
+
+def _as_probes(
+    model: keras.Model,
+    images: Any,
+    targets: Target | Sequence[Target] | None,
+    preprocess: Callable[[Array], Any] | None,
+    class_names: Sequence[str] | None,
+) -> ProbeSet:
+    """The pictures, in any of the forms that `explain` takes, as probes."""
+    asked: Any = ("predicted",) if targets is None else targets
+    if isinstance(images, ProbeSet):
+        if targets is not None or preprocess is not None or class_names is not None:
+            raise ValueError(
+                "A ProbeSet brings its own targets, preprocess and class_names; give them to the ProbeSet."
+            )
+        return images
+    if isinstance(images, str | Path):
+        images = [images]
+    if isinstance(images, list) and images and all(isinstance(image, str | Path) for image in images):
+        return read_pictures(model, images, targets=asked, class_names=class_names, preprocess=preprocess)
+    labels = None
+    if isinstance(images, tuple) and len(images) == 2:
+        images, labels = images
+    return ProbeSet(images, labels=labels, targets=asked, class_names=class_names, preprocess=preprocess)
+
+
+def read_pictures(
+    model: keras.Model,
+    paths: Sequence[str | Path],
+    *,
+    targets: Target | Sequence[Target],
+    class_names: Sequence[str] | None = None,
+    preprocess: Callable[[Array], Any] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> ProbeSet:
+    """Files as probes, at the size and with the channels that a model takes.
+
+    Args:
+        model: a built Keras model.
+        paths: of pictures.
+        targets: see `ProbeSet`.
+        class_names: see `ProbeSet`.
+        preprocess: see `ProbeSet`.
+        image_size: (height, width) for a model that takes any.
+
+    Raises:
+        ValueError: if the model does not say its size, or a file is not a whole picture.
+    """
+    height, width, channels = input_size(model) if image_size is None else (*image_size, model.input_shape[-1])
+    return ProbeSet.from_files(
+        paths,
+        image_size=(height, width),
+        color_mode="grayscale" if channels == 1 else "rgb",
+        targets=targets,
+        class_names=class_names,
+        preprocess=preprocess,
+    )
+
+
+def save_panels(
+    explanation: Explanation, paths: Sequence[str | Path], directory: str | Path, *, overwrite: bool = False
+) -> list[Path]:
+    """Writes an explanation of files as `Explanation.save` does, but on the pictures at their own size.
+
+    Beside the overlays, `<name>.panels.png` shows each picture with a titled panel a target.
+
+    Args:
+        explanation: of the files.
+        paths: the files.
+        directory: made if it is missing.
+        overwrite: whether files of an earlier explanation may be replaced.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileExistsError: if one of the files is there and `overwrite` is false; then nothing is written.
+    """
+    pictures = [np.asarray(read_picture(Path(path))) for path in paths]
+    panels = [Path(directory, f"{slug}.panels.png") for slug in slugs(explanation.names)]
+    there = [file for file in panels if file.exists()]
+    if there and not overwrite:
+        raise FileExistsError(f"'{there[0]}' is there already; choose another folder or pass overwrite=True.")
+    written = explanation.save(directory, overwrite=overwrite, pictures=pictures)
+    for n, (file, picture) in enumerate(zip(panels, pictures, strict=True)):
+        figure = drawing.figure(
+            picture[None],
+            explanation.overlays_on(n, picture)[None],
+            titles=[[explanation.question(n, k) for k in range(len(explanation.target_names))]],
+            picture_titles=[explanation.names[n]],
+        )
+        figure.savefig(file, dpi=150)
+        written.append(file)
+    return written
+
+
+def input_size(model: keras.Model) -> tuple[int, int, int]:
+    """The (height, width, channels) that a model takes.
+
+    Raises:
+        ValueError: if the model leaves them open.
+    """
+    shape = getattr(model, "input_shape", None)
+    if isinstance(shape, tuple) and len(shape) == 4 and None not in shape[1:]:
+        return int(shape[1]), int(shape[2]), int(shape[3])
+    raise ValueError(
+        f"Model '{model.name}' does not say what size of picture it takes. Read the files with "
+        "ProbeSet.from_files(paths, image_size=(height, width)) and pass that."
+    )

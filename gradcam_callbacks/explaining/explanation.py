@@ -1,0 +1,242 @@
+"""Explanation: what a model looked at, in numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcam_callbacks import drawing
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.probes.probe_set import ProbeSet
+from gradcam_callbacks.probes.slugs import slugs
+from gradcam_callbacks.probes.targets import NO_CLASS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEALTH = {
+    "empty": "Nothing in this layer speaks for the target: every place speaks against it or not at all. Common while "
+    "the network is untrained or sure of another class; look at the probability, ask for a contrast (a, b), or try "
+    'method="hirescam".',
+    "flat": "Every place of the map counts the same, so it says nothing about where. The layer's output does not "
+    "depend on the picture: dead or constant activations, or a layer too close to the pooling; try an earlier layer.",
+    "zero-gradient": "The score does not react to this layer at all. Its weights on the way to the score are zero, a "
+    "ReLU after it is dead, or a probability is saturated (see score_kind); try an earlier layer, and check the "
+    "learning rate.",
+    "non-finite": "The score or the map is NaN or infinite, so the map was set to zero. The weights or the input have "
+    "diverged: lower the learning rate, clip the gradients, or keep the last layers in float32.",
+}
+"""What each state of a map but "ok" means, and what to try."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What a model looked at: N pictures times K targets, in numbers.
+
+    Attributes:
+        maps: (N, K, h, w) float32, >= 0, not normalised, on the layer's own grid: comparable between epochs. (N, K, l)
+            for signals and (N, K, d, h, w) for volumes. Fused maps of several layers are the mean of each map divided
+            by its own maximum.
+        scores: (N, K) float32, the logit (or probability, see `score_kind`) that was explained.
+        probabilities: (N, K) float32 in [0, 1], or None where the model's outputs are not probabilities, and NaN for
+            contrast targets and functions.
+        outputs: (N, classes) float32, what the model answered, or None where it is no classifier.
+        predicted: (N,) int32, the class with the highest score; `NO_CLASS` where the model is no classifier.
+        explained: (N, K) int32, the class that each map explains; `NO_CLASS` for functions.
+        health: (N, K) str: "ok", "empty" (nothing positive), "flat" (the same everywhere), "zero-gradient" (the score
+            does not react to the layer) or "non-finite" (NaN or infinity; the map is then zero).
+        score_kind: "logit" or "probability".
+        layer: the path of the layer; of several joined by " + ".
+        method: the name of the CAM method.
+        probes: the pictures and targets that were explained.
+    """
+
+    maps: Array
+    scores: Array
+    probabilities: Array | None
+    outputs: Array | None
+    predicted: Array
+    explained: Array
+    health: Array
+    score_kind: str
+    layer: str
+    method: str
+    probes: ProbeSet
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N names of the pictures."""
+        return self.probes.names
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """K names of the targets."""
+        return self.probes.target_names
+
+    def __repr__(self) -> str:
+        (n, k), grid = self.maps.shape[:2], "x".join(map(str, self.maps.shape[2:]))
+        return f"Explanation({n} pictures x {k} targets, maps {grid}, layer={self.layer!r}, method={self.method!r})"
+
+    def heatmaps(self, *, scale: str = "map") -> Array:
+        """The maps at the pictures' size.
+
+        Args:
+            scale: "map" divides each map by its own maximum, "shared" all of them by the one maximum of all.
+
+        Returns:
+            (N, K, H, W) float32 in [0, 1]; a zero map stays zero. Of a signal along the picture of its curve, of a
+            volume on the picture of its slices.
+        """
+        return drawing.heatmaps(self.maps, self.probes.pictures.shape[1:3], scale=scale, slices=self.probes.slices)
+
+    def overlays(self, *, alpha: float = 0.4, colormap: str = "turbo", scale: str = "map") -> Array:
+        """The heatmaps in colour over the pictures.
+
+        Args:
+            alpha: share of the colour in the blend, in [0, 1].
+            colormap: any name that matplotlib knows.
+            scale: see `heatmaps`.
+
+        Returns:
+            (N, K, H, W, 3) uint8.
+        """
+        return drawing.overlays(self.probes.pictures, self.heatmaps(scale=scale), alpha=alpha, colormap=colormap)
+
+    def overlays_on(
+        self, n: int, picture: Array, *, alpha: float = 0.4, colormap: str = "turbo", scale: str = "map"
+    ) -> Array:
+        """The heatmaps of one probe over another version of its picture, such as the photograph at its own size.
+
+        Args:
+            n: which probe.
+            picture: (H, W, 3) uint8, of the same content as what the model was fed.
+            alpha: see `overlays`.
+            colormap: see `overlays`.
+            scale: see `heatmaps`.
+
+        Returns:
+            (K, H, W, 3) uint8.
+        """
+        heatmaps = drawing.heatmaps(self.maps, picture.shape[:2], scale=scale, slices=self.probes.slices)[n : n + 1]
+        overlays: Array = drawing.overlays(picture[None], heatmaps, alpha=alpha, colormap=colormap)[0]
+        return overlays
+
+    def predictions(self, top: int = 5) -> list[list[tuple[int, str, float]]]:
+        """The classes that the model thinks most likely.
+
+        Returns:
+            For each picture (index, name, probability), the likeliest first. A model whose outputs are not
+            probabilities gives its score instead.
+
+        Raises:
+            ValueError: if the model is no classifier.
+        """
+        if self.outputs is None:
+            raise ValueError("The model has no classes to predict: its output is not (batch, classes).")
+        order = np.argsort(-self.outputs, axis=1, kind="stable")[:, :top]
+        return [
+            [(int(c), self.probes.class_name(int(c)), float(self.outputs[n, c])) for c in classes]
+            for n, classes in enumerate(order)
+        ]
+
+    def question(self, n: int, k: int) -> str:
+        """The title of a panel: "What made you think tabby?"."""
+        if int(self.explained[n, k]) == NO_CLASS:
+            return f"What made {self.target_names[k]} high?"
+        asked = f"What made you think {self.probes.class_name(int(self.explained[n, k]))}"
+        against = int(self.probes.target_matrix[n, k, 1])
+        if against != NO_CLASS:
+            asked += f" rather than {self.probes.class_name(against)}"
+        return f"{asked}?"
+
+    def problems(self) -> list[str]:
+        """A sentence on each kind of map that is not "ok": which they are, what that means and what to try."""
+        found = []
+        for state, advice in HEALTH.items():
+            where = [
+                f"{self.names[n]} / {self.target_names[k]}"
+                for n, k in zip(*np.nonzero(self.health == state), strict=True)
+            ]
+            if where:
+                listed = ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
+                found.append(
+                    f"{len(where)} of {self.health.size} maps {'is' if len(where) == 1 else 'are'} {state} "
+                    f"({listed}). {advice}"
+                )
+        return found
+
+    def plot(self, *, alpha: float = 0.4, colormap: str = "turbo", scale: str = "map") -> Figure:
+        """One row a picture: the picture, then one panel a target with its question as title."""
+        return drawing.figure(
+            self.probes.pictures,
+            self.overlays(alpha=alpha, colormap=colormap, scale=scale),
+            titles=[[self.question(n, k) for k in range(len(self.target_names))] for n in range(len(self.names))],
+            picture_titles=self.names,
+            colormap=colormap,
+            scale=scale,
+        )
+
+    def save(
+        self, directory: str | Path, *, overwrite: bool = False, pictures: Sequence[Array] | None = None
+    ) -> list[Path]:
+        """Writes the overlays as PNG, the numbers as maps.npz and their description as manifest.json.
+
+        Args:
+            directory: made if it is missing.
+            overwrite: whether files of an earlier explanation may be replaced.
+            pictures: N of (H, W, 3) uint8, each of any size, to draw on; the probes' own by default.
+
+        Returns:
+            The files written.
+
+        Raises:
+            FileExistsError: if one of the files is there and `overwrite` is false; then nothing is written.
+        """
+        from PIL import Image
+
+        folder = Path(directory)
+        probe_slugs, target_slugs = slugs(self.names), slugs(self.target_names)
+        places = {
+            folder / f"{probe}.{target}.png": (n, k)
+            for n, probe in enumerate(probe_slugs)
+            for k, target in enumerate(target_slugs)
+        }
+        files = [*places, folder / "maps.npz", folder / "manifest.json"]
+        there = [file for file in files if file.exists()]
+        if there and not overwrite:
+            raise FileExistsError(f"'{there[0]}' is there already; choose another folder or pass overwrite=True.")
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn_on = self.probes.pictures if pictures is None else pictures
+        overlays = [self.overlays_on(n, picture) for n, picture in enumerate(drawn_on)]
+        for file, (n, k) in places.items():
+            Image.fromarray(overlays[n][k]).save(file)
+        np.savez_compressed(folder / "maps.npz", **self.arrays())  # type: ignore[arg-type]
+        manifest = self.description() | {"files": [file.name for file in places]}
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+        return files
+
+    def arrays(self) -> dict[str, Array]:
+        """The numbers by name, as they are kept in files; `probabilities` is left out where there are none."""
+        named = {
+            "maps": self.maps,
+            "scores": self.scores,
+            "probabilities": self.probabilities,
+            "predicted": self.predicted,
+            "explained": self.explained,
+            "health": self.health,
+        }
+        return {name: array for name, array in named.items() if array is not None}
+
+    def description(self) -> dict[str, Any]:
+        """What the numbers mean, as JSON takes it."""
+        return {
+            "layer": self.layer,
+            "method": self.method,
+            "score_kind": self.score_kind,
+            **self.probes.description(),
+        }

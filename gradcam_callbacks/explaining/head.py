@@ -1,0 +1,167 @@
+"""The head of a model: what it answers, the logits behind it, and the scores of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from gradcam_callbacks.explaining.feeding import as_fed
+from gradcam_callbacks.explaining.graph import PASSING, at_least_float32
+from gradcam_callbacks.probes.inputs import Inputs
+from gradcam_callbacks.probes.targets import NO_CLASS, PREDICTED
+
+Tensor = Any
+_SQUASHING = frozenset({"Softmax", "Sigmoid", "LogSoftmax"})
+# Operations whose result is made of probabilities where what they get is.
+_POINTWISE = PASSING | {
+    *("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Pow", "Log", "Exp", "Neg", "Sum", "Mean", "Max"),
+    *("Minimum", "Maximum", "ClipByValue", "Reshape", "Squeeze", "ExpandDims", "Transpose"),
+    *("ConcatV2", "Pack", "StridedSlice", "GatherV2"),
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The tensors of one forward pass that scores are made of.
+
+    Attributes:
+        scored: the head's tensor before its last softmax or sigmoid, or a structure of them: what functions get.
+        logits: (N, classes), where the head is a classifier's. A single unit z is read as the classes 0 and 1 with the
+            logits -z and z.
+        outputs: (N, classes), what the model gives.
+        score_kind: see `Capture`.
+        has_probabilities: see `Capture`.
+    """
+
+    scored: Any
+    logits: Tensor | None
+    outputs: Tensor | None
+    score_kind: str
+    has_probabilities: bool
+
+    @classmethod
+    def of(cls, model: keras.Model, batch: Inputs, output: str | int | None, *, name_classes: bool) -> Answer:
+        """Calls the model and reads its head.
+
+        Raises:
+            ValueError: if the head does not exist, or targets name classes and it is no classifier's.
+        """
+        head = _head(model, model(as_fed(model, batch), training=False), output, name_classes=name_classes)
+        if tf.nest.is_nested(head):
+            read = [_logits(tensor) for tensor in tf.nest.flatten(head)]
+            kinds = {kind for _, kind in read}
+            scored = tf.nest.pack_sequence_as(head, [tensor for tensor, _ in read])
+            return cls(scored, None, None, "probability" if "probability" in kinds else "logit", False)
+        scored, kind = _logits(head)
+        if _before_passing(head).type == "LogSoftmax":
+            head = tf.exp(head)
+        has_probabilities = kind == "probability" or scored is not head
+        if head.shape.rank != 2 or head.shape[-1] is None:
+            return cls(scored, None, None, kind, False)
+        logits, outputs = scored, head
+        if head.shape[-1] == 1:
+            logits = tf.concat([-scored, scored], axis=-1)
+            outputs = tf.concat([1 - head if has_probabilities else -head, head], axis=-1)
+        return cls(scored, logits, outputs, kind, has_probabilities)
+
+    def scores(self, targets: Tensor, functions: Sequence[Callable[[Any], Tensor]]) -> tuple[Tensor, Tensor]:
+        """The (N, K + F) scores of K classes and F functions, and the (N, K) classes that are explained."""
+        parts, explained = [], targets[..., 0]
+        if self.logits is not None:
+            predicted = tf.argmax(self.logits, axis=-1, output_type=tf.int32)
+            explained = tf.where(explained == PREDICTED, predicted[:, None], explained)
+            against = targets[..., 1]
+            subtracted = tf.gather(self.logits, tf.maximum(against, 0), batch_dims=1)
+            subtracted = tf.where(against == NO_CLASS, tf.zeros([], self.logits.dtype), subtracted)
+            parts.append(tf.gather(self.logits, explained, batch_dims=1) - subtracted)
+        for function in functions:
+            score = tf.convert_to_tensor(function(self.scored))
+            if score.shape.rank != 1:
+                raise ValueError(
+                    f"The target function '{getattr(function, '__name__', function)}' gave shape {score.shape}; "
+                    "expected one score a picture, (N,)."
+                )
+            parts.append(score[:, None])
+        return tf.concat([at_least_float32(part) for part in parts], axis=1), explained
+
+
+def _head(model: keras.Model, outputs: Any, output: str | int | None, *, name_classes: bool) -> Any:
+    """The one output that is explained; all of them where functions are to choose."""
+    heads = dict(outputs) if isinstance(outputs, Mapping) else None
+    if isinstance(outputs, list | tuple):
+        names = getattr(outputs, "_fields", None) or getattr(model, "output_names", None) or range(len(outputs))
+        heads = dict(zip(names, outputs, strict=True))
+    if heads is None:
+        if output not in (None, 0, *(getattr(model, "output_names", None) or ())):
+            raise ValueError(f"No output '{output}': model '{model.name}' has a single output. Leave output=None.")
+        tensor = outputs
+    elif output is None and len(heads) > 1:
+        if not name_classes:
+            return outputs
+        raise ValueError(
+            f"Model '{model.name}' has {len(heads)} outputs. Choose one with output=: {', '.join(map(repr, heads))}."
+        )
+    elif output in heads:
+        tensor = heads[output]
+    elif output is None or (isinstance(output, int) and 0 <= output < len(heads)):
+        tensor = list(heads.values())[output or 0]
+    else:
+        raise ValueError(f"No output '{output}'. The outputs of model '{model.name}': {', '.join(map(repr, heads))}.")
+    if name_classes and not tf.is_tensor(tensor):
+        raise ValueError(
+            f"Output '{output}' of model '{model.name}' is a {type(tensor).__name__} of outputs, so a target cannot be "
+            "a class. Pass a function of the outputs that gives (N,) scores as the target."
+        )
+    if name_classes and not tensor.dtype.is_floating:
+        raise ValueError(
+            f"The output of model '{model.name}' is {tensor.dtype.name}, which has no gradient. Explain the model "
+            "before its last operation, such as an argmax."
+        )
+    if name_classes and (tensor.shape.rank != 2 or tensor.shape[-1] is None):
+        raise ValueError(
+            f"The output of model '{model.name}' has shape {tuple(tensor.shape)}, not a classifier's (batch, classes), "
+            "so a target cannot be a class. Pass a function of the outputs that gives (N,) scores as the target."
+        )
+    return tensor
+
+
+def _logits(outputs: Tensor) -> tuple[Tensor, str]:
+    """The logits behind the outputs, and what they are: "logit", or "probability" where they cannot be had.
+
+    A saturated softmax has no gradient left, so the score is what went into it, found in the traced graph.
+    """
+    operation = _before_passing(outputs)
+    if operation.type in _SQUASHING:
+        return operation.inputs[0], "logit"
+    if operation.type == "ConcatV2":  # heads of one label each, put together
+        parts = [_before_passing(tensor) for tensor in operation.inputs[:-1]]
+        if all(part.type == "Sigmoid" for part in parts):
+            return tf.concat([part.inputs[0] for part in parts], operation.inputs[-1]), "logit"
+    return outputs, "probability" if _is_squashed(operation, {}) else "logit"
+
+
+def _before_passing(tensor: Tensor) -> Any:
+    """The operation that made a tensor, past those that only hand it on."""
+    operation = tensor.op
+    while operation.type in PASSING:
+        operation = operation.inputs[0].op
+    return operation
+
+
+def _is_squashed(operation: Any, known: dict[str, bool | None]) -> bool | None:
+    """Whether all that an operation makes its result of has gone through a softmax or sigmoid; None of constants."""
+    if operation.name not in known:
+        known[operation.name] = None
+        if operation.type in _SQUASHING:
+            known[operation.name] = True
+        elif operation.type in _POINTWISE:
+            found = {_is_squashed(tensor.op, known) for tensor in operation.inputs} - {None}
+            known[operation.name] = all(found) if found else None
+        else:
+            is_constant = not operation.inputs or operation.type in ("ReadVariableOp", "Shape", "Range", "Fill")
+            known[operation.name] = None if is_constant and operation.type != "Placeholder" else False
+    return known[operation.name]

@@ -1,0 +1,27 @@
+"""Weights from TensorFlow's own checkpoints."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+def restore(model: keras.Model, prefix: str) -> None:
+    """Loads the weights of a checkpoint of `tf.train.Checkpoint(model)` or `tf.train.Checkpoint(model=model)`.
+
+    Args:
+        model: built.
+        prefix: of its files, without ".index".
+
+    Raises:
+        ValueError: if it lacks weights of the model.
+    """
+    for checkpoint in (tf.train.Checkpoint(model=model), tf.train.Checkpoint(model)):
+        status = checkpoint.read(prefix).expect_partial()
+        try:
+            status.assert_existing_objects_matched()
+        except AssertionError as error:
+            problem = error
+        else:
+            return
+    raise ValueError(f"It does not hold the weights of '{model.name}': {str(problem).splitlines()[0]}")

@@ -1,0 +1,403 @@
+"""ProbeSet: the fixed pictures and targets that are explained again and again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gradcam_callbacks import drawing
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.probes.inputs import (
+    Inputs,
+    as_inputs,
+    as_names,
+    as_pictures,
+    check_finite,
+    digest_of,
+    each,
+    frozen,
+    picture_of,
+    preprocessed,
+)
+from gradcam_callbacks.probes.reading import PICTURE_SUFFIXES, natural, read_picture
+from gradcam_callbacks.probes.regions import Regions, as_regions, encode_mask, read_masks
+from gradcam_callbacks.probes.slugs import slugs
+from gradcam_callbacks.probes.targets import (
+    FUNCTION,
+    NO_CLASS,
+    PREDICTED,
+    Target,
+    as_labels,
+    as_targets,
+    class_name,
+    numbered_targets,
+    targets_by_probe,
+)
+
+
+class ProbeSet:
+    """A fixed set of pictures, and for each the same list of targets. Frozen after construction.
+
+    Signals (N, L, C) and volumes (N, D, H, W, C) are probes too; people see them as curves and as slices.
+
+    Attributes:
+        images: (N, H, W, C), what the model is fed; of several inputs the picture among them.
+        inputs: all that the model is fed: `images`, or a dict or tuple of N of each.
+        picture_key: where the picture is among the inputs; None where it is the only one.
+        pictures: (N, H, W, 3) uint8, what people see.
+        slices: how many slices of a volume people see; None for pictures and signals.
+        names: N names.
+        labels: (N,) int64 class indices, or None.
+        targets: K targets, class names resolved to indices; of targets that differ between the probes "target_<k>".
+        target_names: K names for people.
+        class_names: the names of the classes in the order of the model's output, or None.
+        regions: (N, H, W) bool, where a person says the model should look, or None; a probe without a region has an
+            empty mask.
+        target_matrix: (N, K, 2) int32; `[..., 0]` is the class whose score is explained, `PREDICTED` or `FUNCTION`,
+            `[..., 1]` the class whose score is subtracted or `NO_CLASS`.
+        digest: SHA-256, in hexadecimal, over everything that decides the maps.
+    """
+
+    images: Array
+    inputs: Inputs
+    picture_key: str | int | None
+    pictures: Array
+    slices: int | None
+    names: tuple[str, ...]
+    labels: Array | None
+    targets: tuple[int | str | tuple[int, int] | Callable[[Any], Any], ...]
+    target_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    regions: Array | None
+    target_matrix: Array
+    digest: str
+
+    def __init__(
+        self,
+        images: Any,
+        *,
+        names: Sequence[str] | None = None,
+        labels: Any = None,
+        targets: Target | Sequence[Target] | Array = ("predicted",),
+        class_names: Sequence[str] | None = None,
+        pictures: Any = None,
+        regions: Regions = None,
+        preprocess: Callable[[Array], Any] | None = None,
+    ) -> None:
+        """Checks everything that can be checked without the model.
+
+        Args:
+            images: (N, H, W, C) numbers; signals (N, L, C) or volumes (N, D, H, W, C); for a model of several inputs a
+                dict by their names, or a tuple, of N of each, of which the first of four dimensions is the picture.
+            names: N names; "probe_0" and so on by default.
+            labels: (N,) class indices, (N,) class names, or (N, classes) one-hot.
+            targets: K of: a class index, a class name, "predicted", "label", (a, b) for score a minus score b, or a
+                function of the model's outputs (before their last softmax or sigmoid) that gives (N,) scores in
+                TensorFlow or `keras.ops`, known by its name. Or an (N, K) integer array: each probe's own classes.
+            class_names: in the order of the model's output.
+            pictures: (N, H, W, 3) uint8. By default the images before `preprocess`: uint8 images as they are, others
+                scaled once from the minimum and maximum of the whole set.
+            regions: for each probe an (H, W) bool mask, a (y0, x0, y1, x1) box in pixels, or None. Or a folder with a
+                mask `<name>.png` for each probe that has one, of any size; what is not black is inside.
+            preprocess: a function of a (N, H, W, C) float32 copy of the images that gives what the model is fed. For
+                several inputs it gets, and gives, all of them.
+
+        Raises:
+            ValueError: if anything has the wrong shape, range or name; the message says what to do.
+        """
+        given, self.picture_key = as_inputs(images)
+        raw = picture_of(given, self.picture_key)
+        count = len(raw)
+        self.names = as_names(names, count)
+        check_finite(given, self.names, "")
+        self.class_names = None if class_names is None else tuple(str(name) for name in class_names)
+        self.labels = as_labels(labels, count, self.class_names)
+        self.slices = drawing.slice_count(raw.shape[1]) if raw.ndim == 5 else None
+        self.pictures = frozen(as_pictures(raw if pictures is None else pictures, count))
+        if preprocess is not None:
+            given = preprocessed(preprocess, given, self.names)
+        self.inputs = each(frozen, given)
+        self.images = picture_of(self.inputs, self.picture_key)
+        if regions is not None and raw.ndim != 4:
+            raise ValueError("regions are parts of pictures; signals and volumes have none.")
+        if isinstance(regions, str | Path):
+            regions = read_masks(Path(regions), [Path(f"{name}.png") for name in self.names], self.pictures.shape[1:3])
+        self.regions = as_regions(regions, count, self.pictures.shape[1:3])
+        by_probe = targets_by_probe(targets, count, self.class_names)
+        self.targets = (
+            as_targets(targets, self.class_names) if by_probe is None else numbered_targets(by_probe.shape[1])
+        )
+        self.target_names = tuple(self._target_name(k, target) for k, target in enumerate(self.targets))
+        self.target_matrix = frozen(self._target_matrix(by_probe))
+        self.digest = digest_of(self.inputs, self.target_matrix, self.functions)
+        object.__setattr__(self, "_is_frozen", True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_is_frozen", False):
+            raise AttributeError("A ProbeSet is frozen; make a new one.")
+        object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.images.shape[1:]))
+        return f"ProbeSet({len(self)} probes of {shape}, targets={list(self.target_names)}, digest={self.digest[:8]})"
+
+    @classmethod
+    def from_files(
+        cls,
+        paths: Iterable[str | Path],
+        *,
+        image_size: tuple[int, int],
+        color_mode: str = "rgb",
+        names: Sequence[str] | None = None,
+        labels: Any = None,
+        targets: Target | Sequence[Target] = ("predicted",),
+        class_names: Sequence[str] | None = None,
+        regions: Regions = None,
+        preprocess: Callable[[Array], Any] | None = None,
+    ) -> ProbeSet:
+        """Reads pictures with Pillow and resizes them (bilinear) to what the model takes.
+
+        Args:
+            paths: files of any format that Pillow reads; the camera's orientation is respected.
+            image_size: (height, width) in pixels.
+            color_mode: "rgb" or "grayscale".
+            names: by default the files' names without their suffixes.
+            labels: see `ProbeSet`.
+            targets: see `ProbeSet`.
+            class_names: see `ProbeSet`.
+            regions: see `ProbeSet`; in a folder the mask of `<name>.jpg` is `<name>.png`.
+            preprocess: gets (N, H, W, C) float32 in 0..255; see `ProbeSet`.
+
+        Raises:
+            ValueError: if a file is missing or is not a whole picture.
+        """
+        files = [Path(path) for path in paths]
+        modes = {"rgb": "RGB", "grayscale": "L"}
+        if color_mode not in modes:
+            raise ValueError(f"color_mode is 'rgb' or 'grayscale', not {color_mode!r}.")
+        height, width = image_size
+        shown = [read_picture(file).resize((width, height), Image.Resampling.BILINEAR) for file in files]
+        fed = [np.asarray(picture.convert(modes[color_mode])) for picture in shown]
+        if isinstance(regions, str | Path):
+            regions = read_masks(Path(regions), [Path(f"{file.stem}.png") for file in files], image_size)
+        images = np.zeros((0, height, width, 3)) if not fed else np.stack(fed).astype(np.float32)
+        return cls(
+            images[..., None] if images.ndim == 3 else images,
+            names=[file.stem for file in files] if names is None else names,
+            labels=labels,
+            targets=targets,
+            class_names=class_names,
+            pictures=np.stack([np.asarray(picture) for picture in shown]) if shown else None,
+            regions=regions,
+            preprocess=preprocess,
+        )
+
+    @classmethod
+    def from_directory(
+        cls,
+        directory: str | Path,
+        *,
+        image_size: tuple[int, int],
+        color_mode: str = "rgb",
+        labels: Any = None,
+        targets: Target | Sequence[Target] = ("predicted",),
+        class_names: Sequence[str] | None = None,
+        regions: Regions = None,
+        preprocess: Callable[[Array], Any] | None = None,
+    ) -> ProbeSet:
+        """Reads the pictures of a folder, in natural order ("cat_2" before "cat_10").
+
+        Args:
+            directory: a folder of pictures, or with `labels="folder"` one of a sub-folder a class.
+            labels: "folder" takes the sub-folders' names as labels, and where `class_names` is not given, as the
+                classes' names in alphabetic order, which is Keras's order. Otherwise see `ProbeSet`.
+            image_size: (height, width) in pixels.
+            color_mode: see `from_files`.
+            targets: see `ProbeSet`.
+            class_names: see `ProbeSet`.
+            regions: see `from_files`; in a folder with sub-folders the mask lies in a sub-folder of the same name.
+            preprocess: see `from_files`.
+
+        Raises:
+            ValueError: if the folder does not exist or holds no picture.
+        """
+        root = Path(directory)
+        if not root.is_dir():
+            raise ValueError(f"No folder '{root}' to read probes from.")
+        by_folder = isinstance(labels, str) and labels == "folder"
+        files = sorted(
+            (
+                file
+                for file in root.glob("*/*" if by_folder else "*")
+                if file.suffix.lower() in PICTURE_SUFFIXES
+                and not any(part.startswith(".") for part in file.relative_to(root).parts)
+            ),
+            key=lambda file: [natural(part) for part in file.relative_to(root).parts],
+        )
+        if not files:
+            where = "its sub-folders" if by_folder else "it; labels='folder' looks into its sub-folders"
+            raise ValueError(f"No picture in folder '{root}': none of {sorted(PICTURE_SUFFIXES)} lies in {where}.")
+        if by_folder:
+            labels = [file.parent.name for file in files]
+            if class_names is None:
+                class_names = sorted(
+                    folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".")
+                )
+        if isinstance(regions, str | Path):
+            masks = [file.relative_to(root).with_suffix(".png") for file in files]
+            regions = read_masks(Path(regions), masks, image_size)
+        return cls.from_files(
+            files,
+            image_size=image_size,
+            color_mode=color_mode,
+            labels=labels,
+            targets=targets,
+            class_names=class_names,
+            regions=regions,
+            preprocess=preprocess,
+        )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Iterable[Any],
+        *,
+        count: int,
+        targets: Target | Sequence[Target] = ("predicted",),
+        class_names: Sequence[str] | None = None,
+        preprocess: Callable[[Array], Any] | None = None,
+        batched: bool | None = None,
+    ) -> ProbeSet:
+        """Takes the first pictures of a `tf.data.Dataset`, batched or not.
+
+        Args:
+            dataset: of images or of (images, labels).
+            count: how many pictures to take.
+            batched: whether its elements are batches; by default those of four or five dimensions. Say it for
+                signals and volumes.
+            targets: see `ProbeSet`.
+            class_names: see `ProbeSet`.
+            preprocess: see `ProbeSet`.
+
+        Raises:
+            ValueError: if the dataset has fewer pictures.
+        """
+        images: list[Array] = []
+        labels: list[Array] = []
+        for element in dataset:
+            x, y = element[:2] if isinstance(element, tuple | list) else (element, None)
+            if isinstance(x, dict | tuple):
+                raise ValueError("from_dataset takes pictures, not several inputs; pass ProbeSet a dict of arrays.")
+            batch = np.asarray(x)
+            is_batch = batch.ndim in (4, 5) if batched is None else batched
+            images.extend(batch if is_batch else [batch])
+            if y is not None:
+                labels.extend(np.asarray(y) if is_batch else [np.asarray(y)])
+            if len(images) >= count:
+                break
+        if len(images) < count:
+            raise ValueError(f"The dataset has {len(images)} pictures; count={count} were asked for.")
+        return cls(
+            np.stack(images[:count]) if count else [],
+            labels=np.stack(labels[:count]) if labels else None,
+            targets=targets,
+            class_names=class_names,
+            preprocess=preprocess,
+        )
+
+    @property
+    def functions(self) -> tuple[Callable[[Any], Any], ...]:
+        """The targets that are functions of the outputs, in their order."""
+        return tuple(target for target in self.targets if callable(target))
+
+    def batch(self, start: int, stop: int) -> Inputs:
+        """What the model is fed for some of the probes."""
+        return each(lambda array: array[start:stop], self.inputs)
+
+    def jittered(self) -> ProbeSet | None:
+        """The same probes under a tiny change of what the model is fed, always the same: to find the noise of the maps.
+
+        Normal noise with 1 % of the input's own standard deviation; whole numbers of pictures go one up or down.
+
+        Returns:
+            A probe set for `Explainer` alone, since it says that it is this one; None where nothing can be changed.
+        """
+        generator = np.random.default_rng(0)
+
+        def changed(array: Array) -> Array:
+            if np.issubdtype(array.dtype, np.floating):
+                noise = generator.normal(0, 0.01 * float(array.std(dtype=np.float64)), array.shape)
+                return frozen((array + noise).astype(array.dtype))
+            if array.dtype == np.uint8:
+                steps = generator.integers(-1, 2, array.shape)
+                return frozen(np.clip(array + steps, 0, 255).astype(np.uint8))
+            return array
+
+        result = copy.copy(self)
+        inputs = each(changed, self.inputs)
+        object.__setattr__(result, "inputs", inputs)
+        object.__setattr__(result, "images", picture_of(inputs, self.picture_key))
+        return None if result.images is self.images else result
+
+    def description(self) -> dict[str, Any]:
+        """Everything but the pixels, as JSON takes it: what a record needs to be read later."""
+        return {
+            "probes": self.digest,
+            "names": list(self.names),
+            "targets": list(self.target_names),
+            "probe_slugs": list(slugs(self.names)),
+            "target_slugs": list(slugs(self.target_names)),
+            "labels": None if self.labels is None else self.labels.tolist(),
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "slices": self.slices,
+            "regions": None if self.regions is None else [encode_mask(mask) for mask in self.regions],
+        }
+
+    def class_name(self, index: int) -> str:
+        """The name of a class for people: its own, or "class_<index>"."""
+        return class_name(self.class_names, index)
+
+    def _target_name(self, k: int, target: Any) -> str:
+        if isinstance(target, tuple):
+            return f"{self.class_name(target[0])} − {self.class_name(target[1])}"
+        if callable(target):
+            name = getattr(target, "__name__", type(target).__name__)
+            return f"function_{k}" if name == "<lambda>" else str(name)
+        return target if isinstance(target, str) else self.class_name(target)
+
+    def _target_matrix(self, by_probe: Array | None) -> Array:
+        matrix = np.full((len(self.images), len(self.targets), 2), NO_CLASS, np.int32)
+        if by_probe is not None:
+            matrix[..., 0] = by_probe
+            return matrix
+        for k, target in enumerate(self.targets):
+            if isinstance(target, tuple):
+                matrix[:, k] = target
+            elif callable(target):
+                matrix[:, k, 0] = FUNCTION
+            elif target == "predicted":
+                matrix[:, k, 0] = PREDICTED
+            elif target == "label":
+                if self.labels is None:
+                    raise ValueError("The target 'label' needs labels: pass labels= with one class a probe.")
+                matrix[:, k, 0] = self.labels
+            else:
+                matrix[:, k, 0] = target
+        return matrix
+
+
+def as_probes(probes: Any) -> ProbeSet:
+    """A ProbeSet as it is; an array of images, a dict of several inputs, or an (images, labels) pair, as a ProbeSet."""
+    if isinstance(probes, ProbeSet):
+        return probes
+    if isinstance(probes, tuple) and len(probes) == 2:
+        return ProbeSet(probes[0], labels=probes[1], targets=("label", "predicted"))
+    return ProbeSet(probes)

@@ -1,0 +1,86 @@
+"""Where a person says that a model should look: boxes, masks, and folders of masks."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.probes.inputs import frozen
+from gradcam_callbacks.probes.reading import read_picture
+from gradcam_callbacks.probes.targets import class_name
+
+Region = Any  # (H, W) bool mask, (y0, x0, y1, x1) box, or None
+Regions = Sequence[Region] | str | Path | None  # one a probe, or a folder of masks
+
+
+def as_regions(regions: Sequence[Region] | None, count: int, size: tuple[int, ...]) -> Array | None:
+    """(N, H, W) bool masks from masks and boxes."""
+    if regions is None:
+        return None
+    if len(regions) != count:
+        raise ValueError(f"{count} images but {len(regions)} regions; pass one a picture, None where there is none.")
+    masks = np.zeros((count, *size), bool)
+    for position, region in enumerate(regions):
+        if region is None:
+            continue
+        array = np.asarray(region)
+        if array.shape == size:
+            masks[position] = array.astype(bool)
+        elif array.shape == (4,):
+            y0, x0, y1, x1 = (int(value) for value in array)
+            if not (0 <= y0 < y1 <= size[0] and 0 <= x0 < x1 <= size[1]):
+                raise ValueError(f"Region {position} is {(y0, x0, y1, x1)}; a box is (y0, x0, y1, x1) inside {size}.")
+            masks[position, y0:y1, x0:x1] = True
+        else:
+            raise ValueError(
+                f"Region {position} has shape {array.shape}; expected a mask {tuple(size)} or a box (y0, x0, y1, x1)."
+            )
+    return frozen(masks)
+
+
+def read_masks(folder: Path, files: Sequence[Path], size: tuple[int, ...]) -> list[Array | None]:
+    """The masks of a folder, at the pictures' size (height, width); None where there is no file."""
+    if not folder.is_dir():
+        raise ValueError(f"No folder '{folder}' to read regions from.")
+    height, width = size
+    masks: list[Array | None] = []
+    for file in files:
+        if not (folder / file).is_file():
+            masks.append(None)
+            continue
+        mask = read_picture(folder / file).convert("L").resize((width, height), Image.Resampling.NEAREST)
+        masks.append(np.asarray(mask) > 0)
+    if all(mask is None for mask in masks):
+        raise ValueError(f"No mask in folder '{folder}' is named like a probe; expected '{files[0]}' and so on.")
+    return masks
+
+
+def explained_name(manifest: Mapping[str, Any], k: int, explained: int) -> str:
+    """What a map explains, for people: the target of a `ProbeSet.description`, and its class unless it says that."""
+    target: str = manifest["targets"][k]
+    name = class_name(manifest["class_names"], int(explained))
+    if explained < 0 or name == target or " − " in target:  # a function, a class, a contrast
+        return target
+    return f"{name} ({target})"
+
+
+def region(manifest: Mapping[str, Any], n: int) -> Array | None:
+    """The region of a probe in a `ProbeSet.description`: (H, W) bool, or None."""
+    encoded = (manifest.get("regions") or {n: None})[n]
+    return None if encoded is None else np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))).astype(bool)
+
+
+def encode_mask(mask: Array) -> str | None:
+    """A region as a base64 PNG of one bit a pixel; None where it is empty."""
+    if not mask.any():
+        return None
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,1 @@
+"""One run: its explanations are measured, journaled, drawn and sent. The core can be read without it."""

@@ -1,0 +1,92 @@
+"""The tiles of a step, and animations of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gradcam_callbacks import drawing
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.probes.regions import explained_name, region
+from gradcam_callbacks.record.step import BASELINE, Step
+
+_ANIMATION_FRAMES, _FRAME_MILLISECONDS = 60, 600
+
+
+def step_tile(recorded: Step, manifest: Mapping[str, Any], pictures: Array, n: int) -> Array:
+    """The tile of one probe: the picture and one overlay a target, with their names burnt in; the region is outlined.
+
+    Args:
+        recorded: the step.
+        manifest: of the journal.
+        pictures: (N, H, W, 3) uint8, of the journal.
+        n: which probe.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    arrays = recorded.arrays
+    captions = [
+        (explained_name(manifest, k, arrays["explained"][n, k]), _value_of(arrays, n, k))
+        for k in range(len(manifest["targets"]))
+    ]
+    return drawing.tile(
+        pictures[n],
+        overlays_of(recorded, manifest, pictures, n),
+        title=f"{_when(recorded, manifest)}: {manifest['names'][n]}",
+        captions=captions,
+        region=region(manifest, n),
+    )
+
+
+def animation(steps: Sequence[Step], manifest: Mapping[str, Any], pictures: Array, n: int) -> bytes:
+    """The tiles of one probe as an animated WebP, at up to 60 steps.
+
+    Args:
+        steps: at least one, in order.
+        manifest: of the journal.
+        pictures: (N, H, W, 3) uint8, of the journal.
+        n: which probe.
+    """
+    frames = [
+        Image.fromarray(step_tile(recorded, manifest, pictures, n)) for recorded in thinned(steps, _ANIMATION_FRAMES)
+    ]
+    buffer = io.BytesIO()
+    durations = [_FRAME_MILLISECONDS] * (len(frames) - 1) + [3 * _FRAME_MILLISECONDS]
+    frames[0].save(
+        buffer, "WEBP", save_all=True, append_images=frames[1:], duration=durations, loop=0, quality=80, method=2
+    )
+    return buffer.getvalue()
+
+
+def thinned(steps: Sequence[Step], most: int) -> list[Step]:
+    """Evenly spaced ones, the first and the last among them."""
+    places = np.unique(np.linspace(0, len(steps) - 1, min(most, len(steps))).round().astype(int))
+    return [steps[place] for place in places]
+
+
+def overlays_of(recorded: Step, manifest: Mapping[str, Any], pictures: Array, n: int) -> Array:
+    """(K, H, W, 3) uint8, of one probe."""
+    maps = recorded.arrays["maps"][n : n + 1]
+    heatmaps = drawing.heatmaps(maps, pictures.shape[1:3], slices=manifest["slices"])
+    overlays: Array = drawing.overlays(pictures[n : n + 1], heatmaps)[0]
+    return overlays
+
+
+def _when(recorded: Step, manifest: Mapping[str, Any]) -> str:
+    if recorded.step == BASELINE:
+        return "before training"
+    return f"{manifest['unit']} {recorded.step}{' (cut short)' if 'cut_short' in recorded.arrays else ''}"
+
+
+def _value_of(arrays: Mapping[str, Array], n: int, k: int) -> str:
+    """The probability of what an overlay explains, or its score, or what is wrong with the map."""
+    if arrays["health"][n, k] != "ok":
+        return str(arrays["health"][n, k])
+    if "probabilities" in arrays and np.isfinite(arrays["probabilities"][n, k]):
+        return f"{arrays['probabilities'][n, k]:.2f}"
+    return f"{arrays['scores'][n, k]:.1f}"

@@ -1,0 +1,354 @@
+"""The record on disk: what was explained and every step's numbers, before anything else happens to them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import io
+import json
+import logging
+import operator
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.record.files import make_folder, remove_stale, stamp, write_whole
+from gradcam_callbacks.record.manifest import FORMAT, differences, encode_picture, read_manifest, refusal, versions
+from gradcam_callbacks.record.step import BASELINE, NO_NAMES, Step, parse_step
+
+logger = logging.getLogger(__name__)
+
+
+class Journal:
+    """A folder with `manifest.json`, one `steps/<step>.npz` a recorded step, and the list `uploaded`.
+
+    A file is there as a whole or not at all. What the disk does not take is held in memory, served from there, and
+    written as soon as the disk takes it. Threads may share a journal; other processes may read it meanwhile.
+
+    Attributes:
+        directory: the folder, absolute.
+        manifest: what decides and describes the maps.
+        trouble: the first error of the disk, or None.
+    """
+
+    def __init__(self, directory: str | Path, *, _new: dict[str, Any] | None = None, _strict: bool = False) -> None:
+        """Opens a journal; temporary files that a killed process left in it are removed.
+
+        Args:
+            directory: its folder.
+
+        Raises:
+            FileNotFoundError: if there is none in the folder.
+            ValueError: if its manifest is damaged, or of another format.
+        """
+        self.directory = Path(directory)
+        with contextlib.suppress(OSError):  # the working directory is gone
+            self.directory = self.directory.absolute()  # the training may change its working directory
+        self.manifest = read_manifest(self.directory, directory) if _new is None else _new
+        self.trouble: OSError | None = None
+        self._strict = _strict
+        self._lock = threading.RLock()
+        self._checking = threading.Lock()
+        self._held: dict[Path, bytes] = {}  # files to write, oldest first
+        self._marks: dict[str, None] = {}  # items to add to `uploaded`, oldest first
+        self._uploaded: set[str] = set()
+        self._is_ours = _new is None  # whether the manifest on disk has been compared with this one
+        self._checked: dict[Path, tuple[tuple[int, ...] | None, str]] = {}  # (mtime, size, inode), what is wrong
+        for folder in (self.directory, self.directory / "steps"):
+            remove_stale(folder)
+
+    @classmethod
+    def create(
+        cls, directory: str | Path, *, manifest: Mapping[str, Any], pictures: Array, strict: bool = False
+    ) -> Journal:
+        """Starts a journal, or goes on with the one that is there.
+
+        Args:
+            directory: made if it is missing.
+            manifest: what decides and describes the maps, as JSON takes it.
+            pictures: (N, H, W, 3) uint8.
+            strict: whether errors of the disk are raised; otherwise what cannot be written is held in memory.
+
+        Raises:
+            ValueError: if the folder's journal was made with other probes, another layer or another method, or if its
+                manifest is damaged.
+            OSError: if strict, and the folder cannot be read or written.
+        """
+        try:
+            journal = cls(directory, _strict=strict)
+        except OSError:  # none is there, or it cannot be read now: `flush` finds out which
+            content = {
+                "format": FORMAT,
+                "created": time.time(),
+                "platform": platform.platform(),
+                **manifest,
+                "versions": versions() | dict(manifest.get("versions", {})),
+                "pictures": [encode_picture(picture) for picture in pictures],
+            }
+            text = json.dumps(content)
+            journal = cls(directory, _new=json.loads(text), _strict=strict)
+            journal._held[journal.directory / "manifest.json"] = text.encode()
+            journal.flush()
+            return journal
+        different = differences(journal.manifest, manifest)
+        if different:
+            raise ValueError(refusal(directory, different))
+        return journal
+
+    @property
+    def held(self) -> int:
+        """How many files and marks are only in memory."""
+        return len(self._held) + len(self._marks)
+
+    def pictures(self) -> Array:
+        """(N, H, W, 3) uint8.
+
+        Raises:
+            ValueError: if they are damaged.
+        """
+        try:
+            files = [io.BytesIO(base64.b64decode(picture)) for picture in self.manifest["pictures"]]
+            return np.stack([np.asarray(Image.open(file)) for file in files])
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises at broken PNG
+            raise ValueError(f"The pictures in '{self.directory / 'manifest.json'}' are damaged: {error}.") from error
+
+    def append(self, step: int, arrays: Mapping[str, Array], logs: Mapping[str, float]) -> Path:
+        """Writes a step, so that it is there as a whole or not at all; an earlier one of that number is replaced.
+
+        Args:
+            step: the 0-based epoch, or -1 for the baseline.
+            arrays: by name; of numbers, booleans or strings.
+            logs: the epoch's metrics.
+
+        Returns:
+            The file of the step, which is not there yet while `held` is not 0.
+
+        Raises:
+            ValueError: if the arrays could not be read back.
+            OSError: if strict, and the disk does not take it.
+        """
+        if operator.index(step) < BASELINE:
+            raise ValueError(f"A step is an epoch, 0 or more, or -1 for the baseline, not {step}.")
+        wrong = [name for name, array in arrays.items() if name in NO_NAMES or np.asarray(array).dtype.hasobject]
+        if wrong:
+            raise ValueError(f"Arrays {wrong} hold Python objects, or have one of the taken names {NO_NAMES}.")
+        own = {
+            "arrays": np.array(sorted(arrays), str),
+            "logs": np.array(json.dumps({name: float(value) for name, value in logs.items()})),
+            "time": np.array(time.time()),
+        }
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **own, **arrays)  # type: ignore[arg-type]
+        path = self.path(step)
+        with self._lock:
+            self._hold(path, buffer.getvalue())
+        return path
+
+    def add(self, step: int, content: bytes) -> None:
+        """Takes a step that another journal wrote.
+
+        Raises:
+            ValueError: if the bytes are damaged.
+            OSError: if strict, and the disk does not take it.
+        """
+        parse_step(self.path(step), content)
+        with self._lock:
+            self._hold(self.path(step), content)
+
+    def path(self, step: int) -> Path:
+        """The file of a step."""
+        return self.directory / "steps" / f"{operator.index(step)}.npz"
+
+    def steps(self) -> list[int]:
+        """The numbers of the steps that can be read to the end, in order; a damaged file is reported once."""
+        with self._lock:
+            held = {path for path in self._held if path.suffix == ".npz"}
+            try:
+                paths = [path for path in (self.directory / "steps").iterdir() if path.suffix == ".npz"]
+            except OSError as error:
+                self._note(error)
+                paths = []
+        with self._checking:  # the training thread may append meanwhile
+            sound = {path for path in paths if path not in held and self._is_sound(path)}
+        return sorted(int(path.stem) for path in held | sound)
+
+    def read(self, step: int) -> Step:
+        """One recorded step, read without pickle.
+
+        Raises:
+            FileNotFoundError: if it was not recorded.
+            ValueError: if its file is damaged.
+        """
+        return parse_step(self.path(step), self.content(step))
+
+    def content(self, step: int) -> bytes:
+        """The bytes of a step's file, also while it is only in memory.
+
+        Raises:
+            FileNotFoundError: if it was not recorded.
+        """
+        path = self.path(step)
+        held = self._held.get(path)  # without the lock: it leaves memory only after it is on disk
+        return path.read_bytes() if held is None else held
+
+    def uploaded(self) -> frozenset[str]:
+        """The items that were marked as uploaded, by this or another process; a half-written line does not count."""
+        with self._lock:
+            with contextlib.suppress(OSError):  # none yet, or for now only what is known
+                for line in (self.directory / "uploaded").read_bytes().split(b"\n")[:-1]:
+                    with contextlib.suppress(ValueError):  # a half-written line that another one followed
+                        self._uploaded.add(str(json.loads(line)))
+            return frozenset(self._uploaded)
+
+    def mark_uploaded(self, *items: str) -> None:
+        """Remembers that items were uploaded, one line each in the file `uploaded`.
+
+        Raises:
+            ValueError: if an item contains a newline.
+            OSError: if strict, and the disk does not take it.
+        """
+        wrong = [item for item in items if "\n" in item]
+        if wrong:
+            raise ValueError(f"An item takes one line, {wrong[0]!r} takes more.")
+        with self._lock:
+            self._marks |= dict.fromkeys(item for item in items if item not in self._uploaded)
+            self._try(self._write_marks)
+            self._uploaded.update(items)
+
+    @property
+    def status(self) -> str | None:
+        """What the run is still to be ended with, such as "FINISHED", or None."""
+        path = self.directory / "status"
+        with self._lock:
+            try:
+                return (self._held[path] if path in self._held else path.read_bytes()).decode()
+            except (OSError, UnicodeDecodeError):
+                return None
+
+    def leave_status(self, status: str | None) -> None:
+        """Remembers that the run is still to be ended; with None, that it is not.
+
+        Raises:
+            OSError: if strict, and the disk does not take it.
+        """
+        path = self.directory / "status"
+        with self._lock:
+            if status is not None:
+                self._hold(path, status.encode())
+                return
+            self._held.pop(path, None)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                self._note(error)
+
+    def flush(self) -> bool:
+        """Tries to write what is held in memory, the oldest first.
+
+        Returns:
+            Whether everything is on disk.
+
+        Raises:
+            OSError: if strict, and the disk does not take it.
+        """
+        with self._lock:
+            if not self.held:
+                return True
+            for path in list(self._held):  # where one cannot be written, the next one may be smaller
+                self._try(self._put, path)
+            self._try(self._write_marks)
+            return not self.held
+
+    def _hold(self, path: Path, content: bytes) -> None:
+        """Writes a file if the disk takes it; where it takes the oldest of those that wait, it gets all of them."""
+        self._held[path] = content
+        oldest = next(iter(self._held))
+        if self._try(self._put, oldest):
+            self.flush()
+        elif oldest != path:
+            self._try(self._put, path)
+
+    def _try(self, write: Callable[..., None], *arguments: Path) -> bool:
+        """Whether the disk takes it."""
+        try:
+            self._settle()
+            write(*arguments)
+        except OSError as error:
+            self._note(error)
+            return False
+        return True
+
+    def _put(self, path: Path) -> None:
+        if path in self._held:  # and not the manifest, which is there since `_settle`
+            write_whole(path, self._held[path])
+            self._checked[path] = (stamp(path), "")
+            del self._held[path]
+
+    def _settle(self) -> None:
+        """Makes the folders, and the manifest unless it is there: no step is ever without the manifest of its own."""
+        make_folder(self.directory / "steps")
+        manifest = self.directory / "manifest.json"
+        if not manifest.exists():  # new, or somebody removed the folder
+            write_whole(manifest, json.dumps(self.manifest).encode())
+        elif not self._is_ours:  # the folder could not be read when this journal started
+            try:
+                different = differences(read_manifest(self.directory, self.directory), self.manifest)
+            except ValueError as error:
+                raise FileExistsError(errno.EEXIST, str(error)) from error
+            if different:
+                raise FileExistsError(errno.EEXIST, refusal(self.directory, different))
+        self._held.pop(manifest, None)
+        self._is_ours = True
+
+    def _write_marks(self) -> None:
+        if not self._marks:
+            return
+        # Unbuffered, so that each write is one system call at the end of the file. A line is JSON, because no part of a
+        # JSON string is one: a torn "12" is not taken for "1", whatever follows it.
+        with (self.directory / "uploaded").open("ab+", buffering=0) as file:
+            is_torn = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            for item in list(self._marks):
+                line = b"\n" * is_torn + json.dumps(item).encode() + b"\n"
+                is_torn = False
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+                del self._marks[item]
+
+    def _is_sound(self, path: Path) -> bool:
+        """Whether a file is a whole step; if not, that is logged once."""
+        checked, known_problem = self._checked.get(path, (None, ""))
+        found: tuple[int, ...] | None = None
+        problem = ""
+        try:
+            found = stamp(path)
+            if found == checked:
+                return not known_problem
+            parse_step(path, path.read_bytes())
+        except FileNotFoundError:
+            return False
+        except OSError as error:  # the next time it may be readable
+            found, problem = None, f"Journal file '{path}' cannot be read: {error}."
+        except ValueError as error:
+            problem = str(error)
+        if problem and problem != known_problem:
+            logger.warning("%s It is left out.", problem)
+        self._checked[path] = (found, problem)
+        return not problem
+
+    def _note(self, error: OSError) -> None:
+        """Raises the error if strict, else keeps the first one."""
+        if self._strict:
+            self._held.clear()
+            self._marks.clear()
+            raise error
+        if self.trouble is None:
+            self.trouble = error.with_traceback(None)  # whose frames would keep arrays alive

@@ -1,0 +1,161 @@
+"""Measures of where the attention lies and moves. Pure functions of maps.
+
+Maps are (N, K, *grid), non-negative and of any scale: N probes, K targets, and a grid (h, w) of a picture, (l,) of a
+signal or (d, h, w) of a volume. A map stands for its shares `p = map / sum(map)`, so no measure depends on its scale.
+Results are (N, K) float64, and NaN where a map says nothing: where it is zero everywhere or not finite.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from gradcam_callbacks.arrays import Array
+
+
+def drift(before: Array, after: Array) -> Array:
+    """Share of the attention that moved: the total variation distance `1/2 sum |p - q|`.
+
+    Args:
+        before: (N, K, *grid) maps.
+        after: maps of the same shape.
+
+    Returns:
+        (N, K) float64 in [0, 1], exactly 0 for equal maps; NaN where either map says nothing.
+
+    Reference:
+        Levin, Peres and Wilmer, "Markov Chains and Mixing Times", 4.1.
+    """
+    distance: Array = np.abs(_shares(before) - _shares(after)).sum(axis=-1) / 2
+    return distance.clip(max=1)  # the sum may round up
+
+
+def shift(before: Array, after: Array) -> Array:
+    """Distance between the centres of mass, as a share of the diagonal.
+
+    The cells are equal boxes that tile the picture. Each axis is measured in shares of its own side, so a picture that
+    is not square counts as if it were stretched to a square.
+
+    Args:
+        before: (N, K, *grid) maps.
+        after: maps of the same shape.
+
+    Returns:
+        (N, K) float64 in [0, 1), exactly 0 for equal maps; NaN where either map says nothing.
+    """
+    grid = before.shape[2:]
+    places = np.indices(grid).reshape(len(grid), -1).T / grid  # of the corners: from centre to centre it is as far
+    moved = (_shares(after) - _shares(before)) @ places
+    distance: Array = np.sqrt((moved**2).mean(axis=-1))
+    return distance
+
+
+def rank(before: Array, after: Array) -> Array:
+    """Spearman's rank correlation of the cells; equal cells share their average rank.
+
+    Args:
+        before: (N, K, *grid) maps.
+        after: maps of the same shape.
+
+    Returns:
+        (N, K) float64 in [-1, 1]; NaN where either map says nothing or is the same everywhere.
+    """
+    a, b = _centred_ranks(before), _centred_ranks(after)
+    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    correlation: Array = np.divide((a * b).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+    return correlation.clip(-1, 1)
+
+
+def focus(maps: Array, regions: Array) -> Array:
+    """Share of the attention that lies inside the region where a person says the model should look.
+
+    The region is averaged over the cells of the map's grid, so that a cell half inside counts half:
+    `sum_ij p_ij * covered_ij`.
+
+    Args:
+        maps: (N, K, h, w) maps.
+        regions: (N, H, W) bool, on the picture; a probe without a region is empty.
+
+    Returns:
+        (N, K) float64 in [0, 1]; NaN where the map says nothing or the region is empty, and on other grids.
+
+    Reference:
+        The "energy-based pointing game" of Wang et al. 2020, "Score-CAM", section 4.3.
+    """
+    if maps.ndim != 4:
+        return np.full(maps.shape[:2], np.nan)
+    size = (maps.shape[3], maps.shape[2])
+    covered = np.stack(
+        [
+            np.asarray(Image.fromarray(region.astype(np.float32)).resize(size, Image.Resampling.BOX))
+            for region in regions
+        ]
+    )
+    inside = np.einsum("nkc,nc->nk", _shares(maps), covered.reshape(len(covered), -1).astype(np.float64))
+    shares: Array = np.where(_has_region(regions), inside.clip(max=1), np.nan)
+    return shares
+
+
+def pointing(maps: Array, regions: Array) -> Array:
+    """Whether the peak lies inside the region: whether the pixel under the centre of the highest cell is in it.
+
+    Where several cells are the highest, it is the share of them that lie inside: the chance of a peak drawn from them.
+
+    Args:
+        maps: (N, K, h, w) maps.
+        regions: (N, H, W) bool, see `focus`.
+
+    Returns:
+        (N, K) float64, 1 or 0 where there is one peak; NaN where the map says nothing or the region is empty, and on
+        other grids.
+
+    Reference:
+        The "pointing game" of Zhang et al. 2018, "Top-down neural attention by excitation backprop", section 4.2.
+    """
+    if maps.ndim != 4:
+        return np.full(maps.shape[:2], np.nan)
+    # The centre of cell i of n is at (i + 1/2) / n of the side.
+    rows, columns = (
+        (2 * np.arange(cells) + 1) * pixels // (2 * cells)
+        for cells, pixels in zip(maps.shape[2:], regions.shape[1:], strict=True)
+    )
+    hits = regions[:, rows[:, None], columns].reshape(len(regions), 1, -1)
+    shares = _shares(maps)
+    peaks = shares == shares.max(axis=-1, keepdims=True)
+    count = peaks.sum(axis=-1)  # 0 where the map says nothing: NaN equals nothing
+    known = _has_region(regions) & (count > 0)
+    chances: Array = np.divide((peaks & hits).sum(axis=-1), count, out=np.full(count.shape, np.nan), where=known)
+    return chances
+
+
+def _shares(maps: Array) -> Array:
+    """(N, K, cells) float64 that sum to 1; NaN where the map says nothing."""
+    cells = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
+    total = cells.sum(axis=-1, keepdims=True)
+    known = np.isfinite(total) & (total > 0)
+    shares: Array = np.divide(cells, total, out=np.full(cells.shape, np.nan), where=known)
+    return shares
+
+
+def _centred_ranks(maps: Array) -> Array:
+    """(N, K, cells) float64 ranks less their mean; equal cells share theirs; NaN where the map says nothing."""
+    shares = _shares(maps)
+    order = np.argsort(shares, axis=-1, kind="stable")
+    ordered = np.take_along_axis(shares, order, axis=-1)
+    edge = np.ones((*shares.shape[:-1], 1), bool)
+    changes = ordered[..., 1:] != ordered[..., :-1]
+    places = np.arange(shares.shape[-1])
+    # Of each group of equal cells, the place of the first and of the last in the order.
+    first = np.maximum.accumulate(np.where(np.concatenate([edge, changes], axis=-1), places, 0), axis=-1)
+    ends = np.where(np.concatenate([changes, edge], axis=-1), places, len(places))
+    last = np.minimum.accumulate(ends[..., ::-1], axis=-1)[..., ::-1]
+    ranks: Array = np.empty(shares.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 - (len(places) - 1) / 2, axis=-1)
+    ranks[np.isnan(shares[..., 0])] = np.nan
+    return ranks
+
+
+def _has_region(regions: Array) -> Array:
+    """(N, 1) bool."""
+    known: Array = np.any(regions, axis=(1, 2))[:, None]
+    return known

@@ -1,0 +1,510 @@
+"""The review page: journals in, one HTML file out that needs no network.
+
+Template, style and script lie in the folder `page`; the data is in the page as JSON. Arrays there are the base64 of
+little-endian numbers: maps as uint8 shares of each map's own maximum, with that maximum as float32; other shares as
+uint16 of 0 to 65534, where 65535 is "not known".
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from gradcam_callbacks import drawing
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.probes.regions import region
+from gradcam_callbacks.probes.targets import class_name
+from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.record.step import BASELINE, HEALTHS, Step
+from gradcam_callbacks.reviewing.comparison import Measures, measure, step_means
+from gradcam_callbacks.reviewing.events import Event, find_events
+from gradcam_callbacks.reviewing.outlines import outline
+from gradcam_callbacks.reviewing.sentences import summary
+
+COLORMAPS = ("turbo", "viridis", "inferno", "jet", "Greys")
+# All the maps of a page take this many bytes at most, and no page has more steps than this; others are left out.
+_MAP_BYTES, _MOST_STEPS = 2_000_000, 400
+# The longest side of a grid, in cells. Where the next smaller one saves steps from being left out, it is taken.
+_GRIDS, _FEW_STEPS = (28, 20, 14, 10), 40
+_SIGNAL_CELLS, _VOLUME_CELLS = 128, 56
+# The longest side of a picture on the page, in pixels: of few probes, and of many.
+_PICTURE, _SMALL_PICTURE, _MANY_PROBES = 448, 256, 24
+_WEBP_QUALITY = 82
+_LOSSLESS_SIDE = 64
+# How many events of a kind are listed.
+_MOST_EVENTS = 200
+_WARNINGS = ("moved", "shortcut")
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A journal that was read and measured."""
+
+    name: str
+    link: str | None
+    manifest: Mapping[str, Any]
+    steps: Sequence[Step]
+    measures: Measures
+    events: Sequence[Event]
+    summary: str
+    damaged: int
+
+    @property
+    def flagged(self) -> set[int]:
+        """The steps of the warnings, and for each the step before: from where the attention moved."""
+        warned = {event.step for event in self.events if event.kind in _WARNINGS}
+        numbers = self.measures.steps
+        return warned | {before for before, step in itertools.pairwise(numbers) if step in warned}
+
+
+def build(
+    journals: Sequence[Journal],
+    *,
+    names: Sequence[str] | None = None,
+    links: Sequence[str | None] | None = None,
+    steps: Sequence[Sequence[Step]] | None = None,
+) -> str:
+    """The review page of one journal, or of several side by side, aligned by probe and step.
+
+    Args:
+        journals: of the same probes; the first one's names of them are shown.
+        names: of the runs; by default the name or id that the journal has, or its folder's.
+        links: an address (http or https) of each run, or None.
+        steps: of each journal, where they have been read already.
+
+    Returns:
+        HTML that loads nothing else.
+
+    Raises:
+        ValueError: if there is no journal, one has no step, the probes differ, or names and links do not fit.
+    """
+    journals = list(journals)
+    if not journals:
+        raise ValueError("No journal to report; pass at least one.")
+    names = _distinct([_default_name(journal) for journal in journals] if names is None else names)
+    links = [None] * len(journals) if links is None else list(links)
+    if not len(names) == len(links) == len(journals):
+        raise ValueError(f"{len(journals)} journals, but {len(names)} names and {len(links)} links; pass one each.")
+    for link in links:
+        if link is not None and not re.match(r"https?://", link):
+            raise ValueError(f"A link starts with http:// or https://, not {link!r}.")
+    for journal, name in zip(journals[1:], names[1:], strict=True):
+        _check_same_probes(journals[0], journal, names[0], name)
+    steps = [read_steps(journal) for journal in journals] if steps is None else steps
+    units = [str(journal.manifest.get("unit") or "epoch") for journal in journals]
+    for name, unit in zip(names, units, strict=True):
+        if unit != units[0]:
+            raise ValueError(
+                f"A step of '{names[0]}' is one {units[0]}, of '{name}' one {unit}: they cannot be aligned, so "
+                "write two pages."
+            )
+    runs = [_measured(*of_run) for of_run in zip(journals, steps, names, links, strict=True)]
+    data = _content(runs, journals[0].pictures())
+    return _page(data, " ".join(run.summary for run in runs))
+
+
+def write(
+    journals: Sequence[Journal],
+    path: str | Path,
+    *,
+    names: Sequence[str] | None = None,
+    links: Sequence[str | None] | None = None,
+) -> Path:
+    """Writes the review page; a page that is there is replaced as a whole.
+
+    Args:
+        journals: see `build`.
+        path: of the file; its folder is made if it is missing.
+        names: see `build`.
+        links: see `build`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: see `build`.
+        OSError: if the file cannot be written.
+    """
+    page = build(journals, names=names, links=links)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_text(page, encoding="utf-8", newline="\n")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _default_name(journal: Journal) -> str:
+    manifest = journal.manifest
+    return str(manifest.get("run_name") or manifest.get("run_id") or journal.directory.name)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, numbered where they are the same."""
+    return [
+        name if names[:position].count(name) == 0 else f"{name} ({names[:position].count(name) + 1})"
+        for position, name in enumerate(names)
+    ]
+
+
+def _check_same_probes(first: Journal, other: Journal, first_name: str, other_name: str) -> None:
+    """Raises where two journals were made with different probes, and says how they differ."""
+    before, now = first.manifest, other.manifest
+    if before["probes"] == now["probes"]:
+        return
+    reasons = []
+    for what, key in (("probes", "names"), ("targets", "targets")):
+        only_before, only_now = _without(before[key], now[key]), _without(now[key], before[key])
+        if only_before:
+            reasons.append(f"only '{first_name}' has the {what} {_listed(only_before)}")
+        if only_now:
+            reasons.append(f"only '{other_name}' has the {what} {_listed(only_now)}")
+        if before[key] != now[key] and not only_before and not only_now:
+            reasons.append(f"the {what} are in another order")
+    if not reasons:
+        pairs = zip(before["names"], before["pictures"], now["pictures"], strict=True)
+        changed = [name for name, picture, other_picture in pairs if picture != other_picture]
+        reasons.append(
+            f"the pixels of {_listed(changed)} differ"
+            if changed
+            else "the pictures look the same, but what the model was fed, or the classes explained, differ"
+        )
+    raise ValueError(f"'{first_name}' and '{other_name}' have different probes: {'; '.join(reasons)}.")
+
+
+def _without(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    left = list(names)
+    for name in others:
+        if name in left:
+            left.remove(name)
+    return left
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"'{name}'" for name in names[:most]) + more
+
+
+def read_steps(journal: Journal) -> list[Step]:
+    """A journal's steps, in order; damaged ones are left out."""
+    steps = []
+    for number in journal.steps():
+        with contextlib.suppress(OSError, ValueError):  # damaged between the two calls
+            steps.append(journal.read(number))
+    return steps
+
+
+def _measured(journal: Journal, steps: Sequence[Step], name: str, link: str | None) -> _Run:
+    """A journal's steps with what can be said of them."""
+    manifest: dict[str, Any] = {"unit": "epoch", "class_names": None, "labels": None, "slices": None, "regions": None}
+    manifest |= {key: value for key, value in journal.manifest.items() if value is not None}
+    if not steps:
+        raise ValueError(f"Journal '{journal.directory}' has no step that can be read: nothing to report.")
+    damaged = len(list((journal.directory / "steps").glob("*.npz"))) - len(steps)
+    regions = None
+    if manifest["regions"] is not None and not any("focus" in step.arrays for step in steps):
+        masks = [region(manifest, n) for n in range(len(manifest["names"]))]
+        shape = next((mask.shape for mask in masks if mask is not None), (1, 1))
+        regions = np.stack([np.zeros(shape, bool) if mask is None else mask for mask in masks])
+    measures = measure(steps, regions)
+    events = find_events(steps, measures, manifest)
+    told = summary(steps, measures, manifest, events)
+    return _Run(name, link, manifest, steps, measures, events, told, max(0, damaged))
+
+
+def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
+    """What the script gets, as JSON takes it."""
+    manifest = runs[0].manifest
+    grids, kept = _plan(runs, pictures.shape[1:3])
+    names = manifest["class_names"]
+    used: set[int] = set(manifest["labels"] or ())
+    for run in runs:
+        for step in run.steps:
+            used.update(np.unique(step.arrays["predicted"]).tolist(), np.unique(step.arrays["explained"]).tolist())
+    return {
+        "unit": manifest["unit"],
+        "names": manifest["names"],
+        "targets": manifest["targets"],
+        "labels": manifest["labels"],
+        "classes": {str(index): class_name(names, index) for index in sorted(used) if index >= 0},
+        "size": list(pictures.shape[1:3]),
+        "pictures": _encoded(pictures),
+        "regions": [outline(region(manifest, n)) for n in range(len(manifest["names"]))],
+        "colormaps": {
+            name: _packed(drawing.colour(np.linspace(0, 1, 256), colormap=name), np.uint8) for name in COLORMAPS
+        },
+        "healths": HEALTHS,
+        "runs": [_of_run(run, grid, kept, pictures.shape[1:3]) for run, grid in zip(runs, grids, strict=True)],
+    }
+
+
+def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, int]) -> dict[str, Any]:
+    shown = [s for s, step in enumerate(run.steps) if step.step in kept]
+    steps = [run.steps[s] for s in shown]
+    maps, peaks = _quantised([_on_grid(step.arrays["maps"], grid, size, run.manifest["slices"]) for step in steps])
+    measures, arrays = run.measures, [step.arrays for step in steps]
+    unknown = np.full(arrays[0]["scores"].shape, np.nan)
+    probabilities = np.stack([each.get("probabilities", unknown) for each in arrays])
+    health = np.select([np.stack([each["health"] for each in arrays]) == name for name in HEALTHS], range(len(HEALTHS)))
+    has_focus = bool(np.isfinite(measures.focus).any())
+    return {
+        "name": run.name,
+        "link": run.link,
+        "layer": run.manifest["layer"],
+        "method": run.manifest["method"],
+        "score": run.manifest.get("score_kind", "score"),
+        "grid": list(grid),
+        "steps": [step.step for step in steps],
+        "maps": _packed(maps, np.uint8),
+        "peaks": _packed(peaks, np.float32),
+        "scores": _packed(np.stack([each["scores"] for each in arrays]), np.float32),
+        "probabilities": _packed_shares(probabilities) if np.isfinite(probabilities).any() else None,
+        "predicted": _packed(np.stack([each["predicted"] for each in arrays]), np.int32),
+        "explained": _packed(np.stack([each["explained"] for each in arrays]), np.int32),
+        "health": _packed(health, np.uint8),
+        "drift": _packed_shares(measures.drift[shown]),
+        "first": _packed_shares(measures.from_first[shown]),
+        "shift": _packed_shares(measures.shift[shown]),
+        "rank": _packed_shares((measures.rank[shown] + 1) / 2),
+        "floor": _packed_shares(measures.floor[shown]),
+        "focus": _packed_shares(measures.focus[shown]) if has_focus else None,
+        "pointing": _packed_shares(measures.pointing[shown]) if has_focus else None,
+        "curves": _curves(run, has_focus=has_focus),
+        "summary": _told(run),
+        "events": _listed_events(run),
+        "notes": [*_notes(run, len(steps)), *_unlisted_events(run)],
+    }
+
+
+def _plan(runs: Sequence[_Run], size: tuple[int, int]) -> tuple[list[tuple[int, int]], set[int]]:
+    """On which grid each run's maps are kept, and which steps: as many as the page has room for."""
+    numbers = sorted({step.step for run in runs for step in run.steps})
+    grids: list[tuple[int, int]] = []
+    most = 0
+    for longest in _GRIDS:
+        grids = [_grid(run.steps[0].arrays["maps"].shape, size, longest) for run in runs]
+        cells = sum(
+            math.prod(run.steps[0].arrays["maps"].shape[:2]) * height * width
+            for run, (height, width) in zip(runs, grids, strict=True)
+        )
+        most = min(_MOST_STEPS, max(2, _MAP_BYTES // cells))
+        if most >= min(len(numbers), _FEW_STEPS):
+            break
+    ends = {run.steps[end].step for run in runs for end in (0, -1)}
+    return grids, _thinned(numbers, ends, set().union(*(run.flagged for run in runs)), most)
+
+
+def _grid(shape: tuple[int, ...], size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """The grid on the page of maps (N, K, *grid): their own, or one of the same proportions with fewer cells."""
+    if len(shape) == 3:  # a signal
+        return 1, min(shape[2], _SIGNAL_CELLS)
+    if len(shape) == 5:  # a volume, laid out as a mosaic of slices
+        height, width = size
+        longest = max(longest, _VOLUME_CELLS)
+    else:
+        height, width = shape[2:]
+    scale = min(1, longest / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _thinned(numbers: Sequence[int], ends: set[int], flagged: set[int], most: int) -> set[int]:
+    """At most so many of the numbers: the ends, the flagged ones, and others at even distances between them."""
+    if len(numbers) <= most:
+        return set(numbers)
+    must = ends | set(_even(sorted(flagged - ends), most - len(ends)))
+    return must | set(_even(numbers, most - len(must)))
+
+
+def _even(numbers: Sequence[int], count: int) -> list[int]:
+    if count <= 0:
+        return []
+    if len(numbers) <= count:
+        return list(numbers)
+    return [numbers[position] for position in np.linspace(0, len(numbers) - 1, count).round().astype(int)]
+
+
+def _on_grid(maps: Array, grid: tuple[int, int], size: tuple[int, int], slices: int | None) -> Array:
+    """(N, K, *any) maps as (N, K, h, w) float32 on the grid of the page; where one is not finite, it is zero."""
+    axes = tuple(range(2, maps.ndim))
+    maps = np.where(np.isfinite(maps).all(axis=axes, keepdims=True), maps, 0).astype(np.float32)
+    if maps.ndim == 5:
+        peaks = maps.max(axis=axes)[..., None, None]
+        return drawing.resize_maps(drawing.heatmaps(maps, size, slices=slices) * peaks, grid)
+    if maps.ndim == 3:
+        maps = maps[:, :, None]
+    return maps if maps.shape[2:] == grid else drawing.resize_maps(maps, grid)
+
+
+def _quantised(maps: Sequence[Array]) -> tuple[Array, Array]:
+    """S maps (N, K, h, w) as (S, N, K, h, w) uint8 of 255 shares of each map's own maximum, and these maxima."""
+    stacked = np.stack(maps)
+    peaks = stacked.max(axis=(3, 4))
+    factors = np.divide(255, peaks, out=np.zeros_like(peaks), where=peaks > 0)
+    return np.rint(stacked * factors[..., None, None]).clip(0, 255).astype(np.uint8), peaks
+
+
+def _packed(values: Array, dtype: type[np.generic]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
+
+
+def _packed_shares(values: Array) -> str:
+    """Numbers in [0, 1], or NaN where they are not known."""
+    shares = np.where(np.isfinite(values), np.rint(np.clip(values, 0, 1) * 65534), 65535)
+    return _packed(shares, np.uint16)
+
+
+def _curves(run: _Run, *, has_focus: bool) -> dict[str, Any]:
+    """The means over all maps and the metrics, for every step, also those whose maps are left out."""
+    every = max(1, math.ceil(len(run.steps) / (5 * _MOST_STEPS)))
+    part = sorted({*range(0, len(run.steps), every), len(run.steps) - 1})
+    measures = run.measures
+    names = list(dict.fromkeys(name for step in run.steps for name in step.logs if not name.startswith("gradcam")))
+    return {
+        "steps": [run.steps[s].step for s in part],
+        "drift": _numbers(step_means(measures.drift[part])),
+        "floor": _numbers(step_means(measures.floor[part])),
+        "focus": _numbers(step_means(measures.focus[part])) if has_focus else None,
+        "metrics": {name: [_number(run.steps[s].logs.get(name)) for s in part] for name in names},
+    }
+
+
+def _numbers(values: Array) -> list[float | None]:
+    return [_number(value) for value in values]
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
+
+
+def _told(run: _Run) -> list[tuple[str, bool]]:
+    """The summary in pieces, each with whether it is a warning."""
+    warnings = [event.text for event in run.events if event.kind == "shortcut"]
+    if any(event.kind == "moved" for event in run.events):
+        warnings += re.findall(r"It jumped .+? stayed\.", run.summary)
+    pieces: list[tuple[str, bool]] = [(run.summary, False)]
+    for warning in warnings:
+        pieces = [
+            (piece, is_warning or piece == warning)
+            for text, is_warning in pieces
+            for piece in ([text] if is_warning else _split(text, warning))
+        ]
+    return pieces
+
+
+def _split(text: str, part: str) -> list[str]:
+    before, found, after = text.partition(part)
+    return [piece for piece in (before, found, after) if piece]
+
+
+def _listed_events(run: _Run) -> list[dict[str, Any]]:
+    counts: dict[str, int] = {}
+    listed = []
+    for event in run.events:
+        counts[event.kind] = counts.get(event.kind, 0) + 1
+        if counts[event.kind] <= _MOST_EVENTS:
+            listed.append(
+                {
+                    "step": event.step,
+                    "kind": event.kind,
+                    "probe": event.probe,
+                    "target": event.target,
+                    "text": event.text,
+                }
+            )
+    return listed
+
+
+def _unlisted_events(run: _Run) -> list[str]:
+    left = len(run.events) - len(_listed_events(run))
+    return [f"{left} more events are not listed."] if left else []
+
+
+def _notes(run: _Run, shown: int) -> list[str]:
+    """What a reader has to know of the record."""
+    unit, steps = run.manifest["unit"], run.steps
+    notes = []
+    if shown < len(steps):
+        notes.append(
+            f"Thinned: the maps of {shown} of the {len(steps)} recorded steps are on this page, among them the "
+            "first, the last and the flagged ones. The curve of the mean has all."
+        )
+    if run.damaged:
+        notes.append(f"{_counted(run.damaged, 'step')} could not be read from the journal.")
+    lost = max((int(step.arrays["lost"]) for step in steps if "lost" in step.arrays), default=0)
+    if lost:
+        notes.append(f"{_counted(lost, unit)} could not be explained, and {'is' if lost == 1 else 'are'} missing.")
+    cut = [step.step for step in steps if "cut_short" in step.arrays]
+    if cut:
+        notes.append(f"{unit.capitalize()} {', '.join(map(str, cut))} {'was' if len(cut) == 1 else 'were'} cut short.")
+    if steps[0].step != BASELINE and run.manifest.get("source") is None:
+        notes.append(f"The state before training was not recorded: the first step is {unit} {steps[0].step}.")
+    return notes
+
+
+def _counted(count: int, what: str) -> str:
+    plural = "es" if what == "batch" else "s"
+    return f"{count} {what}{plural if count != 1 else ''}"
+
+
+def _encoded(pictures: Array) -> list[str]:
+    """(N, H, W, 3) uint8 as WebP data URIs, no larger than the page shows them."""
+    longest = _PICTURE if len(pictures) <= _MANY_PROBES else _SMALL_PICTURE
+    height, width = pictures.shape[1:3]
+    scale = min(1, longest / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    uris = []
+    for picture in pictures:
+        image = Image.fromarray(picture)
+        if scale < 1:
+            image = image.resize(size, Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", quality=_WEBP_QUALITY, method=4, lossless=max(size) <= _LOSSLESS_SIDE)
+        uris.append("data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode())
+    return uris
+
+
+def _page(data: Mapping[str, Any], summary: str) -> str:
+    """The template with style, script and data in it."""
+    resources = files("gradcam_callbacks.reviewing") / "page"
+    template, style, script = (
+        (resources / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css", "report.js")
+    )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(template).render(
+        title=", ".join(run["name"] for run in data["runs"]),
+        summary=summary,
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=_as_json(data),
+    )
+
+
+def _hash(content: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+def _as_json(data: Mapping[str, Any]) -> str:
+    """JSON in ASCII that cannot end the element that it is in."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

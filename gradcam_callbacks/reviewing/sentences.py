@@ -1,0 +1,101 @@
+"""A record in a sentence or two."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradcam_callbacks.record.step import Step
+from gradcam_callbacks.reviewing.comparison import Measures, step_means
+from gradcam_callbacks.reviewing.events import Event
+from gradcam_callbacks.reviewing.words import at, listed, name_of, percent
+
+# When attention has settled: its mean drift stays within a tenth, or twice the noise.
+_SETTLED, _SETTLED_TIMES_FLOOR, _LEAST_SETTLED_STEPS = 0.1, 2, 2
+# How many jumps a sentence names.
+_PLACES = 3
+
+
+def summary(steps: Sequence[Step], measures: Measures, manifest: Mapping[str, Any], events: Sequence[Event]) -> str:
+    """The training in a sentence or two: whether and when attention settled, whether it jumped, and what is wrong.
+
+    Attention settles at the first step after which its mean drift stays within a tenth, or within twice the noise where
+    that is more. The jumps that are events do not count.
+
+    Args:
+        steps: at least one, in order.
+        measures: of these steps.
+        manifest: of the journal.
+        events: of these steps.
+    """
+    sentences = [
+        *_movement(steps, measures, manifest, [event for event in events if event.kind == "moved"]),
+        *(event.text for event in events if event.kind == "shortcut"),
+        *_unfit(steps[-1], manifest),
+    ]
+    return " ".join(sentences)
+
+
+def _movement(
+    steps: Sequence[Step], measures: Measures, manifest: Mapping[str, Any], moves: Sequence[Event]
+) -> Iterator[str]:
+    first, last = name_of(steps[0], manifest), name_of(steps[-1], manifest)
+    if len(steps) == 1:
+        yield f"Only one step was recorded, {first}: there is nothing to compare it with."
+        return
+    if not np.isfinite(measures.drift).any():
+        yield f"From {first} to {last}, no map can be compared with the one before it."
+        return
+    if not np.nansum(measures.drift):
+        yield f"The maps did not change: drift is exactly 0 from {first} to {last}."
+        return
+    calm = measures.drift.copy()
+    for event in moves:
+        calm[measures.steps.index(event.step), event.probe, event.target] = np.nan
+    means = step_means(calm)
+    known = np.flatnonzero(np.isfinite(means))
+    limits = np.maximum(_SETTLED, _SETTLED_TIMES_FLOOR * np.nan_to_num(step_means(measures.floor)))
+    restless = np.flatnonzero(means > limits)
+    if not restless.size:
+        yield f"From {first} to {last} attention was steady: {percent(means[known].mean())} of it moved in a step."
+    elif (known > restless[-1]).sum() >= _LEAST_SETTLED_STEPS:
+        yield f"Attention settled {at(steps[restless[-1]], manifest)}."
+    else:
+        s = int(restless[-1])
+        before, after = name_of(steps[s - 1], manifest), name_of(steps[s], manifest)
+        yield f"Attention had not settled by {last}: {percent(means[s])} of it moved from {before} to {after}."
+    if moves:
+        yield _jumps(steps, manifest, moves)
+
+
+def _jumps(steps: Sequence[Step], manifest: Mapping[str, Any], moves: Sequence[Event]) -> str:
+    count = len(manifest["names"])
+    places = []
+    for step in steps:
+        probes = {event.probe for event in moves if event.step == step.step}
+        if probes:
+            places.append(f"on {len(probes)} of {count} probes " * (count > 1) + at(step, manifest))
+    if len(places) > _PLACES:
+        places[_PLACES:] = [f"at {len(places) - _PLACES} more steps"]
+    answer = "prediction" if (steps[-1].arrays["predicted"] >= 0).any() else "score"
+    plural = "s" * (len({event.probe for event in moves}) > 1)
+    return f"It jumped {listed(places)} while the {answer}{plural} stayed."
+
+
+def _unfit(step: Step, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the maps of a step, if anything."""
+    health = step.arrays["health"]
+    counts = Counter(health[health != "ok"].tolist())
+    if not counts:
+        return
+    if health.size == 1:
+        yield f"The map {at(step, manifest)} is {health.item()}."
+        return
+    parts = [
+        f"{'all' if count == health.size else count} {'is' if count == 1 else 'are'} {state}"
+        for state, count in counts.most_common()
+    ]
+    yield f"Of {health.size} maps {at(step, manifest)}, {listed(parts)}."

@@ -1,0 +1,1 @@
+"""Saved checkpoints, found, loaded and explained one after the other."""

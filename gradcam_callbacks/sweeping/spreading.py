@@ -1,0 +1,108 @@
+"""One process or many: checkpoints spread over the processes of a machine or a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gradcam_callbacks.sweeping.formats import Checkpoint
+from gradcam_callbacks.sweeping.loading import Loader, Outcome, Task
+
+logger = logging.getLogger(__name__)
+
+
+_CHUNK = 4
+"""Checkpoints that a process explains before it hands them over: what a killed one can lose."""
+_ATTEMPTS = 3
+"""How often a chunk is tried whose process was killed."""
+_loader: Loader | None = None
+"""In a worker process: the model between two chunks."""
+
+
+def outcomes(task: Task, wanted: Sequence[Checkpoint], jobs: int, *, noise_floor: bool) -> Iterator[Outcome]:
+    """What became of each checkpoint, in their order."""
+    import joblib
+
+    from gradcam_callbacks.publishing.recorder import FLOOR_EVERY
+
+    turns = [(checkpoint, noise_floor and place % FLOOR_EVERY == 0) for place, checkpoint in enumerate(wanted)]
+    workers = joblib.effective_n_jobs(_workers_of_cluster() if jobs == 1 else jobs)
+    if workers == 1 or len(turns) < 2:
+        loader = Loader(task)
+        for checkpoint, with_noise in turns:
+            yield loader.outcome(checkpoint, with_noise=with_noise)
+        return
+    yield from _spread(task, turns, workers)
+
+
+def _workers_of_cluster() -> int:
+    """How many workers a surrounding `joblib.parallel_config` asks for; all of a cluster where it does not say."""
+    from joblib.parallel import get_active_backend
+
+    backend, n_jobs = get_active_backend()
+    is_cluster = not type(backend).__module__.startswith("joblib._parallel_backends")
+    return -1 if is_cluster and n_jobs in (None, 1) else n_jobs or 1
+
+
+def _spread(task: Task, turns: Sequence[tuple[Checkpoint, bool]], workers: int) -> Iterator[Outcome]:
+    """The same from several processes; chunks whose process was killed are tried again."""
+    import cloudpickle
+    import joblib
+
+    packed = cloudpickle.dumps(task)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    chunks = [turns[start : start + _CHUNK] for start in range(0, len(turns), _CHUNK)]
+    jobs = [
+        joblib.delayed(_explain_chunk)(packed, [(_absolute(c), noise) for c, noise in chunk], threads)
+        for chunk in chunks
+    ]
+    done, failures, error = 0, 0, None
+    while failures < _ATTEMPTS:
+        before = done
+        try:
+            for explained in _in_order(jobs[done:], workers):
+                for outcome, (checkpoint, _) in zip(explained, chunks[done], strict=True):
+                    yield replace(outcome, checkpoint=checkpoint)
+                done += 1
+            return
+        except Exception as raised:  # a process that was killed: each backend has its own error for that
+            error = raised
+            failures = 1 if done > before else failures + 1
+            logger.warning("A worker was lost (%s); its checkpoints are tried again.", type(raised).__name__)
+    for chunk in chunks[done:]:
+        for checkpoint, _ in chunk:
+            yield Outcome(checkpoint, problem=f"The process that explained it was lost {_ATTEMPTS} times: {error}.")
+
+
+def _absolute(checkpoint: Checkpoint) -> Checkpoint:
+    """As a worker finds it whose working directory is another."""
+    return replace(checkpoint, path=checkpoint.path.absolute())
+
+
+def _in_order(jobs: Sequence[Any], workers: int) -> Iterator[list[Outcome]]:
+    """What the jobs return, as they come."""
+    import joblib
+
+    try:
+        parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
+    except ValueError:  # Ray gives what it has when it has all: a few at a time, then
+        for start in range(0, len(jobs), workers):
+            yield from joblib.Parallel(n_jobs=workers)(jobs[start : start + workers])
+        return
+    yield from parallel(jobs)
+
+
+def _explain_chunk(packed: bytes, chunk: Sequence[tuple[Checkpoint, bool]], threads: int) -> list[Outcome]:
+    """Runs in a worker process, which keeps its model for the next chunk."""
+    global _loader
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(variable, str(threads))  # before TensorFlow loads: workers must not fight over the cores
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    task: Task = pickle.loads(packed)
+    if _loader is None or _loader.name != task.name:
+        _loader = Loader(task)
+    return [_loader.outcome(checkpoint, with_noise=with_noise) for checkpoint, with_noise in chunk]

@@ -1,0 +1,260 @@
+"""Each CAM formula gives its paper's numbers, on every grid, for either form of the gradient, in a traced graph."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gradcam_callbacks.explaining.methods import MASKING, METHODS
+
+GRADIENT_METHODS = sorted(set(METHODS) - MASKING)
+GRIDS = [(4,), (2, 2), (2, 1, 2)]
+DTYPES = ["float32", "float64"]
+
+# One picture of four places and two channels; the formulas do not care how the places are arranged in a grid.
+# A^1 sums to 10, A^2 to 6; the gradients' means are 1 and -1.
+A1, A2 = np.array([1.0, 2, 3, 4]), np.array([2.0, 1, 0, 3])
+G1, G2 = np.array([1.0, -1, 2, 2]), np.array([-2.0, 0, 4, -6])
+INCREASES = [math.log(3), 0.0]
+GOLDEN = math.sqrt(5) - 1
+
+BY_HAND = {
+    # 1 A^1 - 1 A^2 = (-1, 1, 3, 1)
+    "gradcam": [0, 1, 3, 1],
+    # ReLU(g) / (2 + g sum A): channel 1 has 1/(2+10) and twice 2/(2+20), together 35/132; channel 2 has 4/(2+24).
+    "gradcam++": 35 / 132 * A1 + 2 / 13 * A2,
+    # (1, -2, 6, 8) + (-4, 0, 0, -18) = (-3, -2, 6, -10)
+    "hirescam": [0, 0, 6, 0],
+    # w_1 = (1 - 2 + 6 + 8) / 10 = 13/10, w_2 = (-4 - 18) / 6 = -11/3: only the third place is positive, 3 * 13/10.
+    "xgradcam": [0, 0, 3.9, 0],
+    # (1, 0, 6, 8) + 0: the one positive gradient of channel 2 meets an activation of 0.
+    "layercam": [1, 0, 6, 8],
+    # A^T A = ((30, 16), (16, 14)), its larger eigenvalue 22 + 8 sqrt 5, its vector along (2, sqrt 5 - 1).
+    "eigencam": (2 * A1 + GOLDEN * A2) / math.sqrt(4 + GOLDEN**2),
+    # exp of the increases is 3 to 1, so the weights are 3/4 and 1/4.
+    "scorecam": [1.25, 1.75, 2.25, 3.75],
+}
+
+
+def pictures(places: list[np.ndarray], grid: tuple[int, ...], dtype: str = "float64") -> np.ndarray:
+    """(2, *grid, channels): a picture and its mirror image."""
+    stacked = np.stack(places, axis=-1)
+    return np.stack([stacked, stacked[::-1]]).reshape(2, *grid, len(places)).astype(dtype)
+
+
+def random_arguments(name: str, grid: tuple[int, ...], dtype: str, seed: int = 0) -> tuple[Any, Any]:
+    """Activations and second arguments of both signs: (3, *grid, 6), and (3, *grid, 6) or (3, 6)."""
+    rng = np.random.default_rng(seed)
+    second = (3, 6) if name in MASKING else (3, *grid, 6)
+    return rng.normal(size=(3, *grid, 6)).astype(dtype), rng.normal(size=second).astype(dtype)
+
+
+def maps(name: str, activations: Any, second: Any) -> np.ndarray:
+    scores = tf.zeros(len(activations), activations.dtype)
+    return METHODS[name](tf.constant(activations), tf.constant(second), scores).numpy()
+
+
+def close(dtype: str) -> dict[str, Any]:
+    return {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-11}
+
+
+# numbers
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_maps_are_those_computed_by_hand(name: str, grid: tuple[int, ...], dtype: str) -> None:
+    """A method gives the values worked out above for a picture and its mirror image, on 1-D, 2-D and 3-D grids."""
+    second = np.array([INCREASES, INCREASES], dtype) if name in MASKING else pictures([G1, G2], grid, dtype)
+
+    found = maps(name, pictures([A1, A2], grid, dtype), second)
+
+    assert found.dtype == dtype
+    expected = pictures([np.asarray(BY_HAND[name], float)], grid)[..., 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == "float32" else 1e-12, atol=1e-6)
+
+
+def test_every_method_has_its_numbers() -> None:
+    """No method is added without a value computed by hand, and the masking ones are methods."""
+    assert METHODS.keys() == BY_HAND.keys()
+    assert METHODS.keys() >= MASKING
+
+
+def test_gradcam_plus_plus_weighs_objects_of_any_size_alike() -> None:
+    """Where A = dy/dA = 1 on n places and 0 elsewhere, Grad-CAM++ is n/(2+n) there; Grad-CAM is n/Z, so fades."""
+    # alpha = 1 / (2 + n) on each of n places, and the weight sums it over them
+    activations = np.zeros((1, 4, 4, 3))
+    activations[0, 0, 0, 0] = 1
+    activations[0, 1, :2, 1] = 1
+    activations[0, 2:, 1:, 2] = 1
+    sizes = np.array([1, 2, 6])
+
+    plus_plus = maps("gradcam++", activations, activations)
+    plain = maps("gradcam", activations, activations)
+
+    np.testing.assert_allclose(plus_plus, activations @ (sizes / (2 + sizes)), rtol=1e-12)
+    np.testing.assert_allclose(plain, activations @ (sizes / 16), rtol=1e-12)
+
+
+def test_gradcam_plus_plus_keeps_gradients_whose_cube_underflows() -> None:
+    """A gradient of 1e-20 has the weight 1e-20/2 in float32, though its square is 0 there."""
+    activations, gradients = np.ones((1, 2, 2, 1), np.float32), np.full((1, 2, 2, 1), 1e-20, np.float32)
+    np.testing.assert_allclose(maps("gradcam++", activations, gradients), np.full((1, 2, 2), 4 * 0.5e-20), rtol=1e-6)
+
+
+def test_gradcam_plus_plus_drops_places_whose_denominator_is_zero() -> None:
+    """With sum A = -2 and g = 1, alpha is 1/(2-2): it counts as 0, and the other place gives 3/(2-6) = -3/4."""
+    activations, gradients = np.array([[[1.0], [-3.0]]]), np.array([[[1.0], [3.0]]])
+    np.testing.assert_allclose(maps("gradcam++", activations, gradients), [[0, 2.25]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("gradients", [[[[4.0, 1.0]]], [[[1.0, 1.0], [7.0, 1.0]]]], ids=["one", "full"])
+def test_xgradcam_drops_channels_that_sum_to_zero(gradients: list[Any]) -> None:
+    """A channel with the activations 1 and -1 has no shares, so its weight is 0 and only the other one shows."""
+    activations = np.array([[[1.0, 2.0], [-1.0, 3.0]]])
+    np.testing.assert_allclose(maps("xgradcam", activations, np.array(gradients)), [[2, 3]], rtol=1e-12)
+
+
+def test_layercam_is_zero_where_positive_gradients_meet_negative_activations() -> None:
+    """ReLU is applied to the sum as well: 1 * -2 + ReLU(-1) * 5 is 0, and 3 * 1 - 2 * 1 is 1."""
+    activations, gradients = np.array([[[-2.0, 5.0], [3.0, -2.0]]]), np.array([[[1.0, -1.0], [1.0, 1.0]]])
+    np.testing.assert_allclose(maps("layercam", activations, gradients), [[0, 1]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_eigencam_chooses_the_sign_that_makes_the_sum_positive(sign: int) -> None:
+    """A = ± p q^T with p = (3, -1, -1) and |q| = 5 gives 5 ReLU(p), because p sums to 1."""
+    activations = sign * np.outer([3, -1, -1], [3, 4])[None].astype(float)
+    np.testing.assert_allclose(maps("eigencam", activations, activations), [[15, 0, 0]], rtol=1e-12, atol=1e-12)
+
+
+def test_eigencam_does_not_depend_on_the_gradients() -> None:
+    """Two targets have the same Eigen-CAM."""
+    activations, gradients = random_arguments("eigencam", (3, 3), "float64")
+    np.testing.assert_array_equal(
+        maps("eigencam", activations, gradients), maps("eigencam", activations, np.zeros_like(gradients))
+    )
+
+
+def test_scorecam_survives_large_increases() -> None:
+    """Increases of 1000 and 1000 - ln 3 are weighed 3/4 to 1/4; exp(1000) alone overflows."""
+    found = maps("scorecam", pictures([A1, A2], (4,)), np.full((2, 2), 1000.0) - [0, math.log(3)])
+    np.testing.assert_allclose(found[0], BY_HAND["scorecam"], rtol=1e-9)
+
+
+# what holds for all
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("grid", [(5,), (4, 3), (2, 3, 2)], ids=str)
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_one_gradient_for_the_whole_grid_gives_the_same_maps(name: str, grid: tuple[int, ...], dtype: str) -> None:
+    """Gradients (N, 1, ..., 1, C) and their repetition over the grid give the same maps."""
+    activations, _ = random_arguments(name, grid, dtype)
+    one = np.random.default_rng(1).normal(size=(3, *(1 for _ in grid), 6)).astype(dtype)
+    full = np.broadcast_to(one, activations.shape)
+
+    found = maps(name, activations, one)
+
+    assert found.any()
+    np.testing.assert_allclose(found, maps(name, activations, full), **close(dtype))
+
+
+@pytest.mark.parametrize("grid", [(5,), (4, 3), (2, 3, 2)], ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_no_map_is_negative(name: str, grid: tuple[int, ...]) -> None:
+    """Whatever the signs of activations and gradients, a map is zero in places and nowhere below."""
+    for seed in range(5):
+        found = maps(name, *random_arguments(name, grid, "float32", seed))
+        assert found.shape == (3, *grid)
+        assert found.min() == 0
+        assert found.max() > 0
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_nothing_gives_zeros(name: str, grid: tuple[int, ...]) -> None:
+    """Zero activations, zero gradients or both give zeros, never NaN; Eigen- and Score-CAM ask for activations only."""
+    activations, second = random_arguments(name, grid, "float32")
+    nothing = np.zeros_like(activations)
+
+    assert (maps(name, nothing, second) == 0).all()
+    assert (maps(name, nothing, np.zeros_like(second)) == 0).all()
+    if name in {"eigencam", "scorecam"}:
+        assert np.isfinite(maps(name, activations, np.zeros_like(second))).all()
+    else:
+        assert (maps(name, activations, np.zeros_like(second)) == 0).all()
+        assert (maps(name, activations, np.zeros_like(second[:, *(slice(1) for _ in grid)])) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["hirescam", "xgradcam"])
+def test_constant_gradients_give_gradcam(name: str) -> None:
+    """HiResCAM and XGrad-CAM are Grad-CAM where the gradient does not change over the grid."""
+    activations, _ = random_arguments(name, (4, 3), "float64")
+    gradients = np.broadcast_to(np.random.default_rng(1).normal(size=(3, 1, 1, 6)), activations.shape)
+    np.testing.assert_allclose(maps(name, activations, gradients), maps("gradcam", activations, gradients), rtol=1e-9)
+
+
+# in a graph
+
+
+def over_targets(name: str, activations: Any, second: Any) -> Any:
+    """A traced graph of all targets' maps (K, N, *grid) at once, for any number of pictures and targets."""
+    signature = [
+        tf.TensorSpec((None, *activations.shape[1:]), activations.dtype),
+        tf.TensorSpec((None, None, *second.shape[2:]), second.dtype),
+        tf.TensorSpec((None, None), activations.dtype),
+    ]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def graph(batch: Any, seconds: Any, scores: Any) -> Any:
+        return tf.vectorized_map(
+            lambda target: METHODS[name](batch, *target), (seconds, scores), fallback_to_while_loop=False
+        )
+
+    return graph
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("grid", [(5,), (4, 3), (2, 3, 2)], ids=str)
+@pytest.mark.parametrize("form", ["one", "full"])
+@pytest.mark.parametrize("name", METHODS)
+def test_vectorised_targets_give_the_maps_of_each_target(
+    name: str, form: str, grid: tuple[int, ...], dtype: str
+) -> None:
+    """Traced for any batch and vectorised over targets without a loop, each target's map is what it is alone."""
+    activations, _ = random_arguments(name, grid, dtype)
+    second = np.stack([random_arguments(name, grid, dtype, seed)[1] for seed in range(1, 5)])
+    if form == "one" and name not in MASKING:
+        second = second[:, :, *(slice(1) for _ in grid)]
+    graph = over_targets(name, activations, second)
+
+    assert graph.get_concrete_function().output_shapes[2:] == grid
+    for n in (3, 1):
+        found = graph(activations[:n], second[:, :n], np.zeros((4, n), dtype)).numpy()
+        alone = [maps(name, activations[:n], of_target[:n]) for of_target in second]
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, alone, **close(dtype))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_thousand_targets_make_no_array_of_a_thousand_activations(name: str) -> None:
+    """With one gradient for the whole grid no tensor of the graph is as large as targets x activations."""
+    targets, n, grid, channels = 1000, 2, (7, 7), 64
+    second = (targets, n, channels) if name in MASKING else (targets, n, 1, 1, channels)
+    graph = tf.function(
+        lambda batch, seconds: tf.vectorized_map(lambda one: METHODS[name](batch, one, None), seconds), autograph=False
+    ).get_concrete_function(tf.TensorSpec((n, *grid, channels)), tf.TensorSpec(second))
+
+    sizes = [
+        output.shape.num_elements()
+        for operation in graph.graph.get_operations()
+        for output in operation.outputs
+        if output.shape.is_fully_defined()
+    ]
+    assert max(sizes) <= targets * n * max(channels, math.prod(grid))

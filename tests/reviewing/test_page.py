@@ -1,0 +1,595 @@
+"""The review page in a real headless Chromium: what a person in front of it sees and does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from support.journals import HOSTILE, JAPANESE, jumping, make_journal, place_of
+from support.pages import PIXELS
+
+from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.reviewing import report
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Frame, Page
+
+ARABIC = "قطة صغيرة"
+NAMES = ("cat", JAPANESE, HOSTILE, ARABIC, "empty dog", "cup")
+CLASSES = (HOSTILE, JAPANESE, "cup")
+Opener = Callable[..., "Page"]
+
+# Where a canvas is darkest, in shares of its sides: on a white picture, with the colours from white to black, that is
+# where the heat is highest.
+DARKEST = """canvas => {
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  let best = 1e9, sum = [0, 0, 0];
+  for (let at = 0; at < width * height; at++) best = Math.min(best, data[4 * at]);
+  for (let at = 0; at < width * height; at++) {
+    if (data[4 * at] > best + 1) continue;
+    sum = [sum[0] + (at % width) + 0.5, sum[1] + Math.floor(at / width) + 0.5, sum[2] + 1];
+  }
+  return [sum[0] / sum[2] / width, sum[1] / sum[2] / height, best];
+}"""
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Opener]:
+    """Opens files; at the end, no page has had an error, broken its policy, or asked for anything but its file."""
+    contexts, complaints = [], []
+
+    def open_file(file: Path, *, width: int = 1280, height: int = 900, fragment: str = "", **settings: Any) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("console", lambda message: heard(message.type, message.text, complaints))
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("request", lambda request: allowed(request.url, file, complaints))
+        page.goto(file.as_uri() + fragment)
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def heard(kind: str, text: str, complaints: list[str]) -> None:
+    """All but the advice on how tests should read a canvas."""
+    if "willReadFrequently" not in text:
+        complaints.append(f"{kind}: {text}")
+
+
+def allowed(url: str, file: Path, complaints: list[str]) -> None:
+    """Data in the page, and files in the folder that the test has opened."""
+    if not url.startswith(("data:", file.parent.as_uri(), "about:")):
+        complaints.append(f"request: {url[:200]}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def one(folder: Path) -> Path:
+    """The page of a run with names of all kinds, an empty map and a region."""
+    mask = np.zeros((48, 64), bool)
+    mask[12:36, 16:48] = True
+    journal = make_journal(
+        folder / "one",
+        names=NAMES,
+        targets=("predicted", HOSTILE, "cup"),
+        class_names=CLASSES,
+        steps=range(-1, 12),
+        empty=(4, 1),
+        regions=[mask, None, None, None, None, None],
+    )
+    return report.write([journal], folder / "one.html", names=["first run"])
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> Path:
+    """The page of one white probe without a region, whose peak moves by a cell a step."""
+    journal = make_journal(folder / "plain", names=["white"], targets=["predicted"], steps=range(7))
+    return report.write([journal], folder / "plain.html")
+
+
+@pytest.fixture(scope="module")
+def flagged(folder: Path) -> Path:
+    """The page of a run whose attention jumps at epoch 5 on the second of two probes."""
+    steps = range(8)
+    maps = jumping(steps, 5, count=2)
+    for step in steps:
+        maps[step][0] = maps[0][0]
+    journal = steady(make_journal(folder / "flagged", targets=["tabby"], steps=steps, maps=maps))
+    return report.write([journal], folder / "flagged.html")
+
+
+def steady(journal: Journal) -> Journal:
+    """The same journal, with answers that never change."""
+    for step in journal.steps():
+        recorded = journal.read(step)
+        count, kinds = recorded.arrays["scores"].shape
+        calm = {
+            "predicted": np.zeros(count, np.int32),
+            "explained": np.zeros((count, kinds), np.int32),
+            "scores": np.full((count, kinds), 2.0),
+        }
+        journal.append(step, dict(recorded.arrays) | calm, {"accuracy": 0.9})
+    return journal
+
+
+def epoch(page: Page | Frame) -> str:
+    return page.locator("#now").inner_text()
+
+
+def wait_for(page: Page | Frame, step: str) -> None:
+    page.wait_for_function("step => document.getElementById('now').textContent === step", arg=step)
+    settled(page)
+
+
+def settled(page: Page | Frame) -> None:
+    """Two frames later, what was to be drawn is drawn."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def ready(page: Page | Frame) -> None:
+    """Once every picture has its first drawing."""
+    page.locator(".cell canvas").first.scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('.cell canvas').width > 1")
+    settled(page)
+
+
+def shown_names(page: Page) -> list[str]:
+    return page.locator(".probe h3").all_inner_texts()
+
+
+# ---- Time ----
+
+
+@pytest.mark.parametrize("framed", ["file", "frame", "srcdoc"])
+def test_the_slider_moves_the_heat(opened: Opener, plain: Path, folder: Path, framed: str) -> None:
+    """At each epoch the hottest pixel is where that epoch's map has its peak, also in MLflow's sandboxed frame."""
+    if framed == "file":
+        page: Any = opened(plain)
+    else:
+        html = plain.read_text(encoding="utf-8")
+        quoted = html.replace("&", "&amp;").replace('"', "&quot;")
+        source = f'srcdoc="{quoted}"' if framed == "srcdoc" else f'src="{plain.as_uri()}"'
+        host = folder / f"{framed}.html"
+        host.write_text(f'<iframe sandbox="allow-scripts" width="1200" height="900" {source}></iframe>')
+        page = opened(host).frames[1]
+    ready(page)
+    page.locator("#colormap").select_option("Greys")
+    canvas = page.locator(".cell canvas")
+    pictures = set()
+    for step in (6, 0, 3):
+        page.locator("#epoch").fill(str(step))
+        wait_for(page, f"epoch {step}")
+        x, y, _ = canvas.evaluate(DARKEST)
+        wanted_x, wanted_y = place_of(step)
+        assert abs(x - wanted_x) < 0.04
+        assert abs(y - wanted_y) < 0.04
+        pictures.add(canvas.evaluate(PIXELS))
+    assert len(pictures) == 3
+
+
+def test_keys_go_through_time(opened: Opener, one: Path) -> None:
+    """It opens at the last epoch; arrows step, Home and End go to the ends, and the slider says where it is."""
+    page = opened(one)
+    ready(page)
+    assert epoch(page) == "epoch 11"
+    for key, step in (
+        ("ArrowLeft", "epoch 10"),
+        ("Home", "before training"),
+        ("ArrowLeft", "before training"),
+        ("ArrowRight", "epoch 0"),
+        ("End", "epoch 11"),
+    ):
+        page.keyboard.press(key)
+        wait_for(page, step)
+        assert page.locator("#epoch").get_attribute("aria-valuetext") == step
+    page.locator("#epoch").focus()
+    page.keyboard.press("ArrowLeft")
+    wait_for(page, "epoch 10")
+    assert page.locator("#metrics").inner_text().split() == ["accuracy", "0.600", "loss", "1.90"]
+    page.wait_for_function("() => document.getElementById('live').textContent.startsWith('epoch 10, accuracy 0.600')")
+
+
+def test_play_runs_to_the_end_and_pauses(opened: Opener, one: Path) -> None:
+    """Play starts over at the end, Space pauses and goes on, and it stops at the last epoch."""
+    page = opened(one)
+    ready(page)
+    page.locator("#speed").select_option("2")
+    play = page.get_by_role("button", name="Play", exact=True)
+    play.click()
+    page.wait_for_function("() => /^epoch [0-5]$/.test(document.getElementById('now').textContent)")
+    page.locator("h1").click()
+    page.keyboard.press(" ")
+    paused = epoch(page)
+    page.wait_for_timeout(700)
+    assert epoch(page) == paused != "epoch 11"
+    page.locator("#speed").select_option("30")
+    page.locator("h1").click()
+    page.keyboard.press(" ")
+    wait_for(page, "epoch 11")
+    play.wait_for()
+
+
+def test_space_opens_a_bundle_of_events_and_plays_nothing(opened: Opener, one: Path) -> None:
+    """On the headline of events of one kind, Space does what it does on every headline that opens."""
+    page = opened(one)
+    ready(page)
+    bundle = page.locator("details").first
+    bundle.locator("summary").focus()
+    page.keyboard.press(" ")
+    assert bundle.get_attribute("open") is not None
+    page.wait_for_timeout(700)
+    assert epoch(page) == "epoch 11"
+
+
+def test_curves_go_where_they_are_clicked(opened: Opener, one: Path) -> None:
+    """A click on a small curve, and a drag on the large one, set the epoch for all."""
+    page = opened(one)
+    ready(page)
+    spark = page.locator(".spark").first
+    spark.scroll_into_view_if_needed()
+    box = spark.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 1, box["y"] + 10)
+    wait_for(page, "before training")
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 10)
+    wait_for(page, "epoch 5")
+    page.evaluate("scrollTo(0, 0)")
+    box = page.locator("#charts .plot").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 30)
+    assert page.locator("#tip").inner_text().startswith("epoch 5: ")
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 30, steps=4)
+    page.mouse.up()
+    wait_for(page, "epoch 11")
+
+
+def test_an_address_leads_to_an_epoch_and_a_probe(opened: Opener, one: Path) -> None:
+    """A link can point at an epoch and open a probe large; the address follows."""
+    page = opened(one, fragment="#step=3&probe=5&target=2")
+    assert page.locator("#large-title").inner_text() == "cup"
+    assert page.locator("#large-now").inner_text() == "epoch 3"
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => location.hash === '#step=4&probe=5&target=2'")
+
+
+# ---- Heat ----
+
+
+def test_h_hides_the_heat_while_it_is_held(opened: Opener, plain: Path) -> None:
+    """While h is held the picture is bare; then the same heat is back. The button hides it for good."""
+    page = opened(plain)
+    ready(page)
+    canvas = page.locator(".cell canvas")
+    with_heat = canvas.evaluate(PIXELS)
+    page.keyboard.down("h")
+    settled(page)
+    assert canvas.evaluate(DARKEST)[2] >= 250  # white
+    page.keyboard.up("h")
+    settled(page)
+    assert canvas.evaluate(PIXELS) == with_heat
+    page.get_by_role("button", name="Hide the heat").click()
+    settled(page)
+    assert canvas.evaluate(DARKEST)[2] >= 250
+
+
+def test_scale_opacity_and_colours_change_the_heat(opened: Opener, plain: Path) -> None:
+    """A weak epoch is pale on the shared scale; opacity and colours change pixels and bar."""
+    page = opened(plain)
+    ready(page)
+    page.locator("#colormap").select_option("Greys")
+    page.keyboard.press("Home")
+    wait_for(page, "epoch 0")
+    canvas = page.locator(".cell canvas")
+    own = canvas.evaluate(DARKEST)[2]
+    bar = page.locator("#bar").evaluate(PIXELS)
+    page.keyboard.press("s")
+    settled(page)
+    assert page.get_by_role("radio", name="Shared").is_checked()
+    assert canvas.evaluate(DARKEST)[2] > own + 50
+    assert "the highest of all" in page.locator("#bar-high").inner_text()
+    page.get_by_role("radio", name="Each map").check()
+    page.keyboard.press("-")
+    settled(page)
+    assert canvas.evaluate(DARKEST)[2] > own + 10
+    assert page.locator("#bar").evaluate(PIXELS) != bar
+    page.keyboard.press("+")
+    settled(page)
+    assert canvas.evaluate(DARKEST)[2] == own
+
+
+def test_an_empty_map_says_so(opened: Opener, one: Path) -> None:
+    """A map without evidence is the plain picture with the word, for the eye and for a screen reader."""
+    page = opened(one)
+    ready(page)
+    group = page.locator(".probe").nth(4).locator(".target").nth(1)
+    group.scroll_into_view_if_needed()
+    settled(page)
+    assert group.locator(".badge").inner_text() == "empty"
+    assert group.locator("canvas").evaluate(DARKEST)[2] >= 250
+    assert "map empty" in str(group.locator("canvas").get_attribute("aria-label"))
+
+
+# ---- Words ----
+
+
+def test_names_are_text(opened: Opener, one: Path) -> None:
+    """Markup in names is shown as it is, Japanese and Arabic as well; the title stays ours."""
+    page = opened(one)
+    ready(page)
+    assert page.title() == "first run – Grad-CAM review"
+    assert shown_names(page) == list(NAMES)
+    assert page.locator("article script, article img").count() == 0
+    assert page.locator(".says bdi").all_inner_texts()[:3] == [CLASSES[n % 3] for n in range(3)]
+    label = str(page.locator(".cell canvas").nth(3).get_attribute("aria-label"))
+    assert label.startswith(f"{JAPANESE}, target predicted, epoch 11, predicts {JAPANESE}, probability 0.25, drift ")
+    assert label.endswith(" %, map ok")
+    assert page.locator(".probe h3").nth(3).get_attribute("dir") == "auto"
+    assert all(page.locator("canvas").evaluate_all("all => all.map(c => c.getAttribute('aria-label'))"))
+
+
+def test_the_head_says_what_happened(opened: Opener, flagged: Path) -> None:
+    """The summary warns, the flagged epoch is marked in the curves, and its event leads to epoch and probe."""
+    page = opened(flagged)
+    ready(page)
+    warning = page.locator(".verdict.warned strong")
+    assert warning.inner_text() == "It jumped on 1 of 2 probes at epoch 5 while the prediction stayed."
+    assert page.locator("#charts circle.flag").count() == 1
+    assert page.locator(".spark .flag").count() == 1
+    assert page.locator(".probe .flagged").count() == 1
+    page.locator(".event").first.click()
+    wait_for(page, "epoch 5")
+    focused = page.evaluate("document.activeElement.closest('.probe').querySelector('h3').textContent")
+    assert focused == "dog"
+
+
+def test_the_run_is_linked_where_that_works(opened: Opener, folder: Path) -> None:
+    """The link opens a tab that knows nothing of the page; in a sandboxed frame it is an address to copy."""
+    address = "https://mlflow.example/#/experiments/1/runs/2"
+    file = report.write([make_journal(folder / "linked")], folder / "linked.html", links=[address])
+    link = opened(file).get_by_role("link", name="open")
+    assert link.get_attribute("href") == address
+    assert link.get_attribute("rel") == "noopener noreferrer"
+    host = folder / "host.html"
+    host.write_text(f'<iframe sandbox="allow-scripts" width="1200" height="900" src="{file.as_uri()}"></iframe>')
+    frame = opened(host).frames[1]
+    assert frame.locator("#facts code").inner_text() == address
+    assert frame.get_by_role("link", name="open").count() == 0
+
+
+# ---- Sort and filter ----
+
+
+def test_probes_are_sorted_and_filtered(opened: Opener, one: Path, flagged: Path) -> None:
+    """By drift, health, words, classes and flags; what does not match can be brought back."""
+    page = opened(one)
+    ready(page)
+    page.locator("#sort").select_option("health")
+    assert shown_names(page)[0] == "empty dog"
+    page.locator("#sort").select_option("given")
+    page.locator("#search").fill("CUP")
+    assert shown_names(page) == [HOSTILE, "cup"]  # one is named so, both are labelled so
+    assert page.locator("#count").inner_text() == "2 of 6 probes"
+    page.locator("#search").fill("nothing of that name")
+    assert shown_names(page) == []
+    page.get_by_role("button", name="Clear the filters").click()
+    assert shown_names(page) == list(NAMES)
+    page.locator("#show").select_option("problem")
+    assert shown_names(page) == ["empty dog"]
+    page.locator("#show").select_option("class 1")
+    assert shown_names(page) == [JAPANESE, "empty dog"]
+
+    page = opened(flagged)
+    ready(page)
+    page.locator("#sort").select_option("drift")
+    assert shown_names(page) == ["dog", "cat"]
+    page.locator("#sort").select_option("given")
+    page.locator("#show").select_option("flagged")
+    assert shown_names(page) == ["dog"]
+
+
+# ---- Large ----
+
+
+def test_a_cell_opens_large(opened: Opener, one: Path) -> None:
+    """The dialog has picture, targets, curves, film and numbers; keys move time and probe; focus stays and returns."""
+    page = opened(one)
+    ready(page)
+    cell = page.locator(".cell").nth(1)
+    cell.focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("#large")
+    assert dialog.evaluate("node => node.open")
+    assert page.locator("#large-title").inner_text() == "cat"
+    assert page.locator(".mini[aria-pressed=true]").inner_text() == HOSTILE
+    assert page.locator(".frame-of-film").count() == 13
+    settled(page)
+    large = page.locator("#large-pictures canvas")
+    before = large.evaluate(PIXELS)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("() => document.getElementById('large-now').textContent === 'epoch 10'")
+    settled(page)
+    assert large.evaluate(PIXELS) != before
+    row = page.locator("#large-table tr.current").inner_text().split("\t")
+    assert row[:3] == [HOSTILE, "0.25", "12.5"]
+    page.locator(".frame-of-film").nth(8).click()
+    page.wait_for_function("() => document.getElementById('large-now').textContent === 'epoch 7'")
+    page.locator(".mini").nth(2).click()
+    assert page.locator("#large-table tr.current th").inner_text() == "cup"
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.getElementById('large').contains(document.activeElement)")
+    page.keyboard.press("n")
+    assert page.locator("#large-title").inner_text() == JAPANESE
+    page.keyboard.press("p")
+    page.keyboard.press("Escape")
+    assert not dialog.evaluate("node => node.open")
+    assert page.evaluate("document.activeElement === document.querySelectorAll('.cell')[2]")
+    assert epoch(page) == "epoch 7"
+
+
+def test_help_opens_and_closes(opened: Opener, one: Path) -> None:
+    """The question mark opens the list of keys, Escape closes it."""
+    page = opened(one)
+    ready(page)
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog", name="How to read this page").is_visible()
+    page.keyboard.press("Escape")
+    assert page.get_by_role("dialog").count() == 0
+
+
+# ---- Several runs ----
+
+
+def test_two_runs_are_side_by_side(opened: Opener, folder: Path) -> None:
+    """Each target has a picture a run at the same epoch; a run that lacks it shows its last one, and says so."""
+    journals = [
+        make_journal(folder / "every", targets=["predicted", "cup"], steps=range(8)),
+        make_journal(folder / "second", targets=["predicted", "cup"], steps=range(0, 8, 2), grid=(5, 5)),
+    ]
+    page = opened(report.write(journals, folder / "two.html", names=["every epoch", HOSTILE]))
+    ready(page)
+    group = page.locator(".target").first
+    assert group.locator(".cell").count() == 2
+    assert group.locator(".spark .curve").count() == 2
+    assert group.locator(".run-name").all_inner_texts() == ["every epoch", HOSTILE]
+    assert epoch(page) == "epoch 7"
+    assert group.locator(".cell.stale").count() == 1
+    assert group.locator(".note").nth(1).inner_text() == "epoch 6, predicts tabby"
+    page.keyboard.press("ArrowLeft")
+    wait_for(page, "epoch 6")
+    assert group.locator(".cell.stale").count() == 0
+    assert page.locator("#metrics .chip").all_inner_texts() == ["every epoch", HOSTILE]
+    group.locator(".cell").nth(1).click()
+    assert page.locator("#large-pictures canvas").count() == 2
+    assert page.locator("#large-table tbody tr").count() == 4
+
+
+# ---- For everyone ----
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe-core: from node_modules, or from the npm registry."""
+    installed = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+    if installed.is_file():
+        return installed.read_text(encoding="utf-8")
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs axe-core: npm install axe-core")
+    place = tmp_path_factory.mktemp("axe")
+    try:
+        subprocess.run([npm, "pack", "axe-core@4", "--silent"], cwd=place, check=True, capture_output=True, timeout=90)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"needs axe-core, and npm could not fetch it: {error}")
+    with tarfile.open(next(place.glob("*.tgz"))) as archive:
+        source = archive.extractfile("package/axe.min.js")
+        assert source is not None
+        return source.read().decode()
+
+
+def findings(page: Page, axe: str) -> list[str]:
+    """What axe-core calls serious or critical."""
+    page.evaluate(axe)
+    result = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{found['id']}: {found['help']} at {[node['target'] for node in found['nodes'][:3]]}"
+        for found in result["violations"]
+        if found["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_serious(opened: Opener, one: Path, flagged: Path, axe: str, scheme: str, width: int) -> None:
+    """Contrast, names, roles and focus are sound in both themes and at both widths, also in the dialogs."""
+    page = opened(flagged, width=width, color_scheme=scheme)
+    ready(page)
+    assert page.locator("html").get_attribute("data-theme") == scheme
+    assert findings(page, axe) == []
+    page = opened(one, width=width, color_scheme=scheme)
+    ready(page)
+    assert findings(page, axe) == []
+    page.locator(".cell").first.click()
+    settled(page)
+    assert findings(page, axe) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert findings(page, axe) == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_wider_than_the_window(opened: Opener, one: Path, width: int) -> None:
+    """The page does not scroll sideways, nor does the large view."""
+    page = opened(one, width=width, height=800)
+    ready(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator(".cell").first.click()
+    settled(page)
+    assert page.locator(".large-body").evaluate("node => node.scrollWidth - node.clientWidth") <= 0
+
+
+def test_the_theme_can_be_turned(opened: Opener, one: Path) -> None:
+    """The button turns light to dark, whatever the system prefers."""
+    page = opened(one, color_scheme="light")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Dark colours").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+def test_without_javascript_the_summary_is_there(opened: Opener, one: Path) -> None:
+    """Who has no JavaScript reads what happened, and why there are no pictures."""
+    page = opened(one, java_script_enabled=False)
+    text = page.locator("body").inner_text()
+    assert "Attention" in text
+    assert "need JavaScript" in text
+
+
+def test_many_probes_draw_only_what_is_seen(opened: Opener, folder: Path) -> None:
+    """Of 40 probes and 4 targets, canvases out of sight take no memory; those that come into sight are drawn."""
+    journal = make_journal(
+        folder / "many",
+        names=[f"probe {n}" for n in range(40)],
+        targets=["predicted", "tabby", "beagle", "cup"],
+        steps=range(30),
+    )
+    page = opened(report.write([journal], folder / "many.html"))
+    ready(page)
+    sizes = "all => all.map(canvas => canvas.width)"
+    drawn = page.locator(".cell canvas").evaluate_all(sizes)
+    assert drawn[0] > 1
+    assert drawn[-1] == 1
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_function("() => [...document.querySelectorAll('.cell canvas')].pop().width > 1")
+    page.wait_for_function("() => document.querySelector('.cell canvas').width === 1")
+
+
+def test_pictures_are_kept_where_asked(opened: Opener, one: Path, flagged: Path) -> None:
+    """With GRADCAM_SCREENSHOTS, what the page looks like is kept there."""
+    place = os.environ.get("GRADCAM_SCREENSHOTS")
+    if not place:
+        pytest.skip("set GRADCAM_SCREENSHOTS to a folder to keep screenshots")
+    Path(place).mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        page = opened(one, color_scheme=scheme)
+        ready(page)
+        page.screenshot(path=str(Path(place, f"report-{scheme}.png")))

@@ -1,0 +1,3 @@
+"""What tests of pages in a browser share."""
+
+PIXELS = "canvas => canvas.toDataURL()"
