@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradcam_callbacks.callback import GradCAMCallback
+    from gradcam_callbacks.errors import GradCAMError
     from gradcam_callbacks.explaining.explain import explain
     from gradcam_callbacks.explaining.explainer import Explainer
     from gradcam_callbacks.explaining.explanation import Explanation
@@ -19,6 +20,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "GradCAMCallback",
+    "GradCAMError",
     "ProbeSet",
     "Sweep",
     "evaluate",
@@ -32,6 +34,7 @@ _HOMES = {
     "Explainer": "explaining.explainer",
     "Explanation": "explaining.explanation",
     "GradCAMCallback": "callback",
+    "GradCAMError": "errors",
     "ProbeSet": "probes.probe_set",
     "Sweep": "sweeping.sweep",
     "evaluate": "explaining.quality",

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 import gradcam_callbacks
+from gradcam_callbacks.native_log import native_log_muted
 
 
 class _OneLineErrors(click.Group):
@@ -567,14 +568,8 @@ def _import_keras() -> None:
     """Imports Keras without what TensorFlow's libraries then write to stderr, TF_CPP_MIN_LOG_LEVEL or not."""
     if "keras" in sys.modules or click.get_current_context().find_root().params["debug"]:
         return
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
+    with native_log_muted():
         import keras  # noqa: F401
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _load(model: Path, *, unsafe: bool) -> Any:

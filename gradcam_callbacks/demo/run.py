@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from rich.table import Table
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.demo import pictures as drawn
+from gradcam_callbacks.native_log import native_log_muted
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing import drift
@@ -66,7 +65,7 @@ def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) 
     console = console or Console(highlight=False)
     console.print("Loading TensorFlow and MLflow …")
     directory.mkdir(parents=True, exist_ok=True)
-    with _without_native_log():
+    with native_log_muted():
         import keras
         import mlflow
 
@@ -178,20 +177,6 @@ def _outcome(name: str, run_id: str, journal: Journal, probes: ProbeSet) -> Outc
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description:<42}"), BarColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)
-
-
-@contextmanager
-def _without_native_log() -> Iterator[None]:
-    """TensorFlow reports missing CUDA libraries past Python and past its own log level, on the file descriptor."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 @contextmanager

@@ -134,10 +134,7 @@ def trace(
         def has_gradient(tensor: Tensor) -> bool:
             return _gradients(answer.scored, [tensor])[0] is not None
 
-        if wanted is None:
-            worth = pick(views, answer.scored, has_gradient)
-        else:
-            worth = named(views, wanted, has_gradient)
+        worth = pick(views, answer.scored, has_gradient) if wanted is None else named(views, wanted, has_gradient)
         chosen = worth[:1] if wanted is None else worth
         classes = 0 if answer.logits is None else answer.logits.shape[-1]
         found.update(
