@@ -18,6 +18,8 @@ import numpy as np
 
 from gradcam_callbacks.explaining.explainer import Explainer
 from gradcam_callbacks.probes.probe_set import as_probes
+from gradcam_callbacks.publishing.delivery import Delivery
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE
 
 if TYPE_CHECKING:
@@ -135,21 +137,18 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         from gradcam_callbacks.publishing.mlflow_store import choose_run
         from gradcam_callbacks.publishing.recorder import Recorder
 
-        recorder = Recorder(
-            self.probes,
-            choose_run(self.run_id),
+        manifest = Manifest(
+            **self.probes.description(),
             layer=" + ".join(info.path for info in traced.layers),
             method=self.method,
             score_kind=traced.score_kind,
-            output=self.output,
+            output="" if self.output is None else str(self.output),
             unit="epoch" if self.every_batches is None else "batch",
-            journal_dir=self.journal_dir,
-            keep_journal=self.keep_journal,
-            animation=self.animation,
-            flush_timeout=self.flush_timeout,
-            strict=self.strict,
-            verbose=self.verbose,
         )
+        delivery = Delivery(
+            self.journal_dir, self.keep_journal, self.animation, self.flush_timeout, self.strict, self.verbose
+        )
+        recorder = Recorder.open(choose_run(self.run_id), self.probes, manifest, delivery)
         try:
             self._session = _Session(self, self.explainer, recorder)
         except BaseException:

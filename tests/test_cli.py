@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from PIL import Image
+from support.manifests import a_manifest
 from support.models import pictures, small_model
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, explain
@@ -491,17 +492,7 @@ def test_layer_method_and_output_are_handed_on(model: Path) -> None:
 
 def new_journal(folder: str, *, digest: str = "a" * 64, names: Sequence[str] = ("cat", "cup"), **more: Any) -> Journal:
     """Three steps of two probes and one target."""
-    manifest = {
-        "probes": digest,
-        "names": list(names),
-        "targets": ["tabby"],
-        "labels": None,
-        "class_names": list(NAMES),
-        "layer": "conv",
-        "method": "gradcam",
-        "score_kind": "logit",
-        **more,
-    }
+    manifest = a_manifest(names, ["tabby"], probes=digest, class_names=NAMES, **more)
     journal = Journal.create(folder, manifest=manifest, pictures=np.stack([photograph(16, 16, n) for n in range(2)]))
     for step in range(3):
         maps = np.random.default_rng(step).random((2, 1, 4, 4), np.float32)
@@ -630,7 +621,7 @@ def test_a_damaged_checkpoint_is_listed_and_the_others_are_recorded(three: list[
     sweep = strict_json(told.stdout)
     assert (sweep["recorded"], sweep["skipped"], sweep["gaps"]) == ([0, 1, 2], [], [])
     assert sweep["problems"] == {path: why}
-    assert sweep["run_id"] == Journal("json").manifest["run_id"]
+    assert sweep["run_id"] == Journal("json").manifest.run_id
 
 
 def test_pictures_beside_a_folder_of_masks_are_the_probes(three: list[keras.Model]) -> None:
@@ -640,7 +631,7 @@ def test_pictures_beside_a_folder_of_masks_are_the_probes(three: list[keras.Mode
         Image.fromarray(np.full((16, 16), 255, np.uint8)).save(Path("probes/masks", f"{file.stem}.png"))
     call = ("checkpoints", "ckpt/m-*.keras", "--probes", "probes", "--regions", "probes/masks", "--journal", "post")
     assert gradcam(*call, "--target", 2).exit_code == 0
-    names = Journal("post").manifest["names"]
+    names = list(Journal("post").manifest.names)
     assert names == [file.stem for file in sorted(Path("probes").glob("*.*"))]
     assert Journal("post").read(0).arrays["focus"].min() > 0.99
 

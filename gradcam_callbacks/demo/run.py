@@ -19,8 +19,8 @@ from gradcam_callbacks.native_log import native_log_muted
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing import drift
-from gradcam_callbacks.reviewing.comparison import measure
 from gradcam_callbacks.reviewing.events import find_events
+from gradcam_callbacks.reviewing.measuring import measure
 from gradcam_callbacks.reviewing.report import write
 
 EPOCHS = 7

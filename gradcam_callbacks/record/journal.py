@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import dataclasses
 import errno
-import io
 import json
 import logging
 import operator
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.files import make_folder, remove_stale, stamp, write_whole
-from gradcam_callbacks.record.manifest import FORMAT, differences, encode_picture, read_manifest, refusal, versions
-from gradcam_callbacks.record.step import BASELINE, NO_NAMES, Step, parse_step
+from gradcam_callbacks.record.manifest import Manifest, differences
+from gradcam_callbacks.record.step import BASELINE, Step
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +35,7 @@ class Journal:
         trouble: the first error of the disk, or None.
     """
 
-    def __init__(self, directory: str | Path, *, _new: dict[str, Any] | None = None, _strict: bool = False) -> None:
+    def __init__(self, directory: str | Path, *, _new: Manifest | None = None, _strict: bool = False) -> None:
         """Opens a journal; temporary files that a killed process left in it are removed.
 
         Args:
@@ -48,12 +43,12 @@ class Journal:
 
         Raises:
             FileNotFoundError: if there is none in the folder.
-            ValueError: if its manifest is damaged, or of another format.
+            GradCAMError: if its manifest is damaged, or of another format.
         """
         self.directory = Path(directory)
         with contextlib.suppress(OSError):  # the working directory is gone
             self.directory = self.directory.absolute()  # the training may change its working directory
-        self.manifest = read_manifest(self.directory, directory) if _new is None else _new
+        self.manifest = self._manifest_on_disk(directory) if _new is None else _new
         self.trouble: OSError | None = None
         self._strict = _strict
         self._lock = threading.RLock()
@@ -67,41 +62,31 @@ class Journal:
             remove_stale(folder)
 
     @classmethod
-    def create(
-        cls, directory: str | Path, *, manifest: Mapping[str, Any], pictures: Array, strict: bool = False
-    ) -> Journal:
+    def create(cls, directory: str | Path, *, manifest: Manifest, pictures: Array, strict: bool = False) -> Journal:
         """Starts a journal, or goes on with the one that is there.
 
         Args:
             directory: made if it is missing.
-            manifest: what decides and describes the maps, as JSON takes it.
+            manifest: what decides and describes the maps.
             pictures: (N, H, W, 3) uint8.
             strict: whether errors of the disk are raised; otherwise what cannot be written is held in memory.
 
         Raises:
-            ValueError: if the folder's journal was made with other probes, another layer or another method, or if its
+            GradCAMError: if the folder's journal was made with other probes, another layer or another method, or if its
                 manifest is damaged.
             OSError: if strict, and the folder cannot be read or written.
         """
         try:
             journal = cls(directory, _strict=strict)
         except OSError:  # none is there, or it cannot be read now: `flush` finds out which
-            content = {
-                "format": FORMAT,
-                "created": time.time(),
-                "platform": platform.platform(),
-                **manifest,
-                "versions": versions() | dict(manifest.get("versions", {})),
-                "pictures": [encode_picture(picture) for picture in pictures],
-            }
-            text = json.dumps(content)
-            journal = cls(directory, _new=json.loads(text), _strict=strict)
-            journal._held[journal.directory / "manifest.json"] = text.encode()
+            new = dataclasses.replace(manifest, created=manifest.created or time.time()).with_pictures(pictures)
+            journal = cls(directory, _new=new, _strict=strict)
+            journal._held[journal.directory / "manifest.json"] = new.encoded()
             journal.flush()
             return journal
         different = differences(journal.manifest, manifest)
         if different:
-            raise ValueError(refusal(directory, different))
+            raise _other_maps(directory, different)
         return journal
 
     @property
@@ -116,10 +101,10 @@ class Journal:
             ValueError: if they are damaged.
         """
         try:
-            files = [io.BytesIO(base64.b64decode(picture)) for picture in self.manifest["pictures"]]
-            return np.stack([np.asarray(Image.open(file)) for file in files])
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises at broken PNG
-            raise ValueError(f"The pictures in '{self.directory / 'manifest.json'}' are damaged: {error}.") from error
+            return self.manifest.decoded_pictures()
+        except ValueError as error:
+            file = self.directory / "manifest.json"
+            raise GradCAMError(f"The pictures in '{file}' are damaged: {error}.") from error
 
     def append(self, step: int, arrays: Mapping[str, Array], logs: Mapping[str, float]) -> Path:
         """Writes a step, so that it is there as a whole or not at all; an earlier one of that number is replaced.
@@ -137,20 +122,11 @@ class Journal:
             OSError: if strict, and the disk does not take it.
         """
         if operator.index(step) < BASELINE:
-            raise ValueError(f"A step is an epoch, 0 or more, or -1 for the baseline, not {step}.")
-        wrong = [name for name, array in arrays.items() if name in NO_NAMES or np.asarray(array).dtype.hasobject]
-        if wrong:
-            raise ValueError(f"Arrays {wrong} hold Python objects, or have one of the taken names {NO_NAMES}.")
-        own = {
-            "arrays": np.array(sorted(arrays), str),
-            "logs": np.array(json.dumps({name: float(value) for name, value in logs.items()})),
-            "time": np.array(time.time()),
-        }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **own, **arrays)  # type: ignore[arg-type]
+            raise GradCAMError(f"A step is an epoch, 0 or more, or -1 for the baseline, not {step}.")
+        content = Step(step, arrays, logs, time.time()).encoded()
         path = self.path(step)
         with self._lock:
-            self._hold(path, buffer.getvalue())
+            self._hold(path, content)
         return path
 
     def add(self, step: int, content: bytes) -> None:
@@ -160,7 +136,7 @@ class Journal:
             ValueError: if the bytes are damaged.
             OSError: if strict, and the disk does not take it.
         """
-        parse_step(self.path(step), content)
+        Step.parse(content, self.path(step))
         with self._lock:
             self._hold(self.path(step), content)
 
@@ -188,7 +164,7 @@ class Journal:
             FileNotFoundError: if it was not recorded.
             ValueError: if its file is damaged.
         """
-        return parse_step(self.path(step), self.content(step))
+        return Step.parse(self.content(step), self.path(step))
 
     def content(self, step: int) -> bytes:
         """The bytes of a step's file, also while it is only in memory.
@@ -298,16 +274,20 @@ class Journal:
         make_folder(self.directory / "steps")
         manifest = self.directory / "manifest.json"
         if not manifest.exists():  # new, or somebody removed the folder
-            write_whole(manifest, json.dumps(self.manifest).encode())
+            write_whole(manifest, self.manifest.encoded())
         elif not self._is_ours:  # the folder could not be read when this journal started
             try:
-                different = differences(read_manifest(self.directory, self.directory), self.manifest)
+                different = differences(self._manifest_on_disk(self.directory), self.manifest)
             except ValueError as error:
                 raise FileExistsError(errno.EEXIST, str(error)) from error
             if different:
-                raise FileExistsError(errno.EEXIST, refusal(self.directory, different))
+                raise FileExistsError(errno.EEXIST, str(_other_maps(self.directory, different)))
         self._held.pop(manifest, None)
         self._is_ours = True
+
+    def _manifest_on_disk(self, name: str | Path) -> Manifest:
+        """The manifest in the folder; `name` is what errors call the journal."""
+        return Manifest.parse((self.directory / "manifest.json").read_bytes(), name)
 
     def _write_marks(self) -> None:
         if not self._marks:
@@ -332,7 +312,7 @@ class Journal:
             found = stamp(path)
             if found == checked:
                 return not known_problem
-            parse_step(path, path.read_bytes())
+            Step.parse(path.read_bytes(), path)
         except FileNotFoundError:
             return False
         except OSError as error:  # the next time it may be readable
@@ -352,3 +332,12 @@ class Journal:
             raise error
         if self.trouble is None:
             self.trouble = error.with_traceback(None)  # whose frames would keep arrays alive
+
+
+def _other_maps(directory: str | Path, different: str) -> GradCAMError:
+    """The error where a journal holds other maps."""
+    return GradCAMError(
+        f"Journal '{directory}' was made with {different}.",
+        "Pass another {argument}, or take another run.",
+        argument="journal_dir",
+    )

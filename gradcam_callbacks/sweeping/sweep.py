@@ -6,12 +6,14 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
+from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.sweeping.finding import StepFrom, find_checkpoints, listed
 from gradcam_callbacks.sweeping.formats import Checkpoint, model_in, why_not_loaded
 from gradcam_callbacks.sweeping.loading import Outcome, Task, built
@@ -20,7 +22,7 @@ from gradcam_callbacks.sweeping.spreading import outcomes
 if TYPE_CHECKING:
     import keras
 
-    from gradcam_callbacks.publishing.mlflow_store import Run
+    from gradcam_callbacks.publishing.mlflow_store import MLflowStore
     from gradcam_callbacks.publishing.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -111,7 +113,7 @@ def explain_checkpoints(
         mlflow.MlflowException: if there is no such run, or no tracking server.
     """
     from gradcam_callbacks.publishing import mlflow_store
-    from gradcam_callbacks.publishing.recorder import Recorder
+    from gradcam_callbacks.publishing.recorder import Recorder, steps_of
 
     probes = probes if callable(probes) else as_probes(probes)  # what is wrong with them is said before a download
     with ExitStack() as stack:
@@ -126,33 +128,31 @@ def explain_checkpoints(
         held = _held(journal_dir, run)
         known = set() if held is None else set(held.steps())
         if run is not None:
-            known |= mlflow_store.steps_of(run)
+            known |= steps_of(run)
         wanted = [checkpoint for checkpoint in found if checkpoint.step not in known]
         on_start(len(wanted))
 
         def open_recorder(layer: str, score_kind: str) -> Recorder:
 
-            return Recorder(
-                probes,
-                run or mlflow_store.choose_run(None, experiment=experiment),
+            manifest = Manifest(
+                **probes.description(),
                 layer=layer,
                 method=method,
                 score_kind=score_kind,
-                output=output,
+                output="" if output is None else str(output),
                 source=source,
-                journal_dir=journal_dir,
-                animation=animation,
-                flush_timeout=flush_timeout,
-                verbose=verbose,
             )
+            delivery = Delivery(journal_dir, animation=animation, flush_timeout=flush_timeout, verbose=verbose)
+            store = run or mlflow_store.choose_run(None, experiment=experiment)
+            return Recorder.open(store, probes, manifest, delivery)
 
         recorder: Recorder | None = None
         reference: tuple[str, tuple[int, ...]] | None = None
         status = "FAILED"
         try:
             if held is not None and held.steps():  # which may not have arrived
-                recorder = open_recorder(held.manifest["layer"], held.manifest["score_kind"])
-                reference = (held.manifest["layer"], held.read(held.steps()[0]).arrays["maps"].shape[2:])
+                recorder = open_recorder(held.manifest.layer, held.manifest.score_kind)
+                reference = (held.manifest.layer, held.read(held.steps()[0]).arrays["maps"].shape[2:])
             task = Task(probes, model, layer, method, output, grid, custom_objects, safe_mode)
             for outcome in outcomes(task, wanted, jobs, noise_floor=noise_floor):
                 problem = outcome.problem or _mismatch(reference, outcome)
@@ -169,9 +169,9 @@ def explain_checkpoints(
             if recorder is not None:
                 recorder.close(status)
     steps = {checkpoint.step for checkpoint in found}
-    run = run if recorder is None else recorder.run
+    store = run if recorder is None else recorder.store
     return Sweep(
-        run_id=None if run is None else run.run_id,
+        run_id=None if store is None else store.run_id,
         recorded=tuple(sorted(recorder.recorded)) if recorder is not None else (),
         skipped=tuple(sorted(steps & known)),
         problems=problems,
@@ -209,7 +209,7 @@ def _run_to_go_on_with(
     source: str,
     probes: ProbeSet,
     method: str,
-) -> Run | None:
+) -> MLflowStore | None:
     """The run that was named, that of the journal, the active one, or that of an interrupted sweep of the same."""
     from gradcam_callbacks.publishing import mlflow_store
 
@@ -217,8 +217,9 @@ def _run_to_go_on_with(
         return mlflow_store.choose_run(run_id)
     if journal_dir is not None and Path(journal_dir, "manifest.json").exists():
         manifest = Journal(journal_dir).manifest
-        run = mlflow_store.find_run(manifest["run_id"], manifest["tracking_uri"])
-        return replace(run, is_ours=manifest.get("source") is not None)
+        run = mlflow_store.find_run(manifest.run_id, manifest.tracking_uri)
+        run.is_ours = manifest.source is not None
+        return run
     if experiment is not None:
         return None
     if mlflow_store.has_active_run():
@@ -226,24 +227,25 @@ def _run_to_go_on_with(
     for folder in sorted(Path(".gradcam").glob("*")) if journal_dir is None else ():
         try:
             manifest = Journal(folder).manifest
-            is_same = (manifest["source"], manifest["probes"], manifest["method"]) == (source, probes.digest, method)
+            is_same = (manifest.source, manifest.probes, manifest.method) == (source, probes.digest, method)
         except (OSError, ValueError, KeyError):  # something else, or damaged
             logger.debug("'%s' is not gone on with.", folder, exc_info=True)
             continue
         if not is_same:
             continue
         try:
-            run = mlflow_store.find_run(manifest["run_id"], manifest["tracking_uri"])
+            run = mlflow_store.find_run(manifest.run_id, manifest.tracking_uri)
         except Exception as error:  # whatever its server says
             logger.warning("The sweep in '%s' is not gone on with: %s", folder, error)
             continue
         if not run.is_deleted:
             logger.warning("The interrupted sweep in '%s' goes on, in run %s.", folder, run.name)
-            return replace(run, is_ours=True)
+            run.is_ours = True
+            return run
     return None
 
 
-def _held(journal_dir: str | Path | None, run: Run | None) -> Journal | None:
+def _held(journal_dir: str | Path | None, run: MLflowStore | None) -> Journal | None:
     """The journal that is there already."""
     if journal_dir is None and run is None:
         return None

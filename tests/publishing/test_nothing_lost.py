@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -34,8 +35,10 @@ from support.models import pictures, small_model
 
 from gradcam_callbacks import GradCAMCallback
 from gradcam_callbacks.cli import main
-from gradcam_callbacks.publishing.mlflow_store import bounded_requests, choose_run, end_run, find_run
-from gradcam_callbacks.publishing.uploader import Upload
+from gradcam_callbacks.publishing import recorder
+from gradcam_callbacks.publishing.mlflow_store import choose_run, find_run
+from gradcam_callbacks.publishing.store import Item, Kind
+from gradcam_callbacks.publishing.uploader import Uploader
 from gradcam_callbacks.record.journal import Journal
 
 KILLS = int(os.environ.get("GRADCAM_KILLS", "10"))
@@ -374,7 +377,7 @@ def test_answers_that_are_lost_on_the_way_double_nothing(proxy: Proxy, client: M
     callback = GradCAMCallback(pictures(2), flush_timeout=10, journal_dir="kept")
     train(callback, At(0, lambda: setattr(proxy, "mode", "lost")), Pause(0.2), epochs=6)
     assert proxy.lost > 5
-    run_id = Journal("kept").manifest["run_id"]
+    run_id = Journal("kept").manifest.run_id
     for _ in range(3):  # the last machine before the network is repaired
         CliRunner().invoke(main, ["upload", "kept"])
     proxy.mode = "ok"
@@ -391,7 +394,7 @@ def test_an_image_that_half_arrived_or_came_late_is_there_once(proxy: Proxy, cli
     time.sleep(2 * (mode == "late"))
     proxy.mode = "ok"
     upload("kept")
-    assert_complete(client, Journal("kept").manifest["run_id"], range(4))
+    assert_complete(client, Journal("kept").manifest.run_id, range(4))
 
 
 def test_a_run_of_our_own_that_is_completed_later_is_ended(proxy: Proxy, client: MlflowClient) -> None:
@@ -447,7 +450,7 @@ def test_a_status_that_was_left_does_not_end_a_run_that_goes_on(proxy: Proxy, cl
     train(callback, At(0, lambda: setattr(proxy, "mode", "dead")), epochs=1)
     assert Journal("kept").status == "FINISHED"
     proxy.mode = "ok"
-    run_id = Journal("kept").manifest["run_id"]
+    run_id = Journal("kept").manifest.run_id
     train(GradCAMCallback(pictures(2), journal_dir="kept", run_id=run_id, keep_journal=True), epochs=1)
     assert Journal("kept").status is None
     assert client.get_run(run_id).info.status == "FINISHED"
@@ -463,7 +466,7 @@ def test_a_step_that_is_gone_from_the_journal_costs_no_other_step(proxy: Proxy, 
 
     dead = At(0, lambda: setattr(proxy, "mode", "dead"))
     train(dead, At(3, remove), GradCAMCallback(pictures(1), journal_dir="kept", flush_timeout=10), Pause(0.2), epochs=6)
-    assert_complete(client, Journal("kept").manifest["run_id"], [0, 2, 3, 4, 5], probes=1)
+    assert_complete(client, Journal("kept").manifest.run_id, [0, 2, 3, 4, 5], probes=1)
 
 
 def test_a_run_deleted_under_the_training_is_completed_when_it_is_back(
@@ -477,7 +480,7 @@ def test_a_run_deleted_under_the_training_is_completed_when_it_is_back(
     assert Journal(journal).steps() == [-1, *range(4)]
     first, last = our_warnings(caplog)
     assert "training goes on" in first
-    missing = Upload(Journal(journal), client, run_id).missing()
+    missing = Uploader(Journal(journal), find_run(run_id, client.tracking_uri)).missing()
     assert last.startswith(f"{len(missing)} items have not arrived in MLflow. `gradcam upload {journal.absolute()}`")
     client.restore_run(run_id)
     upload(journal)
@@ -489,10 +492,8 @@ def test_metrics_are_not_held_up_by_a_server_that_hangs_up_after_each_error(prox
     callback = GradCAMCallback(pictures(1), journal_dir="kept", flush_timeout=1)
     dead = At(0, lambda: setattr(proxy, "mode", "dead"))
     train(dead, callback, At(3, lambda: setattr(proxy, "mode", "no artifacts")), epochs=4)
-    run_id = Journal("kept").manifest["run_id"]
-    again = Upload(Journal("kept"), MlflowClient(), run_id)
-    with bounded_requests(10):
-        assert not again.send()
+    run_id = Journal("kept").manifest.run_id
+    assert not Uploader(Journal("kept"), find_run(run_id, proxy.address)).send()
     metrics = metric_steps(client, run_id)
     assert metrics
     assert metrics == {key: [0, 1, 2, 3] for key in metrics}
@@ -505,9 +506,9 @@ def test_a_run_is_ended_by_a_server_that_hangs_up_after_an_error(proxy: Proxy, c
     """The request that ends it comes on the connection of one that failed."""
     run = choose_run(None)
     proxy.mode = "no artifacts"
-    with bounded_requests(10), pytest.raises(mlflow.MlflowException, match="500 error responses"):
-        MlflowClient().log_artifact(run.run_id, __file__)
-    assert end_run(run)
+    with pytest.raises(mlflow.MlflowException, match="500 error responses"):
+        run.put(Item(Kind.MAPS, 0), b"maps", 0.0)
+    assert recorder._end(run, "FINISHED")
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
@@ -672,7 +673,7 @@ def test_strict_raises_where_the_server_is_dead(proxy: Proxy, client: MlflowClie
     assert Journal("kept").steps() == [-1, 0, 1]
     proxy.mode = "ok"
     upload("kept")
-    assert_complete(client, Journal("kept").manifest["run_id"], [0, 1])
+    assert_complete(client, Journal("kept").manifest.run_id, [0, 1])
 
 
 def test_strict_raises_where_a_picture_cannot_be_drawn(client: MlflowClient) -> None:
@@ -680,7 +681,8 @@ def test_strict_raises_where_a_picture_cannot_be_drawn(client: MlflowClient) -> 
 
     def damage(callback: GradCAMCallback) -> None:
         assert callback._session is not None
-        callback._session.recorder.journal.manifest["pictures"][0] = "AAAA"
+        journal = callback._session.recorder.journal
+        journal.manifest = replace(journal.manifest, pictures=("AAAA",))
 
     callback = GradCAMCallback(pictures(1), strict=True, baseline=False)
     spoil = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: damage(callback))
@@ -775,8 +777,8 @@ def test_kill_9_at_any_moment_loses_no_epoch(
             assert steps == list(range(len(steps)))
             assert len(announced) <= len(steps) <= len(announced) + 1
             assert not list(folder.rglob(".*"))
-            run_id = journal.manifest["run_id"]
-            sending = Upload(journal, find_run(run_id, mlflow_server).client(), run_id)
+            run_id = journal.manifest.run_id
+            sending = Uploader(journal, find_run(run_id, mlflow_server))
             assert sending.send(), sending.error
             assert_complete(client, run_id, steps, probes=1)
     finally:
@@ -849,7 +851,7 @@ def test_two_hundred_epochs_take_no_more_memory_than_twenty(
     assert result["open"] is False
     assert result["here"] == []
     assert list(temporary.glob("gradcam*")) == []
-    assert "gradcam-tracker" not in result["names"]
+    assert "gradcam-worker" not in result["names"]
     growth = result["sizes"][-1] - result["sizes"][20]
     if growth >= 5e6:
         alone = measured("alone")["sizes"]

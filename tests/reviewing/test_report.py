@@ -307,10 +307,14 @@ def test_lost_and_cut_epochs_are_told(tmp_path: Path) -> None:
 
 
 def test_probabilities_labels_and_names_may_be_missing(tmp_path: Path) -> None:
-    """A regression has no probabilities, labels or class names; the unit and regions of old journals are missing."""
+    """A regression has no probabilities, labels or class names; without a unit, steps are epochs."""
     journal = make_journal(tmp_path / "run", has_probabilities=False, class_names=None, labels=None)
+    file = journal.directory / "manifest.json"
+    held = json.loads(file.read_text())
     for key in ("unit", "regions", "labels"):
-        del journal.manifest[key]
+        del held[key]
+    file.write_text(json.dumps(held))
+    journal = Journal(journal.directory)
     data = data_of(report.build([journal]))
     assert data["unit"] == "epoch"
     assert data["labels"] is None

@@ -20,8 +20,8 @@ from support.models import pictures, small_model
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.reviewing.comparison import measure
 from gradcam_callbacks.reviewing.events import find_events
+from gradcam_callbacks.reviewing.measuring import measure
 from gradcam_callbacks.reviewing.sentences import summary
 
 

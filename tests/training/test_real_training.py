@@ -474,7 +474,7 @@ def test_a_second_callback_with_other_probes_is_refused_before_the_first_batch(c
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
     del caught  # whose frames hold Keras's list of callbacks
     gc.collect()
-    assert not [thread for thread in threading.enumerate() if thread.name == "gradcam-tracker"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "gradcam-worker"]
 
 
 def test_a_run_that_holds_other_maps_is_refused(client: MlflowClient) -> None:
