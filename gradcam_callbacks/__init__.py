@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from gradcam_callbacks.explaining.explanation import Explanation
     from gradcam_callbacks.explaining.quality import Evaluation, evaluate
     from gradcam_callbacks.probes.probe_set import ProbeSet
+    from gradcam_callbacks.publishing.memory_store import InMemoryStore
+    from gradcam_callbacks.publishing.store import Store
     from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "Explanation",
     "GradCAMCallback",
     "GradCAMError",
+    "InMemoryStore",
     "ProbeSet",
+    "Store",
     "Sweep",
     "evaluate",
     "explain",
@@ -35,7 +39,9 @@ _HOMES = {
     "Explanation": "explaining.explanation",
     "GradCAMCallback": "callback",
     "GradCAMError": "errors",
+    "InMemoryStore": "publishing.memory_store",
     "ProbeSet": "probes.probe_set",
+    "Store": "publishing.store",
     "Sweep": "sweeping.sweep",
     "evaluate": "explaining.quality",
     "explain": "explaining.explain",
