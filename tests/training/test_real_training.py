@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures, small_model
 
-from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet
+from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, ProbeSet
 from gradcam_callbacks.record.journal import Journal
 
 X, Y = pictures(32), np.arange(32) % 4
@@ -434,8 +434,10 @@ def test_noise_that_cannot_be_measured_costs_no_map(
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
 def test_a_time_to_wait_that_is_none_is_refused(seconds: float) -> None:
     """A negative, endless or undefined flush_timeout is said at once."""
-    with pytest.raises(ValueError, match="flush_timeout is a number of seconds, 0 or more, not"):
+    message = rf"is a number of seconds, 0 or more, not {seconds}\. Pass flush_timeout=60, for example\."
+    with pytest.raises(GradCAMError, match=message) as caught:
         GradCAMCallback(two_probes(), flush_timeout=seconds)
+    assert caught.value.argument == "flush_timeout"
 
 
 def test_two_fits_without_a_run_are_two_runs(client: MlflowClient) -> None:
