@@ -304,8 +304,8 @@ class Journal:
     def _write_marks(self) -> None:
         if not self._marks:
             return
-        # Unbuffered, so that each line is one system call at the end of the file. Each line is a JSON string: what a killed
-        # process leaves of one is no JSON, so that a torn "12" is never taken for "1".
+        # Unbuffered, so that each line is one system call at the end of the file. Each line is a JSON string: what a
+        # killed process leaves of one is no JSON, so that a torn "12" is never taken for "1".
         with (self.directory / "uploaded").open("ab+", buffering=0) as file:
             is_torn = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
             for item in list(self._marks):
