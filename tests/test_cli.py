@@ -721,6 +721,7 @@ print(json.dumps(sorted(sys.modules)))
     assert not loaded & {"tensorflow", "keras", "mlflow", "matplotlib", "rich"}
 
 
+@pytest.mark.usefixtures("process")
 def test_a_fresh_process_says_one_line() -> None:
     """What TensorFlow's libraries write about GPUs while they load is not on stderr."""
     Path("letter.keras").write_text("Dear model")

@@ -17,6 +17,8 @@ from support.photographs import EGYPTIAN_CAT, ESPRESSO, cat_beside_espresso
 from gradcam_callbacks.publishing.mlflow_store import fetch_journal, find_run
 from gradcam_callbacks.publishing.uploader import Uploader
 
+pytestmark = pytest.mark.usefixtures("process")
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
