@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gradcam_callbacks.explaining.explanation import Explanation
     from gradcam_callbacks.explaining.quality import Evaluation, evaluate
     from gradcam_callbacks.probes.probe_set import ProbeSet
+    from gradcam_callbacks.publishing.reports import write_report
     from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "evaluate",
     "explain",
     "explain_checkpoints",
+    "write_report",
 ]
 __version__ = "0.1.0"
 
@@ -40,6 +42,7 @@ _HOMES = {
     "evaluate": "explaining.quality",
     "explain": "explaining.explain",
     "explain_checkpoints": "sweeping.sweep",
+    "write_report": "publishing.reports",
 }
 
 
