@@ -163,15 +163,7 @@ _UNSAFE = click.option(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is explained, as the options say it that `explain` and `checkpoints` share.
-
-    Attributes:
-        targets: as they were typed.
-        image_size: (height, width), or None for what the model takes.
-        classes: the file with their names.
-        preprocess: a module of keras.applications, or module:function.
-        explainer: the settings of `Explainer`.
-    """
+    """The options that `explain` and `checkpoints` share, as they were typed; those of `Explainer` in one."""
 
     targets: tuple[str, ...]
     image_size: tuple[int, int] | None

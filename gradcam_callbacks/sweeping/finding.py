@@ -26,16 +26,10 @@ def listed(checkpoints: str | Path | Sequence[str | Path]) -> list[str | Path]:
 def find_checkpoints(
     checkpoints: str | Path | Sequence[str | Path], step_from: StepFrom, stack: ExitStack
 ) -> tuple[list[Checkpoint], dict[str, GradCAMError]]:
-    """Finds the checkpoints that are named, and the step of each.
+    """The checkpoints in the order of their steps, and the errors, by path, of what is not among them.
 
-    Args:
-        checkpoints: see `explain_checkpoints`.
-        step_from: see `explain_checkpoints`.
-        stack: keeps what is downloaded until it is closed.
-
-    Returns:
-        The checkpoints in the order of their steps, and the errors, by path, of what is not among them: what cannot be
-        loaded, has no step, or has the step of another.
+    What is not among them cannot be loaded, has no step, or has the step of another. `stack` keeps what is downloaded
+    until it is closed.
 
     Raises:
         GradCAMError: if there is nothing at all.
@@ -52,11 +46,8 @@ def find_checkpoints(
         checkpoint = format_(place, steps[path])
         first = by_step.setdefault(steps[path], checkpoint)
         if first is not checkpoint:
-            errors[str(path)] = GradCAMError(
-                f"It is step {first.step}, as '{first.path.name}' is.",
-                "Name one of them, or {argument}.",
-                argument="step_from",
-            )
+            problem = f"It is step {first.step}, as '{first.path.name}' is."
+            errors[str(path)] = GradCAMError(problem, "Name one of them, or {argument}.", argument="step_from")
     return list(by_step.values()), errors
 
 
@@ -112,8 +103,13 @@ def _steps(
                 steps[path] = _step_by_user(path, step_from)
             elif step is not None:
                 steps[path] = step
+            elif path in numbers:
+                steps[path] = numbers[path] - 1
+            elif len(recognised) == 1:
+                steps[path] = 0
             else:
-                steps[path] = _step_by_name(path, numbers, alone=len(recognised) == 1)
+                problem = "No number in its name says which step it is."
+                raise GradCAMError(problem, "Use {argument}, or give it alone.", argument="step_from")
         except ValueError as error:  # also of the user's function, or of int()
             errors[str(path)] = error if isinstance(error, GradCAMError) else GradCAMError(str(error))
     if step_from is None and min(steps.values(), default=0) < 0:  # a file is numbered 0: they are not counted from 1
@@ -127,24 +123,9 @@ def _step_by_user(path: Path, step_from: str | Callable[[Path], int]) -> int:
         return int(step_from(path))
     match = re.search(step_from, path.as_posix())
     if match is None or not match.groups() or match[1] is None:
-        raise GradCAMError(
-            "Its path does not say which step it is:",
-            "{argument} finds no group in it.",
-            argument="step_from",
-            value=step_from,
-        )
+        problem = "Its path does not say which step it is:"
+        raise GradCAMError(problem, "{argument} finds no group in it.", argument="step_from", value=step_from)
     return int(match[1])
-
-
-def _step_by_name(path: Path, numbers: Mapping[Path, int], *, alone: bool) -> int:
-    """The step of a file whose number is counted from 1; without a number it is step 0 if it is alone."""
-    if path in numbers:
-        return numbers[path] - 1
-    if alone:
-        return 0
-    raise GradCAMError(
-        "No number in its name says which step it is.", "Use {argument}, or give it alone.", argument="step_from"
-    )
 
 
 def _numbers(paths: Sequence[Path]) -> dict[Path, int]:

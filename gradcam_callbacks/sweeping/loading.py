@@ -102,11 +102,8 @@ class Loader:
         else:
             architecture = checkpoint.architecture()
             if architecture is None:
-                raise GradCAMError(
-                    "It holds weights alone:",
-                    "pass {argument}, the model or a function that builds it.",
-                    argument="model",
-                )
+                remedy = "pass {argument}, the model or a function that builds it."
+                raise GradCAMError("It holds weights alone:", remedy, argument="model")
             if self._model is None or architecture != self._architecture:
                 self._model = self._explainer = None  # never two models in memory
                 model = checkpoint.build(custom_objects=task.custom_objects, safe_mode=task.safe_mode)
@@ -126,7 +123,8 @@ class Loader:
         if self._explainer is None:
             self._explainer = Explainer(model, layer=task.layer, method=task.method, output=task.output, grid=task.grid)
         explanation = self._explainer(task.probes)
-        noisy = self._explainer(task.probes.jittered()).arrays() if with_noise else None
+        jittered = task.probes.jittered() if with_noise else None
+        noisy = None if jittered is None else self._explainer(jittered).arrays()
         return Outcome(checkpoint, explanation.arrays(), noisy, explanation.layer, explanation.score_kind)
 
 

@@ -32,19 +32,19 @@ class Recording:
         self,
         task: Task,
         checkpoints: list[str],
+        delivery: Mapping[str, Any],
         *,
         run_id: str | None,
         experiment: str | None,
-        delivery: Mapping[str, Any],
     ) -> None:
         """Finds the run that the sweep goes on with, and what it holds.
 
         Args:
             task: what is explained.
-            checkpoints: what the user named; an interrupted sweep of the same is gone on with.
-            run_id: see `explain_checkpoints`.
-            experiment: see `explain_checkpoints`.
-            delivery: `journal_dir` and the other settings of `Recorder` on how the maps are delivered.
+            checkpoints: as the user named them; an interrupted sweep of the same goes on.
+            delivery: `journal_dir`, and the other settings of `Recorder` for how maps reach MLflow.
+            run_id: the run that the user named.
+            experiment: the name of the experiment of a new run.
 
         Raises:
             mlflow.MlflowException: if there is no such run, or no tracking server.

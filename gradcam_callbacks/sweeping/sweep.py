@@ -122,18 +122,14 @@ def explain_checkpoints(
             probes = as_probes(probes(shown))
             del shown  # one model in memory is enough
         task = Task(probes, model, layer, method, output, grid, objects, safe_mode)
-        recording = Recording(
-            task,
-            [str(item) for item in listed(checkpoints)],
-            run_id=run_id,
-            experiment=experiment,
-            delivery={
-                "journal_dir": journal_dir,
-                "animation": animation,
-                "flush_timeout": flush_timeout,
-                "verbose": verbose,
-            },
-        )
+        named = [str(item) for item in listed(checkpoints)]
+        delivery = {
+            "journal_dir": journal_dir,
+            "animation": animation,
+            "flush_timeout": flush_timeout,
+            "verbose": verbose,
+        }
+        recording = Recording(task, named, delivery, run_id=run_id, experiment=experiment)
         wanted = [checkpoint for checkpoint in found if checkpoint.step not in recording.known]
         on_start(len(wanted))
         with recording:
