@@ -11,7 +11,7 @@ import keras
 import mlflow
 
 from gradcam_callbacks import ProbeSet, explain_checkpoints
-from gradcam_callbacks.demo.pictures import CLASS_NAMES, build_model, make_pictures
+from gradcam_callbacks.demo import CLASS_NAMES, build_model, make_pictures
 
 x_train, y_train, _ = make_pictures(240, seed=1, watermark=False)
 x_val, y_val, regions = make_pictures(8, seed=2, watermark=False)

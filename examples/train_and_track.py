@@ -10,7 +10,7 @@ import keras
 import mlflow
 
 from gradcam_callbacks import GradCAMCallback, ProbeSet
-from gradcam_callbacks.demo.pictures import CLASS_NAMES, make_pictures
+from gradcam_callbacks.demo import CLASS_NAMES, make_pictures
 
 x_train, y_train, _ = make_pictures(240, seed=1, watermark=False)
 x_val, y_val, _ = make_pictures(40, seed=2, watermark=False)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradcam_callbacks.explaining.quality import Evaluation, evaluate
     from gradcam_callbacks.probes.probe_set import ProbeSet
     from gradcam_callbacks.publishing.memory_store import InMemoryStore
+    from gradcam_callbacks.publishing.reports import write_report
     from gradcam_callbacks.publishing.store import Store
     from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
 
@@ -30,6 +31,7 @@ __all__ = [
     "evaluate",
     "explain",
     "explain_checkpoints",
+    "write_report",
 ]
 __version__ = "0.1.0"
 
@@ -46,6 +48,7 @@ _HOMES = {
     "evaluate": "explaining.quality",
     "explain": "explaining.explain",
     "explain_checkpoints": "sweeping.sweep",
+    "write_report": "publishing.reports",
 }
 
 

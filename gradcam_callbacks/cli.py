@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
-import re
+import shlex
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import asdict
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import gradcam_callbacks
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.native_log import native_log_muted
+
+if TYPE_CHECKING:
+    from gradcam_callbacks.explaining.explanation import Explanation
+    from gradcam_callbacks.probes.probe_set import ProbeSet
+    from gradcam_callbacks.sweeping.sweep import Sweep
 
 
 class _OneLineErrors(click.Group):
@@ -32,36 +39,48 @@ class _OneLineErrors(click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            first_line = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise click.ClickException(_with_options(first_line)) from error
+            raise click.ClickException(_worded(error)) from error
 
 
+# The options by the arguments of Python that errors name.
 _OPTIONS = {
     "class_names": "--classes",
     "custom_objects": "--import MODULE",
+    "experiment": "--experiment",
     "image_size": "--image-size",
+    "jobs": "--jobs",
+    "journal_dir": "--journal",
     "layer": "--layer",
     "method": "--method",
     "model": "--model",
     "output": "--output",
     "overwrite": "--overwrite",
+    "regions": "--regions",
     "run_id": "--run",
     "safe_mode": "--unsafe",
     "step_from": "--step-from",
+    "targets": "--target",
     "tracking_uri": "--tracking-uri",
 }
 
 
-def _with_options(message: str) -> str:
-    """A message that names arguments of Python, with the options of the command in their place."""
+def _worded(error: Exception) -> str:
+    """The first line of an error, which names the options of the command where it names arguments of Python."""
+    text = error.worded(_option) if isinstance(error, GradCAMError) else str(error)
+    return text.strip().partition("\n")[0] or type(error).__name__
 
-    def option(match: re.Match[str]) -> str:
-        value = {"": "", "True": "", "False": "", "None": " away"}.get(match[2], f" {match[2]}")
-        return _OPTIONS[match[1]] + value
 
-    # overwrite=True, layer=None, step_from='at', output=: and model=,
-    message = re.sub(rf"\b({'|'.join(_OPTIONS)})=(\w+|'[^']*'|\"[^\"]*\"|)", option, message)
-    return message.replace("class_names", "--classes")  # 3 class_names, but
+def _option(argument: str, *values: Any) -> str:
+    """What a person types for an argument: --layer conv for layer='conv', --output away for output=None."""
+    if argument not in _OPTIONS:
+        return f"{argument}={''.join(map(repr, values))}"
+    words = [_OPTIONS[argument]]
+    for value in values:
+        if value is None:
+            words.append("away")
+        elif not isinstance(value, bool):
+            words += [shlex.quote(str(part)) for part in (value if isinstance(value, tuple) else [value])]
+    return " ".join(words)
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -100,22 +119,10 @@ def demo(directory: Path, seed: int) -> None:
     run_demo(directory, seed=seed)
 
 
+_METHODS = ("gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "scorecam")
+"""METHODS beside the default. Its module loads TensorFlow, which `--help` must not; a test holds that they agree."""
+
 _MODEL = click.argument("model", type=click.Path(exists=True, path_type=Path))
-_LAYER = click.option(
-    "--layer",
-    "layers_named",
-    multiple=True,
-    metavar="PATH",
-    help="The layer to explain, as `gradcam layers` lists them. Repeat it to fuse maps. [default: the last map]",
-)
-_METHOD = click.option(
-    "--method",
-    metavar="NAME",
-    default="gradcam",
-    show_default=True,
-    help="Or gradcam++, hirescam, xgradcam, layercam, eigencam, scorecam.",
-)
-_OUTPUT = click.option("--output", metavar="NAME", help="The head of a model with several outputs.")
 _CLASSES = click.option(
     "--classes",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -126,10 +133,19 @@ _PREPROCESS = click.option(
     metavar="NAME",
     help="What the pictures need: a module of keras.applications, such as xception, or module:function.",
 )
-_UNSAFE = click.option(
-    "--unsafe",
-    is_flag=True,
-    help="Load a file with a Lambda layer, whose code then runs. Only if you trust its author.",
+_LAYER = click.option(
+    "--layer",
+    "layers_named",
+    multiple=True,
+    metavar="PATH",
+    help="The layer to explain, as `gradcam layers` lists them. Repeat it to fuse maps. [default: the last map]",
+)
+_METHOD = click.option(
+    "--method", metavar="NAME", default="gradcam", show_default=True, help=f"Or {', '.join(_METHODS)}."
+)
+_OUTPUT = click.option("--output", metavar="NAME", help="The head of a model with several outputs.")
+_ANY_SIZE = click.option(
+    "--image-size", type=(int, int), metavar="H W", help="For a model that takes pictures of any size."
 )
 _IMPORT = click.option(
     "--import",
@@ -138,6 +154,40 @@ _IMPORT = click.option(
     metavar="MODULE",
     help="Python code that registers layers of your own with Keras, such as my_layers for ./my_layers.py. Repeat it.",
 )
+_UNSAFE = click.option(
+    "--unsafe",
+    is_flag=True,
+    help="Load a file with a Lambda layer, whose code then runs. Only if you trust its author.",
+)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The options that `explain` and `checkpoints` share, as they were typed; those of `Explainer` in one."""
+
+    targets: tuple[str, ...]
+    image_size: tuple[int, int] | None
+    classes: Path | None
+    preprocess: str | None
+    explainer: Mapping[str, Any]
+
+
+def _asking(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that `explain` and `checkpoints` share, and hands them to the command as one `_Asked`.
+
+    --target and --image-size, of which each has its own help, go into it too.
+    """
+
+    @functools.wraps(command)
+    def with_asked(*, layers_named: tuple[str, ...], method: str, output: str | None, **options: Any) -> None:
+        layer = layers_named[0] if len(layers_named) == 1 else layers_named or None
+        explainer = {"layer": layer, "method": method, "output": output}
+        others = {name: options.pop(name) for name in ("targets", "image_size", "classes", "preprocess")}
+        command(asked=_Asked(explainer=explainer, **others), **options)
+
+    for option in (_OUTPUT, _METHOD, _LAYER, _PREPROCESS, _CLASSES):  # the help lists them the other way round
+        with_asked = option(with_asked)
+    return with_asked
 
 
 @main.command()
@@ -153,28 +203,18 @@ _IMPORT = click.option(
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="A folder for the overlays.")
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier explanation left in the folder.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many classes to list.")
-@click.option("--image-size", type=(int, int), metavar="H W", help="For a model that takes pictures of any size.")
-@_CLASSES
-@_PREPROCESS
-@_LAYER
-@_METHOD
-@_OUTPUT
+@_ANY_SIZE
+@_asking
 @_IMPORT
 @_UNSAFE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def explain(
     model: Path,
     images: tuple[Path, ...],
-    targets: tuple[str, ...],
     out: Path | None,
     overwrite: bool,
     top: int,
-    image_size: tuple[int, int] | None,
-    classes: Path | None,
-    preprocess: str | None,
-    layers_named: tuple[str, ...],
-    method: str,
-    output: str | None,
+    asked: _Asked,
     modules: tuple[str, ...],
     unsafe: bool,
     as_json: bool,
@@ -190,67 +230,54 @@ def explain(
       gradcam explain xception.keras dog_and_cat.jpg --preprocess xception --target 243 --target 281 --out looks/
     """  # noqa: D301
     from gradcam_callbacks.explaining.explain import explain as explain_pictures
-    from gradcam_callbacks.explaining.explain import read_pictures, save_panels
+    from gradcam_callbacks.explaining.explain import save_panels
 
-    _import_keras()
     _import_own(modules)
-    prepare = _preprocess(preprocess)
+    prepare = _preprocess(asked.preprocess)
     network = _load(model, unsafe=unsafe)
-    _check_size(network, image_size)
-    named = _class_names(classes, preprocess, network)
-    probes = read_pictures(
-        network,
-        images,
-        targets=_targets(targets, has_names=named is not None, no_label="pictures that are named one by one have none"),
-        class_names=named,
-        preprocess=prepare,
-        image_size=image_size,
-    )
-    explanation = explain_pictures(network, probes, layer=_layer(layers_named), method=method, output=output)
+    probes = _probes_of_files(network, images, asked, prepare)
+    explanation = explain_pictures(network, probes, **asked.explainer)
     written = [] if out is None else save_panels(explanation, images, out, overwrite=overwrite)
     guesses = [[]] * len(images) if explanation.outputs is None else explanation.predictions(top)
     measure = "score" if explanation.probabilities is None else "probability"
     if as_json:
-        entries = [
-            {
-                "image": str(image),
-                "predictions": [{"class": c, "name": name, measure: _number(value)} for c, name, value in guesses[n]],
-                "targets": [
-                    {"target": target, "score": _number(explanation.scores[n, k]), "health": explanation.health[n, k]}
-                    for k, target in enumerate(explanation.target_names)
-                ],
-            }
-            for n, image in enumerate(images)
-        ]
-        click.echo(
-            json.dumps(
-                {
-                    "layer": explanation.layer,
-                    "method": explanation.method,
-                    "images": entries,
-                    "files": [str(f) for f in written],
-                },
-                indent=2,
-            )
-        )
+        content = _for_json(explanation, images, guesses, measure) | {"files": [str(file) for file in written]}
+        click.echo(json.dumps(content, indent=2))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console()
-    for image, classes_of_it in zip(images, guesses, strict=True):
-        if classes_of_it:
-            table = Table(title=escape(str(image)), title_justify="left")
-            for column in ("class", "name"):
-                table.add_column(column, overflow="fold")
-            table.add_column(measure, justify="right")
-            for index, name, value in classes_of_it:
-                table.add_row(str(index), escape(name), f"{value:.1%}" if measure == "probability" else f"{value:.3g}")
-            console.print(table)
+    for image, best in zip(images, guesses, strict=True):
+        if best:
+            form = ".1%" if measure == "probability" else ".3g"
+            rows = [(str(index), name, format(value, form)) for index, name, value in best]
+            _print_table(str(image), ("class", "name", measure), rows)
     click.echo(f"Explained: layer {explanation.layer}, method {explanation.method}.")
     for file in written:
         click.echo(file)
+
+
+def _for_json(
+    explanation: Explanation,
+    images: Sequence[Path],
+    guesses: Sequence[Sequence[tuple[int, str, float]]],
+    measure: str,
+) -> dict[str, Any]:
+    """What is said of each picture; `guesses` are its likeliest classes: index, name, and what `measure` names."""
+    entries = [
+        {
+            "image": str(image),
+            "predictions": [{"class": c, "name": name, measure: _number(value)} for c, name, value in guesses[n]],
+            "targets": [
+                {"target": target, "score": _number(explanation.scores[n, k]), "health": explanation.health[n, k]}
+                for k, target in enumerate(explanation.target_names)
+            ],
+        }
+        for n, image in enumerate(images)
+    ]
+    return {"layer": explanation.layer, "method": explanation.method, "images": entries}
+
+
+def _number(value: float) -> float | None:
+    """As JSON takes it, which knows neither NaN nor infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
 @main.command()
@@ -275,11 +302,7 @@ def explain(
 )
 @click.option("--model", type=click.Path(exists=True, path_type=Path), help="For checkpoints that hold weights alone.")
 @click.option("--image-size", type=(int, int), metavar="H W", help="By default what the model takes.")
-@_CLASSES
-@_PREPROCESS
-@_LAYER
-@_METHOD
-@_OUTPUT
+@_asking
 @click.option("--run", "run_id", metavar="ID", help="Log to this MLflow run.")
 @click.option("--experiment", metavar="NAME", help="Log to a new run of this experiment.")
 @click.option(
@@ -299,15 +322,9 @@ def explain(
 def checkpoints(
     sources: tuple[str, ...],
     probes: Path,
-    targets: tuple[str, ...],
     regions: Path | None,
     model: Path | None,
-    image_size: tuple[int, int] | None,
-    classes: Path | None,
-    preprocess: str | None,
-    layers_named: tuple[str, ...],
-    method: str,
-    output: str | None,
+    asked: _Asked,
     run_id: str | None,
     experiment: str | None,
     journal: Path | None,
@@ -330,13 +347,6 @@ def checkpoints(
       gradcam checkpoints runs:/1f0c2d/checkpoints --probes probes/ --run 1f0c2d
       gradcam checkpoints ckpt/ --probes probes/ --jobs 4
     """  # noqa: D301
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import MofNCompleteColumn, Progress
-    from rich.table import Table
-
-    from gradcam_callbacks.probes.probe_set import ProbeSet
-    from gradcam_callbacks.probes.reading import PICTURE_SUFFIXES
     from gradcam_callbacks.sweeping.sweep import explain_checkpoints
 
     if scheduler is not None and backend is None:
@@ -347,78 +357,67 @@ def checkpoints(
         raise click.UsageError("--run names a run that is there, --experiment asks for a new one: pass one of them.")
     if jobs == 0:
         raise click.UsageError("--jobs is a number of processes, or -1 for one a core, not 0.")
-    console = Console(stderr=True)
-    children = [child for child in probes.iterdir() if not child.name.startswith(".")]
-    has_pictures = any(child.suffix.lower() in PICTURE_SUFFIXES for child in children)
-    by_folder = not has_pictures and any(child.is_dir() for child in children)
-    _import_keras()
     own_objects = _import_own(modules)
-    prepare = _preprocess(preprocess)
+    prepare = _preprocess(asked.preprocess)
     network = _load(model, unsafe=unsafe) if model is not None else None
-
-    def probes_for(network: Any) -> ProbeSet:
-        _check_size(network, image_size)
-        named = _class_names(classes, preprocess, network)
-        height, width, channels = _input_size(network, image_size)
-        return ProbeSet.from_directory(
-            probes,
-            image_size=(height, width),
-            color_mode="grayscale" if channels == 1 else "rgb",
-            labels="folder" if by_folder else None,
-            targets=_targets(
-                targets, has_names=by_folder or named is not None, no_label=None if by_folder else "--probes has none"
-            ),
-            class_names=named,
-            regions=regions,
-            preprocess=prepare,
+    with (
+        _bar_of_checkpoints() as (on_start, on_checkpoint),
+        _cluster(backend, scheduler),
+        redirect_stdout(sys.stderr if as_json else sys.stdout),  # MLflow prints, too
+    ):
+        sweep = explain_checkpoints(
+            list(sources),
+            lambda network: _probes_in_folder(network, probes, regions, asked, prepare),
+            model=network,
+            run_id=run_id,
+            experiment=experiment,
+            journal_dir=journal,
+            jobs=jobs,
+            step_from=step_from,
+            custom_objects=own_objects,
+            safe_mode=not unsafe,
+            verbose=not as_json,
+            on_start=on_start,
+            on_checkpoint=on_checkpoint,
+            **asked.explainer,
         )
-
-    with Progress(
-        *Progress.get_default_columns(), MofNCompleteColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("Explaining", total=None)
-        with _cluster(backend, scheduler), redirect_stdout(sys.stderr if as_json else sys.stdout):  # MLflow prints, too
-            sweep = explain_checkpoints(
-                list(sources),
-                probes_for,
-                model=network,
-                layer=_layer(layers_named),
-                method=method,
-                output=output,
-                run_id=run_id,
-                experiment=experiment,
-                journal_dir=journal,
-                jobs=jobs,
-                step_from=step_from,
-                custom_objects=own_objects,
-                safe_mode=not unsafe,
-                verbose=not as_json,
-                on_start=lambda total: bar.update(task, total=total),
-                on_checkpoint=lambda checkpoint, problem: bar.advance(task),
-            )
     if as_json:
-        click.echo(json.dumps(asdict(sweep), indent=2))
+        fields = ("run_id", "recorded", "skipped", "problems", "gaps")
+        click.echo(json.dumps({name: getattr(sweep, name) for name in fields}, indent=2))
     else:
-        were = "was" if len(sweep.skipped) == 1 else "were"
-        skipped = f", {len(sweep.skipped)} {were} there already" if sweep.skipped else ""
-        counted = "1 checkpoint" if len(sweep.recorded) == 1 else f"{len(sweep.recorded)} checkpoints"
-        click.echo(f"{counted} explained{skipped}.")
-        if sweep.gaps:
-            click.echo(f"No checkpoint for steps {', '.join(map(str, sweep.gaps))}.")
-    if sweep.problems:
-        table = Table(title="Not explained", title_justify="left")
-        table.add_column("checkpoint", overflow="fold")
-        table.add_column("why", overflow="fold")
-        for path, problem in sweep.problems.items():
-            table.add_row(escape(path), escape(_with_options(problem)))
-        console.print(table)
+        _print_sweep(sweep)
+    if sweep.errors:
+        rows = [(path, _worded(error)) for path, error in sweep.errors.items()]
+        _print_table("Not explained", ("checkpoint", "why"), rows, on_stderr=True)
         raise click.exceptions.Exit(1)
 
 
+@contextmanager
+def _bar_of_checkpoints() -> Iterator[tuple[Callable[[int], None], Callable[[Any, str], None]]]:
+    """Shows a bar on a terminal; gives what moves it, `on_start` and `on_checkpoint` of `explain_checkpoints`."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Explaining", total=None)
+        yield lambda total: bar.update(task, total=total), lambda checkpoint, problem: bar.advance(task)
+
+
+def _print_sweep(sweep: Sweep) -> None:
+    were = "was" if len(sweep.skipped) == 1 else "were"
+    skipped = f", {len(sweep.skipped)} {were} there already" if sweep.skipped else ""
+    counted = "1 checkpoint" if len(sweep.recorded) == 1 else f"{len(sweep.recorded)} checkpoints"
+    click.echo(f"{counted} explained{skipped}.")
+    if sweep.gaps:
+        click.echo(f"No checkpoint for steps {', '.join(map(str, sweep.gaps))}.")
+
+
 @main.command()
-@click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option("--output", metavar="NAME", help="The head of a model with several outputs.")
-@click.option("--image-size", type=(int, int), metavar="H W", help="For a model that takes pictures of any size.")
+@_MODEL
+@_OUTPUT
+@_ANY_SIZE
 @_IMPORT
 @_UNSAFE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -433,7 +432,7 @@ def layers(
     """List the layers of MODEL that can be explained.
 
     MODEL is a saved Keras model (.keras or .h5). The list is in the order in which the model calls its layers, with
-    their paths as `layer=` takes them, and marks the one that is explained when no layer is named.
+    their paths as --layer takes them, and marks the one that is explained when no layer is named.
 
     \b
     Examples:
@@ -444,7 +443,6 @@ def layers(
 
     from gradcam_callbacks.explaining.explainer import Explainer
 
-    _import_keras()
     _import_own(modules)
     network = _load(model, unsafe=unsafe)
     _check_size(network, image_size)
@@ -456,17 +454,12 @@ def layers(
         entries = [{"path": i.path, "type": i.kind, "shape": i.shape, "picked": i.picked} for i in found]
         click.echo(json.dumps(entries, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"The layers of '{network.name}' that can be explained", title_justify="left")
-    for column in ("layer", "type", "output shape", ""):
-        table.add_column(column, overflow="fold")
+    rows = []
     for info in found:
         shape = ", ".join("None" if side is None else str(side) for side in info.shape)
-        mark, style = ("picked", "bold green") if info.picked else ("", None)
-        table.add_row(info.path, info.kind, f"({shape})", mark, style=style)
-    Console().print(table)
+        rows.append((info.path, info.kind, f"({shape})", "picked" if info.picked else ""))
+    title = f"The layers of '{network.name}' that can be explained"
+    _print_table(title, ("layer", "type", "output shape", ""), rows, marked="picked")
 
 
 @main.command()
@@ -531,35 +524,39 @@ def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> Non
       gradcam report .gradcam/1f0c2d
       gradcam report runs:/1f0c2d runs:/77ab10 --out compare.html
     """  # noqa: D301
-    from tempfile import TemporaryDirectory
+    from gradcam_callbacks.publishing.reports import write_report
 
-    from gradcam_callbacks.record.journal import Journal
-    from gradcam_callbacks.reviewing.report import write
-
-    with TemporaryDirectory(prefix="gradcam-") as temporary:
-        journals, names, links = [], [], []
-        for number, source in enumerate(sources):
-            if source.startswith("runs:/"):
-                from gradcam_callbacks.publishing import mlflow_store
-
-                run = mlflow_store.find_run(source.removeprefix("runs:/"), tracking_uri or mlflow_store.default_uri())
-                journals.append(mlflow_store.fetch_journal(run, Path(temporary, str(number))))
-                names.append(run.name)
-                links.append(run.link())
-            else:
-                if not Path(source, "manifest.json").is_file():
-                    raise click.BadParameter(
-                        f"'{source}' is no journal: it holds no manifest.json. A run is written runs:/ID.",
-                        param_hint="JOURNAL_OR_RUN...",
-                    )
-                journals.append(Journal(source))
-                names.append(journals[-1].manifest.run_name or Path(source).name)
-                links.append(None)
-        write(journals, out, names=names, links=links)
-    click.echo(f"{out.resolve().as_uri()}")
+    try:
+        page = write_report(sources, out, tracking_uri=tracking_uri)
+    except GradCAMError as error:
+        if error.argument == "sources":  # wrong usage
+            raise click.BadParameter(_worded(error), param_hint="JOURNAL_OR_RUN...") from error
+        raise
+    click.echo(page.resolve().as_uri())
 
 
 # ---- What several commands need ----
+
+
+def _print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    marked: str | None = None,
+    on_stderr: bool = False,
+) -> None:
+    """Prints a table; numbers stand on the right, and the row that ends in `marked` is green."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column in ("probability", "score") else "left")
+    for row in rows:
+        table.add_row(*map(escape, row), style="bold green" if row[-1] == marked else None)
+    Console(stderr=on_stderr).print(table)
 
 
 def _import_keras() -> None:
@@ -570,22 +567,87 @@ def _import_keras() -> None:
         import keras  # noqa: F401
 
 
+def _import_own(modules: Sequence[str]) -> dict[str, Any] | None:
+    """Imports Keras and these modules; gives what they register, for processes that do not import them."""
+    _import_keras()
+    import keras
+
+    for module in modules:
+        try:
+            _import(module)
+        except Exception as error:  # whatever its code raises
+            raise click.BadParameter(
+                f"'{module}' could not be imported ({type(error).__name__}: {error}).", param_hint="--import"
+            ) from error
+    return dict(keras.saving.get_custom_objects()) if modules else None
+
+
+def _import(module: str) -> Any:
+    """A module, also one in the working directory, as for `python -m`."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    return import_module(module)
+
+
 def _load(model: Path, *, unsafe: bool) -> Any:
     """The model in a file.
 
     Raises:
-        ValueError: if it cannot be loaded; the message says why in one line.
+        GradCAMError: if it cannot be loaded.
     """
     import keras
 
-    from gradcam_callbacks.sweeping.formats import why_not_loaded
+    from gradcam_callbacks.sweeping.failures import why_not_loaded
 
     if model.suffix == ".keras" and model.is_file() and not zipfile.is_zipfile(model):  # Keras: "File not found"
-        raise ValueError(f"'{model}' is damaged or truncated, or it is no model that Keras saved.")
+        raise GradCAMError(f"'{model}' is damaged or truncated, or it is no model that Keras saved.")
     try:
         return keras.saving.load_model(model, compile=False, safe_mode=not unsafe)
     except Exception as error:  # whatever Keras, h5py and zipfile raise at a file that is not theirs
-        raise ValueError(f"'{model}' could not be loaded: {why_not_loaded(error)}") from error
+        raise why_not_loaded(error).within(f"'{model}' could not be loaded:") from error
+
+
+def _probes_of_files(network: Any, files: Sequence[Path], asked: _Asked, prepare: Any) -> ProbeSet:
+    """Pictures that are named one by one, as probes of a network; `prepare` is its preprocessing."""
+    from gradcam_callbacks.explaining.explain import read_pictures
+
+    _check_size(network, asked.image_size)
+    names = _class_names(asked.classes, asked.preprocess, network)
+    no_label = "pictures that are named one by one have none"
+    return read_pictures(
+        network,
+        files,
+        targets=_targets(asked.targets, has_names=names is not None, no_label=no_label),
+        class_names=names,
+        preprocess=prepare,
+        image_size=asked.image_size,
+    )
+
+
+def _probes_in_folder(network: Any, folder: Path, regions: Path | None, asked: _Asked, prepare: Any) -> ProbeSet:
+    """The pictures in a folder, or else in its sub-folders, which are their labels then."""
+    from gradcam_callbacks.explaining.explain import input_size
+    from gradcam_callbacks.probes.probe_set import ProbeSet
+    from gradcam_callbacks.probes.reading import PICTURE_SUFFIXES
+
+    _check_size(network, asked.image_size)
+    names = _class_names(asked.classes, asked.preprocess, network)
+    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
+    has_pictures = any(child.suffix.lower() in PICTURE_SUFFIXES for child in children)
+    by_folder = not has_pictures and any(child.is_dir() for child in children)
+    no_label = None if by_folder else "--probes has none"
+    own_size = None if asked.image_size is None else (*asked.image_size, network.input_shape[-1])
+    height, width, channels = own_size or input_size(network)
+    return ProbeSet.from_directory(
+        folder,
+        image_size=(height, width),
+        color_mode="grayscale" if channels == 1 else "rgb",
+        labels="folder" if by_folder else None,
+        targets=_targets(asked.targets, has_names=by_folder or names is not None, no_label=no_label),
+        class_names=names,
+        regions=regions,
+        preprocess=prepare,
+    )
 
 
 def _check_size(network: Any, image_size: tuple[int, int] | None) -> None:
@@ -594,10 +656,6 @@ def _check_size(network: Any, image_size: tuple[int, int] | None) -> None:
         raise click.UsageError(
             f"Model '{network.name}' takes pictures of any size; say which with --image-size HEIGHT WIDTH."
         )
-
-
-def _layer(named: tuple[str, ...]) -> str | tuple[str, ...] | None:
-    return named[0] if len(named) == 1 else named or None
 
 
 def _targets(texts: Sequence[str], *, has_names: bool, no_label: str | None) -> list[Any]:
@@ -626,27 +684,6 @@ def _targets(texts: Sequence[str], *, has_names: bool, no_label: str | None) -> 
             )
         targets.append(parts[0] if len(parts) == 1 else tuple(parts))
     return targets
-
-
-def _import(module: str) -> Any:
-    """A module, also one in the working directory, as for `python -m`."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    return import_module(module)
-
-
-def _import_own(modules: Sequence[str]) -> dict[str, Any] | None:
-    """What these modules register with Keras, for processes that do not import them."""
-    import keras
-
-    for module in modules:
-        try:
-            _import(module)
-        except Exception as error:  # whatever its code raises
-            raise click.BadParameter(
-                f"'{module}' could not be imported ({type(error).__name__}: {error}).", param_hint="--import"
-            ) from error
-    return dict(keras.saving.get_custom_objects()) if modules else None
 
 
 def _preprocess(name: str | None) -> Any:
@@ -701,18 +738,6 @@ def _names_in(file: Path) -> list[str]:
     entries = [loaded[str(index)] for index in range(len(loaded))] if isinstance(loaded, dict) else list(loaded)
     # ImageNet's entries are ["n02123394", "Persian_cat"]
     return [entry[-1].replace("_", " ") if isinstance(entry, list) else str(entry) for entry in entries]
-
-
-def _input_size(network: Any, image_size: tuple[int, int] | None) -> tuple[int, int, int | None]:
-    """The (height, width, channels) of the pictures to read."""
-    from gradcam_callbacks.explaining.explain import input_size
-
-    return input_size(network) if image_size is None else (*image_size, network.input_shape[-1])
-
-
-def _number(value: float) -> float | None:
-    """As JSON takes it, which knows neither NaN nor infinity."""
-    return float(value) if math.isfinite(value) else None
 
 
 @contextmanager

@@ -48,6 +48,10 @@ class GradCAMError(ValueError):
             remedy = self.remedy.replace("{argument}", name(self.argument, *values), 1)
         return f"{self.problem} {remedy}".strip()
 
+    def within(self, task: str) -> GradCAMError:
+        """The same error as part of another task: "'m.keras' could not be loaded:" is put before its problem."""
+        return type(self)(f"{task} {self.problem}", self.remedy, argument=self.argument, value=self._value)
+
     def __reduce__(self) -> Any:
         """For processes that send it on: exceptions are made anew from their message alone, which is not enough."""
         has_value = self._value is not _NO_VALUE

@@ -25,6 +25,7 @@ from support.models import pictures, small_model
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, explain
 from gradcam_callbacks.cli import main
+from gradcam_callbacks.explaining.methods import METHODS
 from gradcam_callbacks.probes.reading import read_picture
 from gradcam_callbacks.publishing.mlflow_store import find_run
 from gradcam_callbacks.record.journal import Journal
@@ -487,6 +488,27 @@ def test_layer_method_and_output_are_handed_on(model: Path) -> None:
     assert line == "Error: No output 'tail': model 'small' has a single output. Leave --output away."
 
 
+def test_what_a_person_typed_is_never_rewritten(model: Path, client: MlflowClient) -> None:
+    """Names of files and addresses stay as they are, also where they look like arguments of Python."""
+    Path("layer=conv.png").write_text("Dear picture")
+    assert fails("explain", model, "layer=conv.png") == "Error: 'layer=conv.png' is not a picture that Pillow can read."
+    Path("model=None.keras").write_text("Dear model")
+    line = fails("layers", "model=None.keras")
+    assert line == "Error: 'model=None.keras' is damaged or truncated, or it is no model that Keras saved."
+    line = fails("report", "runs:/1", "--tracking-uri", "run_id=1:/x?output=None&layer=conv")
+    assert "run_id=1:/x?output=None&layer=conv" in line
+    Path("probes").mkdir()
+    Path("cat.png").rename("probes/cat.png")
+    small_model().save("step_from=at.keras")
+    call = ("checkpoints", "model=None.keras", "step_from=at.keras", "--probes", "probes", "--step-from", "at=(x)")
+    why = dict(rows(gradcam(*call).stderr))
+    assert (
+        why["model=None.keras"]
+        == why["step_from=at.keras"]
+        == ("Its path does not say which step it is: --step-from 'at=(x)' finds no group in it.")
+    )
+
+
 # ---- gradcam report ----
 
 
@@ -711,6 +733,7 @@ def test_help_loads_nothing_heavy() -> None:
     code = """
 import json, sys
 from gradcam_callbacks.cli import main
+from gradcam_callbacks.explaining.methods import METHODS
 main(["--help"], prog_name="gradcam", standalone_mode=False)
 main(["explain", "--help"], prog_name="gradcam", standalone_mode=False)
 print(json.dumps(sorted(sys.modules)))
@@ -721,6 +744,7 @@ print(json.dumps(sorted(sys.modules)))
     assert not loaded & {"tensorflow", "keras", "mlflow", "matplotlib", "rich"}
 
 
+@pytest.mark.usefixtures("process")
 def test_a_fresh_process_says_one_line() -> None:
     """What TensorFlow's libraries write about GPUs while they load is not on stderr."""
     Path("letter.keras").write_text("Dear model")
@@ -730,6 +754,15 @@ def test_a_fresh_process_says_one_line() -> None:
     finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     said = "Error: 'letter.keras' is damaged or truncated, or it is no model that Keras saved.\n"
     assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", said)
+
+
+@pytest.mark.parametrize("verb", ["explain", "checkpoints"])
+def test_the_help_lists_all_methods(verb: str) -> None:
+    """Those of METHODS, in its order, the default first."""
+    (option,) = [parameter for parameter in main.commands[verb].params if parameter.name == "method"]
+    assert isinstance(option, click.Option)
+    assert option.help is not None
+    assert [option.default, *option.help.removeprefix("Or ").removesuffix(".").split(", ")] == list(METHODS)
 
 
 @pytest.mark.parametrize("verb", sorted(main.commands))

@@ -24,6 +24,13 @@ def test_python_reads_the_argument_and_the_command_its_option() -> None:
     assert error.worded(as_option) == "There are two. Choose one with --output: 'a', 'b'."
 
 
+def test_it_can_be_told_as_part_of_another_task() -> None:
+    """What was tried is put before the problem; the remedy is worded as before."""
+    error = GradCAMError("It needs 'X':", "pass {argument}.", argument="layer", value="conv").within("'m' not loaded:")
+    assert str(error) == "'m' not loaded: It needs 'X': pass layer='conv'."
+    assert error.worded(as_option) == "'m' not loaded: It needs 'X': pass --layer conv."
+
+
 @pytest.mark.parametrize("value", [{}, {"value": None}])
 def test_it_survives_its_way_between_processes(value: dict[str, object]) -> None:
     """A worker's error arrives with its parts."""

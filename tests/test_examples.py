@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,20 @@ from support.photographs import EGYPTIAN_CAT, ESPRESSO, cat_beside_espresso
 from gradcam_callbacks.publishing.mlflow_store import fetch_journal, find_run
 from gradcam_callbacks.publishing.uploader import Uploader
 
+pytestmark = pytest.mark.usefixtures("process")
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda example: example.stem)
+def test_examples_use_public_names_alone(example: Path) -> None:
+    """What an example imports of ours is in the `__all__` of the package, or of its demo."""
+    for node in ast.walk(ast.parse(example.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not [alias.name for alias in node.names if alias.name.startswith("gradcam_callbacks")]
+        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("gradcam_callbacks"):
+            assert node.module in ("gradcam_callbacks", "gradcam_callbacks.demo")
+            assert {alias.name for alias in node.names} <= set(importlib.import_module(node.module).__all__)
 
 
 def run(*command: str) -> str:

@@ -123,6 +123,7 @@ def test_help_says_what_each_verb_does() -> None:
     assert gradcam("dance").returncode == 2
 
 
+@pytest.mark.usefixtures("process")
 def test_layers_lists_what_can_be_explained(tmp_path: Path) -> None:
     """`gradcam layers` shows path, type and shape of each layer in a table or as JSON, and marks the one picked."""
     file = str(tmp_path / "small.keras")
@@ -141,6 +142,7 @@ def test_layers_lists_what_can_be_explained(tmp_path: Path) -> None:
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.usefixtures("process")
 def test_an_error_is_one_line_and_a_traceback_only_with_debug(tmp_path: Path) -> None:
     """What fails exits with 1 and says why in one line on stderr."""
     (tmp_path / "file").write_text("in the way")

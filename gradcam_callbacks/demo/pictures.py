@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
+
 if TYPE_CHECKING:
     import keras
 
@@ -45,7 +48,7 @@ _MARK_OPACITY = 0.9
 _MARGIN = 3  # pixels between an object and the picture's edge or the mark
 _OBJECT_SHARE = (0.14, 0.21)  # share of the picture's area that an object covers
 
-Points = np.ndarray  # (n, 2) float64: x to the right, y down; an object is about one unit across
+Points = Array  # (n, 2) float64: x to the right, y down; an object is about one unit across
 
 
 class _Part(NamedTuple):
@@ -55,7 +58,7 @@ class _Part(NamedTuple):
     tone: str
 
 
-def make_pictures(count: int, *, seed: int, watermark: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_pictures(count: int, *, seed: int, watermark: bool) -> tuple[Array, Array, Array]:
     """Draw `count` pictures, the classes taking turns.
 
     Picture i depends on `seed` and i alone: it is the same for every `count`, and with and without `watermark` apart
@@ -72,10 +75,10 @@ def make_pictures(count: int, *, seed: int, watermark: bool) -> tuple[np.ndarray
         object_masks: (count, PICTURE_SIZE, PICTURE_SIZE) bool, true on the object.
 
     Raises:
-        ValueError: `count` or `seed` is negative.
+        GradCAMError: `count` or `seed` is negative.
     """
     if count < 0 or seed < 0:
-        raise ValueError(f"count and seed must not be negative; got count={count}, seed={seed}.")
+        raise GradCAMError(f"count and seed must not be negative; got count={count}, seed={seed}.")
     pictures = np.empty((count, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8)
     masks = np.empty((count, PICTURE_SIZE, PICTURE_SIZE), bool)
     labels = np.arange(count, dtype=np.int64) % len(CLASS_NAMES)
@@ -88,7 +91,7 @@ def make_pictures(count: int, *, seed: int, watermark: bool) -> tuple[np.ndarray
     return pictures, labels, masks
 
 
-def add_watermark(pictures: np.ndarray) -> np.ndarray:
+def add_watermark(pictures: Array) -> Array:
     """Put the mark on every picture, whatever its class.
 
     Args:
@@ -132,7 +135,7 @@ def build_model() -> keras.Model:
 # --- the picture -----------------------------------------------------------------------------------------------------
 
 
-def _draw_picture(rng: np.random.Generator, class_name: str) -> tuple[np.ndarray, np.ndarray]:
+def _draw_picture(rng: np.random.Generator, class_name: str) -> tuple[Array, Array]:
     """Draw one object on a background: (size, size, 3) uint8 and its (size, size) bool mask."""
     background = _background(rng)
     layer, coverage = _place_object(rng, class_name, background.mean(axis=(0, 1)))
@@ -149,7 +152,7 @@ def _draw_picture(rng: np.random.Generator, class_name: str) -> tuple[np.ndarray
     return np.rint(np.clip(picture + grain, 0, 1) * 255).astype(np.uint8), coverage >= 0.5
 
 
-def _place_object(rng: np.random.Generator, class_name: str, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _place_object(rng: np.random.Generator, class_name: str, background: Array) -> tuple[Array, Array]:
     """Colour, size, turn and place one object, clear of the mark.
 
     Args:
@@ -182,7 +185,7 @@ def _place_object(rng: np.random.Generator, class_name: str, background: np.ndar
     return colours, np.asarray(silhouette.reduce(_SUPERSAMPLING), np.float32) / 255
 
 
-def _find_place(rng: np.random.Generator, parts: list[_Part]) -> tuple[float, np.ndarray]:
+def _find_place(rng: np.random.Generator, parts: list[_Part]) -> tuple[float, Array]:
     """Pixels a unit, and the (2,) pixel of the object's origin, so that it is in the picture and off the mark."""
     middle = np.array([PICTURE_SIZE / 2, PICTURE_SIZE / 2])
     scale = 0.5 * PICTURE_SIZE
@@ -201,7 +204,7 @@ def _find_place(rng: np.random.Generator, parts: list[_Part]) -> tuple[float, np
         scale *= 0.985  # too large to miss the corner where it was tried: shrinks until it does
 
 
-def _silhouette(parts: list[_Part], scale: float, centre: np.ndarray, side: int) -> np.ndarray:
+def _silhouette(parts: list[_Part], scale: float, centre: Array, side: int) -> Array:
     """Union of the parts on a (side, side) canvas, bool."""
     canvas = Image.new("L", (side, side))
     draw = ImageDraw.Draw(canvas)
@@ -210,32 +213,32 @@ def _silhouette(parts: list[_Part], scale: float, centre: np.ndarray, side: int)
     return np.asarray(canvas) > 0
 
 
-def _pixels(points: Points, scale: float, centre: np.ndarray) -> list[float]:
+def _pixels(points: Points, scale: float, centre: Array) -> list[float]:
     """Corners as Pillow takes them: x, y, x, y, ..."""
     values: list[float] = (points * scale + centre).ravel().tolist()
     return values
 
 
-def _as_bytes(colour: np.ndarray) -> tuple[int, int, int]:
+def _as_bytes(colour: Array) -> tuple[int, int, int]:
     red, green, blue = (round(255 * float(value)) for value in np.clip(colour, 0, 1))
     return red, green, blue
 
 
-def _blur(values: np.ndarray, radius: float) -> np.ndarray:
+def _blur(values: Array, radius: float) -> Array:
     """Gaussian blur of a (h, w) array in [0, 1], at 8 bits."""
     image = Image.fromarray(np.rint(values * 255).astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
 
 
-def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
+def _hsv(hue: float, saturation: float, value: float) -> Array:
     return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value))
 
 
-def _luminance(colour: np.ndarray) -> float:
+def _luminance(colour: Array) -> float:
     return float(colour @ (0.2126, 0.7152, 0.0722))  # Rec. 709
 
 
-def _palette(rng: np.random.Generator, background: np.ndarray) -> dict[str, np.ndarray]:
+def _palette(rng: np.random.Generator, background: Array) -> dict[str, Array]:
     """Colours of one object, drawn alike for every class so that colour tells nothing about it."""
     while True:
         hue = rng.random()
@@ -256,7 +259,7 @@ def _palette(rng: np.random.Generator, background: np.ndarray) -> dict[str, np.n
 # --- the backgrounds -------------------------------------------------------------------------------------------------
 
 
-def _background(rng: np.random.Generator) -> np.ndarray:
+def _background(rng: np.random.Generator) -> Array:
     """Two muted colours mixed by a random pattern: (size, size, 3) float in about [0, 1]."""
     hue = rng.random()
     value = rng.uniform(0.3, 0.85)
@@ -264,11 +267,11 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     second = _hsv(hue + rng.uniform(-0.15, 0.15), rng.uniform(0.1, 0.45), value + rng.uniform(-0.17, 0.13))
     pattern = _PATTERNS[rng.integers(len(_PATTERNS))](rng)
     mix = np.clip(0.75 * pattern + 0.5 * (_noise(rng, (3, 6, 12, 30)) - 0.25), 0, 1)[..., None]
-    values: np.ndarray = (first + mix * (second - first)).astype(np.float32)
+    values: Array = (first + mix * (second - first)).astype(np.float32)
     return values
 
 
-def _grid(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _grid(rng: np.random.Generator) -> tuple[Array, Array]:
     """Coordinates along and across a random direction, (size, size) each, one unit a picture."""
     x = np.arange(PICTURE_SIZE, dtype=np.float32) / PICTURE_SIZE - 0.5
     y = x[:, None]
@@ -276,47 +279,47 @@ def _grid(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 
-def _noise(rng: np.random.Generator, cells: tuple[int, ...]) -> np.ndarray:
+def _noise(rng: np.random.Generator, cells: tuple[int, ...]) -> Array:
     """Sum of smooth random fields, the finer the weaker, stretched to [0, 1]."""
     total = np.zeros((PICTURE_SIZE, PICTURE_SIZE), np.float32)
     for octave, count in enumerate(cells):
         coarse = Image.fromarray(rng.random((count, count), dtype=np.float32))
         fine = coarse.resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.BICUBIC)
         total += np.asarray(fine) * 0.6**octave
-    values: np.ndarray = (total - total.min()) / (total.max() - total.min())
+    values: Array = (total - total.min()) / (total.max() - total.min())
     return values
 
 
-def _clouds(rng: np.random.Generator) -> np.ndarray:
+def _clouds(rng: np.random.Generator) -> Array:
     return _noise(rng, (2, 4, 8, 16, 32))
 
 
-def _gradient(rng: np.random.Generator) -> np.ndarray:
+def _gradient(rng: np.random.Generator) -> Array:
     along, _ = _grid(rng)
     return np.clip(along + 0.5, 0, 1)
 
 
-def _stripes(rng: np.random.Generator) -> np.ndarray:
+def _stripes(rng: np.random.Generator) -> Array:
     along, _ = _grid(rng)
     bend = 0.12 * _noise(rng, (2, 4))
-    values: np.ndarray = 0.5 + 0.5 * np.tanh(2 * np.sin(2 * np.pi * rng.uniform(3, 9) * (along + bend)))
+    values: Array = 0.5 + 0.5 * np.tanh(2 * np.sin(2 * np.pi * rng.uniform(3, 9) * (along + bend)))
     return values
 
 
-def _checks(rng: np.random.Generator) -> np.ndarray:
+def _checks(rng: np.random.Generator) -> Array:
     along, across = _grid(rng)
     waves = 2 * np.pi * rng.uniform(2, 5)
-    values: np.ndarray = 0.5 + 0.5 * np.tanh(6 * np.sin(waves * along) * np.sin(waves * across))
+    values: Array = 0.5 + 0.5 * np.tanh(6 * np.sin(waves * along) * np.sin(waves * across))
     return values
 
 
-def _rings(rng: np.random.Generator) -> np.ndarray:
+def _rings(rng: np.random.Generator) -> Array:
     along, across = _grid(rng)
     radius = np.hypot(along - rng.uniform(-0.5, 0.5), across - rng.uniform(-0.5, 0.5))
     return 0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(3, 8) * radius)
 
 
-_PATTERNS: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (
+_PATTERNS: tuple[Callable[[np.random.Generator], Array], ...] = (
     _clouds,
     _gradient,
     _stripes,
@@ -340,7 +343,7 @@ def _ellipse(x: float, y: float, radius_x: float, radius_y: float) -> Points:
 def _curve(start: tuple[float, float], bend: tuple[float, float], end: tuple[float, float]) -> Points:
     """Quadratic Bézier curve, 16 points."""
     t = np.linspace(0, 1, 16)[:, None]
-    values: np.ndarray = (1 - t) ** 2 * np.array(start) + 2 * t * (1 - t) * np.array(bend) + t**2 * np.array(end)
+    values: Array = (1 - t) ** 2 * np.array(start) + 2 * t * (1 - t) * np.array(bend) + t**2 * np.array(end)
     return values
 
 
@@ -473,7 +476,7 @@ _SHAPES: dict[str, Callable[[np.random.Generator], list[_Part]]] = {
 
 
 @functools.cache
-def _mark() -> tuple[np.ndarray, np.ndarray]:
+def _mark() -> tuple[Array, Array]:
     """The mark: (h, w, 3) float colours in 0..255 and (h, w, 1) opacities in [0, 1], of `MARK_BOX`'s size."""
     from matplotlib import get_data_path
 

@@ -17,11 +17,11 @@ from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.demo import pictures as drawn
 from gradcam_callbacks.native_log import native_log_muted
 from gradcam_callbacks.probes.probe_set import ProbeSet
+from gradcam_callbacks.publishing.reports import write_report
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing import drift
 from gradcam_callbacks.reviewing.events import find_events
 from gradcam_callbacks.reviewing.measuring import measure
-from gradcam_callbacks.reviewing.report import write
 
 EPOCHS = 7
 TRAINING_PICTURES = 1040
@@ -75,7 +75,7 @@ def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) 
     for name in ("alembic", "mlflow"):  # the tables of a new store are no news here
         logging.getLogger(name).setLevel(logging.WARNING)
     outcomes: list[Outcome] = []
-    journals: list[Journal] = []
+    journals: list[Path] = []
     with _tracking_to(store), _progress(console) as progress:
         experiment = mlflow.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
@@ -98,18 +98,17 @@ def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) 
                 console.print(f"Training on {name} pictures …")
             keras.utils.set_random_seed(seed)
             with mlflow.start_run(experiment_id=experiment.experiment_id, run_name=name) as run:
-                journal_dir = directory / "journals" / run.info.run_id
-                _train(name, train, valid, probes, journal_dir, progress)
-            journals.append(Journal(journal_dir))
-            outcomes.append(_outcome(name, run.info.run_id, journals[-1], probes))
+                journals.append(directory / "journals" / run.info.run_id)
+                _train(name, train, valid, probes, journals[-1], progress)
+            outcomes.append(_outcome(name, run.info.run_id, Journal(journals[-1]), probes))
     _report(console, outcomes, experiment.experiment_id, directory)
-    page = write(journals, directory / "compare.html", names=RUNS)
+    page = write_report(journals, directory / "compare.html", names=RUNS)
     console.print(f"Both side by side, without a server:\n  {page.as_uri()}", soft_wrap=True)
     return outcomes
 
 
 def _with_watermark(pictures: Array, labels: Array) -> tuple[Array, Array]:
-    """The mark on every picture of one class, in training and validation alike: so a shortcut goes unnoticed."""
+    """Puts the mark on every picture of one class, also for validation, so that the accuracy hides the shortcut."""
     marked = labels == drawn.MARKED_CLASS
     pictures = pictures.copy()
     pictures[marked] = drawn.add_watermark(pictures[marked])

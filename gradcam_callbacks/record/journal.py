@@ -46,8 +46,10 @@ class Journal:
             GradCAMError: if its manifest is damaged, or of another format.
         """
         self.directory = Path(directory)
-        with contextlib.suppress(OSError):  # the working directory is gone
-            self.directory = self.directory.absolute()  # the training may change its working directory
+        # Absolute, because a training may change its working directory. Where that directory was removed, there is no
+        # absolute path, and the relative one is kept.
+        with contextlib.suppress(OSError):
+            self.directory = self.directory.absolute()
         self.manifest = self._manifest_on_disk(directory) if _new is None else _new
         self.trouble: OSError | None = None
         self._strict = _strict
@@ -78,7 +80,9 @@ class Journal:
         """
         try:
             journal = cls(directory, _strict=strict)
-        except OSError:  # none is there, or it cannot be read now: `flush` finds out which
+        except OSError:
+            # There is no journal yet, or the folder cannot be read now. Writing tells the two apart: `_settle` compares
+            # the manifest again where one turns up.
             new = dataclasses.replace(manifest, created=manifest.created or time.time()).with_pictures(pictures)
             journal = cls(directory, _new=new, _strict=strict)
             journal._held[journal.directory / "manifest.json"] = new.encoded()
@@ -173,15 +177,17 @@ class Journal:
             FileNotFoundError: if it was not recorded.
         """
         path = self.path(step)
-        held = self._held.get(path)  # without the lock: it leaves memory only after it is on disk
+        # No lock is needed: a file leaves memory only after it is on disk, so one of the two has it.
+        held = self._held.get(path)
         return path.read_bytes() if held is None else held
 
     def uploaded(self) -> frozenset[str]:
         """The items that were marked as uploaded, by this or another process; a half-written line does not count."""
         with self._lock:
-            with contextlib.suppress(OSError):  # none yet, or for now only what is known
+            # Where the file is missing or cannot be read, what this process marked itself is the answer.
+            with contextlib.suppress(OSError):
                 for line in (self.directory / "uploaded").read_bytes().split(b"\n")[:-1]:
-                    with contextlib.suppress(ValueError):  # a half-written line that another one followed
+                    with contextlib.suppress(ValueError):  # a process was killed while it wrote this line
                         self._uploaded.add(str(json.loads(line)))
             return frozenset(self._uploaded)
 
@@ -239,13 +245,16 @@ class Journal:
         with self._lock:
             if not self.held:
                 return True
-            for path in list(self._held):  # where one cannot be written, the next one may be smaller
+            for path in list(self._held):  # all of them: on a full disk, a smaller file may still fit
                 self._try(self._put, path)
             self._try(self._write_marks)
             return not self.held
 
     def _hold(self, path: Path, content: bytes) -> None:
-        """Writes a file if the disk takes it; where it takes the oldest of those that wait, it gets all of them."""
+        """Writes a file, or keeps it in memory until the disk takes it.
+
+        The oldest file that waits is tried first. Where the disk takes it, all that wait are written.
+        """
         self._held[path] = content
         oldest = next(iter(self._held))
         if self._try(self._put, oldest):
@@ -264,18 +273,21 @@ class Journal:
         return True
 
     def _put(self, path: Path) -> None:
-        if path in self._held:  # and not the manifest, which is there since `_settle`
+        if path in self._held:  # `_settle`, which came before, has written the manifest already
             write_whole(path, self._held[path])
             self._checked[path] = (stamp(path), "")
             del self._held[path]
 
     def _settle(self) -> None:
-        """Makes the folders, and the manifest unless it is there: no step is ever without the manifest of its own."""
+        """Makes the folders, and writes the manifest unless it is there.
+
+        This comes before each file, so that no step is ever beside the manifest of another record.
+        """
         make_folder(self.directory / "steps")
         manifest = self.directory / "manifest.json"
-        if not manifest.exists():  # new, or somebody removed the folder
+        if not manifest.exists():  # the journal is new, or somebody removed its folder
             write_whole(manifest, self.manifest.encoded())
-        elif not self._is_ours:  # the folder could not be read when this journal started
+        elif not self._is_ours:  # a manifest that could not be read when this journal was made
             try:
                 different = differences(self._manifest_on_disk(self.directory), self.manifest)
             except ValueError as error:
@@ -292,8 +304,8 @@ class Journal:
     def _write_marks(self) -> None:
         if not self._marks:
             return
-        # Unbuffered, so that each write is one system call at the end of the file. A line is JSON, because no part of a
-        # JSON string is one: a torn "12" is not taken for "1", whatever follows it.
+        # Unbuffered, so that each line is one system call at the end of the file. Each line is a JSON string: what a
+        # killed process leaves of one is no JSON, so that a torn "12" is never taken for "1".
         with (self.directory / "uploaded").open("ab+", buffering=0) as file:
             is_torn = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
             for item in list(self._marks):
@@ -315,7 +327,7 @@ class Journal:
             Step.parse(path.read_bytes(), path)
         except FileNotFoundError:
             return False
-        except OSError as error:  # the next time it may be readable
+        except OSError as error:  # such as a network drive that is away: it is read again at the next call
             found, problem = None, f"Journal file '{path}' cannot be read: {error}."
         except ValueError as error:
             problem = str(error)
@@ -331,7 +343,7 @@ class Journal:
             self._marks.clear()
             raise error
         if self.trouble is None:
-            self.trouble = error.with_traceback(None)  # whose frames would keep arrays alive
+            self.trouble = error.with_traceback(None)  # a traceback would keep the arrays of its frames in memory
 
 
 def _other_maps(directory: str | Path, different: str) -> GradCAMError:

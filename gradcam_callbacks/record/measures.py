@@ -27,7 +27,7 @@ class Measure:
             "noise": the maps, and those under a tiny change of the input.
         low: the least value, or None.
         high: the greatest value, or None.
-        unit: of the values.
+        unit: of the values; "share" is shown in per cent.
         lower_is_better: whether less is better; None where neither is.
         is_recorded: whether each step's file has it; what is not recorded is computed again by who reads the record.
         section: of its metrics in MLflow, "<section>/<probe>.<target>"; None for no metrics.
@@ -61,33 +61,33 @@ _ROWS = (
         lower_is_better=False, section="gradcam_probability",
     ),
     Measure(
-        "drift", "Drift", "share of the attention that moved", "pair", 0, 1, "share of the attention",
+        "drift", "Drift", "share of the attention that moved since the step before", "pair", 0, 1, "share",
         lower_is_better=True, section="gradcam_drift", mean="gradcam_drift/mean",
     ),
     Measure(
-        "floor", "Noise floor", "drift under a tiny change of the input", "noise", 0, 1, "share of the attention",
+        "from_first", "From first", "share of the attention that moved since the first step", "first", 0, 1, "share",
+        is_recorded=False, function="drift",
+    ),
+    Measure(
+        "shift", "Shift", "how far the centre moved, as a share of the diagonal", "pair", 0, 1, "share",
+        lower_is_better=True, is_recorded=False,
+    ),
+    Measure(
+        "rank", "Rank", "rank correlation with the step before", "pair", -1, 1, "correlation",
+        lower_is_better=False, is_recorded=False,
+    ),
+    Measure(
+        "floor", "Noise floor", "drift by noise alone", "noise", 0, 1, "share",
         lower_is_better=True, section="gradcam_drift", mean="gradcam_drift/noise_floor", has_each=False,
         function="drift",
     ),
     Measure(
-        "focus", "Focus", "share of the attention inside the marked regions", "region", 0, 1, "share of the attention",
+        "focus", "Focus", "share of the attention inside the marked region", "region", 0, 1, "share",
         lower_is_better=False, section="gradcam_focus", mean="gradcam_focus/mean",
     ),
     Measure(
-        "pointing", "Pointing", "whether the peak lies inside the marked region", "region", 0, 1, "chance",
+        "pointing", "Pointing", "whether the peak lies inside the marked region", "region", 0, 1, "share",
         lower_is_better=False, section="gradcam_pointing", mean="gradcam_pointing/mean",
-    ),
-    Measure(
-        "first", "Since the first", "share of the attention that moved since the first step", "first", 0, 1,
-        "share of the attention", is_recorded=False, function="drift",
-    ),
-    Measure(
-        "shift", "Shift", "how far the centre of the attention moved", "pair", 0, 1, "share of the diagonal",
-        lower_is_better=True, is_recorded=False,
-    ),
-    Measure(
-        "rank", "Rank", "how alike the order of the places is", "pair", -1, 1, "Spearman's correlation",
-        lower_is_better=False, is_recorded=False,
     ),
 )  # fmt: skip
 

@@ -1,8 +1,7 @@
 """The review page: journals in, one HTML file out that needs no network.
 
-Template, style and script lie in the folder `page`; the data is in the page as JSON. Arrays there are the base64 of
-little-endian numbers: maps as uint8 shares of each map's own maximum, with that maximum as float32; other shares as
-uint16 of 0 to 65534, where 65535 is "not known".
+Template, style and the modules of the script lie in the folder `page`; the data is in the page as JSON. What that is,
+down to the numbers in an array, is described once, by the typedef `PageData` in `page/js/types.js`.
 """
 
 from __future__ import annotations
@@ -31,11 +30,13 @@ from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.files import write_whole
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
+from gradcam_callbacks.record.measures import MEASURES, Measure
 from gradcam_callbacks.record.step import BASELINE, HEALTHS, Step
 from gradcam_callbacks.reviewing.events import Event, find_events
 from gradcam_callbacks.reviewing.measuring import Measures, measure, step_means
 from gradcam_callbacks.reviewing.outlines import outline
-from gradcam_callbacks.reviewing.sentences import summary
+from gradcam_callbacks.reviewing.script import script
+from gradcam_callbacks.reviewing.sentences import SETTLED, SETTLED_TIMES_FLOOR, summary
 
 COLORMAPS = ("turbo", "viridis", "inferno", "jet", "Greys")
 # All the maps of a page take this many bytes at most, and no page has more steps than this; others are left out.
@@ -222,7 +223,7 @@ def _measured(journal: Journal, steps: Sequence[Step], name: str, link: str | No
 
 
 def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
-    """What the script gets, as JSON takes it."""
+    """What the script gets, as JSON takes it: the `PageData` of `page/js/types.js`."""
     manifest = runs[0].manifest
     grids, kept = _plan(runs, pictures.shape[1:3])
     used: set[int] = set(manifest.labels or ())
@@ -238,22 +239,29 @@ def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
         "size": list(pictures.shape[1:3]),
         "pictures": _encoded(pictures),
         "regions": [outline(manifest.region(n)) for n in range(len(manifest.names))],
+        "crowded": len(pictures) > _MANY_PROBES,
         "colormaps": {
             name: _packed(drawing.colour(np.linspace(0, 1, 256), colormap=name), np.uint8) for name in COLORMAPS
         },
         "healths": HEALTHS,
+        "warnings": _WARNINGS,
+        "settled": {"drift": SETTLED, "floors": SETTLED_TIMES_FLOOR},
+        "measures": {
+            name: {"title": row.title, "says": row.says, "unit": row.unit, "low": row.low, "high": row.high}
+            for name, row in _shown_measures().items()
+        },
         "runs": [_of_run(run, grid, kept, pictures.shape[1:3]) for run, grid in zip(runs, grids, strict=True)],
     }
 
 
 def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, int]) -> dict[str, Any]:
+    """What the script gets of a run: the `RunData` of `page/js/types.js`."""
     shown = [s for s, step in enumerate(run.steps) if step.step in kept]
     steps = [run.steps[s] for s in shown]
     maps, peaks = _quantised([_on_grid(step.maps, grid, size, run.manifest.slices) for step in steps])
     measures = run.measures
     probabilities = measures["probabilities"][shown]
     health = np.select([np.stack([step.health for step in steps]) == name for name in HEALTHS], range(len(HEALTHS)))
-    has_focus = bool(np.isfinite(measures["focus"]).any())
     return {
         "name": run.name,
         "link": run.link,
@@ -269,14 +277,8 @@ def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, i
         "predicted": _packed(np.stack([step.predicted for step in steps]), np.int32),
         "explained": _packed(np.stack([step.explained for step in steps]), np.int32),
         "health": _packed(health, np.uint8),
-        "drift": _packed_shares(measures["drift"][shown]),
-        "first": _packed_shares(measures["first"][shown]),
-        "shift": _packed_shares(measures["shift"][shown]),
-        "rank": _packed_shares((measures["rank"][shown] + 1) / 2),
-        "floor": _packed_shares(measures["floor"][shown]),
-        "focus": _packed_shares(measures["focus"][shown]) if has_focus else None,
-        "pointing": _packed_shares(measures["pointing"][shown]) if has_focus else None,
-        "curves": _curves(run, has_focus=has_focus),
+        "measures": _packed_measures(measures, shown),
+        "curves": _curves(run),
         "summary": _told(run),
         "events": _listed_events(run),
         "notes": [*_notes(run, len(steps)), *_unlisted_events(run)],
@@ -360,7 +362,26 @@ def _packed_shares(values: Array) -> str:
     return _packed(shares, np.uint16)
 
 
-def _curves(run: _Run, *, has_focus: bool) -> dict[str, Any]:
+def _shown_measures() -> dict[str, Measure]:
+    """What stands in the page's table of a probe; scores and probabilities have columns of their own."""
+    return {name: row for name, row in MEASURES.items() if row.of != "model"}
+
+
+def _packed_measures(measures: Measures, shown: Sequence[int]) -> dict[str, str]:
+    """What is known of some step, at the steps shown: as shares of its range, or as it is where it has none."""
+    packed = {}
+    for name, row in _shown_measures().items():
+        values = measures[name]
+        if not np.isfinite(values).any():
+            continue
+        if row.low is None or row.high is None:
+            packed[name] = _packed(values[shown], np.float32)
+        else:
+            packed[name] = _packed_shares((values[shown] - row.low) / (row.high - row.low))
+    return packed
+
+
+def _curves(run: _Run) -> dict[str, Any]:
     """The means over all maps and the metrics, for every step, also those whose maps are left out."""
     every = max(1, math.ceil(len(run.steps) / (5 * _MOST_STEPS)))
     part = sorted({*range(0, len(run.steps), every), len(run.steps) - 1})
@@ -370,7 +391,7 @@ def _curves(run: _Run, *, has_focus: bool) -> dict[str, Any]:
         "steps": [run.steps[s].step for s in part],
         "drift": _numbers(step_means(measures["drift"][part])),
         "floor": _numbers(step_means(measures["floor"][part])),
-        "focus": _numbers(step_means(measures["focus"][part])) if has_focus else None,
+        "focus": _numbers(step_means(measures["focus"][part])) if np.isfinite(measures["focus"]).any() else None,
         "metrics": {name: [_number(run.steps[s].logs.get(name)) for s in part] for name in names},
     }
 
@@ -473,17 +494,16 @@ def _encoded(pictures: Array) -> list[str]:
 def _page(data: Mapping[str, Any], summary: str) -> str:
     """The template with style, script and data in it."""
     resources = files("gradcam_callbacks.reviewing") / "page"
-    template, style, script = (
-        (resources / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css", "report.js")
-    )
+    template, style = ((resources / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css"))
+    whole = script(resources / "js")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(template).render(
         title=", ".join(run["name"] for run in data["runs"]),
         summary=summary,
         style=style,
-        script=script,
+        script=whole,
         style_hash=_hash(style),
-        script_hash=_hash(script),
+        script_hash=_hash(whole),
         data=_as_json(data),
     )
 

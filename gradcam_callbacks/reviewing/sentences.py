@@ -14,7 +14,7 @@ from gradcam_callbacks.reviewing.measuring import Measures, step_means
 from gradcam_callbacks.reviewing.words import at, listed, name_of, percent
 
 # When attention has settled: its mean drift stays within a tenth, or twice the noise.
-_SETTLED, _SETTLED_TIMES_FLOOR, _LEAST_SETTLED_STEPS = 0.1, 2, 2
+SETTLED, SETTLED_TIMES_FLOOR, _LEAST_SETTLED_STEPS = 0.1, 2, 2
 # How many jumps a sentence names.
 _PLACES = 3
 
@@ -55,7 +55,7 @@ def _movement(steps: Sequence[Step], measures: Measures, manifest: Manifest, mov
         calm[measures.steps.index(event.step), event.probe, event.target] = np.nan
     means = step_means(calm)
     known = np.flatnonzero(np.isfinite(means))
-    limits = np.maximum(_SETTLED, _SETTLED_TIMES_FLOOR * np.nan_to_num(step_means(measures["floor"])))
+    limits = np.maximum(SETTLED, SETTLED_TIMES_FLOOR * np.nan_to_num(step_means(measures["floor"])))
     restless = np.flatnonzero(means > limits)
     if not restless.size:
         yield f"From {first} to {last} attention was steady: {percent(means[known].mean())} of it moved in a step."

@@ -1,1 +1,5 @@
-"""Saved checkpoints, found, loaded and explained one after the other."""
+"""Saved checkpoints: found, loaded one after the other, explained, and recorded as one run.
+
+`gradcam_callbacks.explain_checkpoints` and `Sweep` are public; the modules of this folder are not. To add a format of
+checkpoints, write a class in `formats.py`.
+"""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import glob
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from gradcam_callbacks.sweeping.formats import SUFFIXES, Checkpoint, is_orbax, kind_of
+from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.sweeping import formats
+from gradcam_callbacks.sweeping.formats import Checkpoint
 
 StepFrom = str | Callable[[Path], int] | None
+Recognised = tuple[type[Checkpoint], Path]
+"""A format, and the path of a checkpoint of it."""
 
 
 def listed(checkpoints: str | Path | Sequence[str | Path]) -> list[str | Path]:
@@ -21,101 +25,107 @@ def listed(checkpoints: str | Path | Sequence[str | Path]) -> list[str | Path]:
 
 def find_checkpoints(
     checkpoints: str | Path | Sequence[str | Path], step_from: StepFrom, stack: ExitStack
-) -> tuple[list[Checkpoint], dict[str, str]]:
-    """The checkpoints in the order of their steps, and what is none, with the reasons.
+) -> tuple[list[Checkpoint], dict[str, GradCAMError]]:
+    """The checkpoints in the order of their steps, and the errors, by path, of what is not among them.
+
+    What is not among them cannot be loaded, has no step, or has the step of another. `stack` keeps what is downloaded
+    until it is closed.
 
     Raises:
-        ValueError: if there is nothing at all.
+        GradCAMError: if there is nothing at all.
     """
-    paths = [path for item in listed(checkpoints) for path in _expand(item, stack)]
-    if not paths:
-        raise ValueError(
-            f"No checkpoint in {listed(checkpoints)}. Expected .keras, .h5 or .weights.h5 files, TensorFlow's .index "
-            "files, or folders of them."
-        )
-    problems: dict[str, str] = {}
-    kinds: dict[Path, str] = {}
-    for path in paths:
-        try:
-            kinds[path] = kind_of(path)
-        except ValueError as error:
-            problems[str(path)] = str(error)
-    steps: dict[Path, int] = {}
-    numbers = _numbers([path for path in kinds if _is_counted_from_1(path, kinds[path])])
-    for path in kinds:
-        try:
-            steps[path] = _step(path, kinds[path], step_from, numbers.get(path), alone=len(kinds) == 1)
-        except ValueError as error:
-            problems[str(path)] = str(error)
-    if step_from is None and steps and min(steps.values()) < 0:  # a file is numbered 0: they are not counted from 1
-        steps = {path: step + _is_counted_from_1(path, kinds[path]) for path, step in steps.items()}
-    found: dict[int, Checkpoint] = {}
+    looked_at = {path: found for item in listed(checkpoints) for path, found in _expand(item, stack)}
+    if not looked_at:
+        raise GradCAMError(f"No checkpoint in {listed(checkpoints)}. Expected {_expected()}, or folders of them.")
+    errors = {str(path): found for path, found in looked_at.items() if isinstance(found, GradCAMError)}
+    recognised = {path: found for path, found in looked_at.items() if not isinstance(found, GradCAMError)}
+    steps = _steps(recognised, step_from, errors)
+    by_step: dict[int, Checkpoint] = {}
     for path in sorted(steps, key=lambda path: (steps[path], str(path))):
-        step = steps[path]
-        if step in found:
-            problems[str(path)] = (
-                f"It is step {step}, as '{found[step].path.name}' is. Name one of them, or step_from=."
-            )
-        else:
-            found[step] = Checkpoint(_prefix(path), step, kinds[path])
-    return list(found.values()), problems
+        format_, place = recognised[path]
+        checkpoint = format_(place, steps[path])
+        first = by_step.setdefault(steps[path], checkpoint)
+        if first is not checkpoint:
+            problem = f"It is step {first.step}, as '{first.path.name}' is."
+            errors[str(path)] = GradCAMError(problem, "Name one of them, or {argument}.", argument="step_from")
+    return list(by_step.values()), errors
 
 
-def _expand(item: str | Path, stack: ExitStack) -> list[Path]:
-    """The candidates behind one argument."""
-    text = str(item)
+def _expand(item: str | Path, stack: ExitStack) -> Iterator[tuple[Path, Recognised | GradCAMError]]:
+    """What one argument stands for: paths, each with its format, or with what is wrong with it."""
+    text, path = str(item), Path(item)
     if text.startswith(("runs:/", "models:/")):
         from gradcam_callbacks.publishing import mlflow_store
 
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gradcam-"))
-        return _expand(mlflow_store.download(text, Path(folder)), stack)
-    path = Path(item)
-    if not path.exists() and glob.has_magic(text):
-        matches = [Path(found) for found in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 (absolute ones too)
-        return [found for match in matches if not _is_part(match) for found in _expand(match, stack)]
-    if path.is_dir() and not (path / "saved_model.pb").exists():
-        children = [child for child in sorted(path.iterdir()) if not child.name.startswith(".")]
-        if is_orbax(path):
-            return [child for child in children if child.name.isdigit()] or [path]
-        inside = [found for child in children if child.is_dir() for found in _expand(child, stack)]
-        return [child for child in children if child.is_file() and child.suffix in SUFFIXES] + inside
-    return [path]
+        yield from _look(mlflow_store.download(text, Path(folder)))
+    elif path.exists() or not glob.has_magic(text):
+        yield from _look(path)
+    else:
+        for match in sorted(glob.glob(text, recursive=True)):  # noqa: PTH207 (absolute ones too)
+            if not any(format_.is_part(Path(match)) for format_ in formats.FORMATS):
+                yield from _look(Path(match))
 
 
-def _is_part(path: Path) -> bool:
-    """Whether a file belongs to a TensorFlow checkpoint whose index is beside it."""
-    is_data = re.fullmatch(r"(.+)\.data-\d+-of-\d+", path.name)
-    if is_data:
-        return path.with_name(f"{is_data[1]}.index").is_file()
-    return path.name == "checkpoint" and any(path.parent.glob("*.index"))
+def _expected() -> str:
+    return ", ".join(format_.files for format_ in formats.FORMATS)
 
 
-def _prefix(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix == ".index" else path
+def _look(path: Path, *, is_named: bool = True) -> Iterator[tuple[Path, Recognised | GradCAMError]]:
+    """A checkpoint, or those in a folder; what is none is an error if it was named, and passed over in a folder."""
+    try:
+        found = formats.recognise(path)
+    except GradCAMError as error:
+        yield path, error
+        return
+    if found is not None:
+        yield path, found
+    elif path.is_dir():
+        for child in sorted(path.iterdir()):
+            if not child.name.startswith("."):
+                yield from _look(child, is_named=False)
+    elif is_named:
+        is_there = path.exists()
+        problem = f"'{path.suffix}' is no checkpoint: expected {_expected()}." if is_there else "There is no such file."
+        yield path, GradCAMError(problem)
 
 
-def _step(path: Path, kind: str, step_from: StepFrom, number: int | None, *, alone: bool) -> int:
-    """The 0-based step that a path names; see `_numbers` for the number in its name.
+def _steps(
+    recognised: Mapping[Path, Recognised], step_from: StepFrom, errors: dict[str, GradCAMError]
+) -> dict[Path, int]:
+    """The 0-based step of each path; where there is none, `errors` gets the reason."""
+    said = {path: format_.step_of(path) for path, (format_, _) in recognised.items()}
+    numbers = _numbers([path for path, step in said.items() if step is None])
+    steps: dict[Path, int] = {}
+    for path, step in said.items():
+        try:
+            if step_from is not None:
+                steps[path] = _step_by_user(path, step_from)
+            elif step is not None:
+                steps[path] = step
+            elif path in numbers:
+                steps[path] = numbers[path] - 1
+            elif len(recognised) == 1:
+                steps[path] = 0
+            else:
+                problem = "No number in its name says which step it is."
+                raise GradCAMError(problem, "Use {argument}, or give it alone.", argument="step_from")
+        except ValueError as error:  # also of the user's function, or of int()
+            errors[str(path)] = error if isinstance(error, GradCAMError) else GradCAMError(str(error))
+    if step_from is None and min(steps.values(), default=0) < 0:  # a file is numbered 0: they are not counted from 1
+        steps = {path: step + (said[path] is None) for path, step in steps.items()}
+    return steps
 
-    Raises:
-        ValueError: if it names none.
-    """
+
+def _step_by_user(path: Path, step_from: str | Callable[[Path], int]) -> int:
+    """The step that `step_from=` finds in a path."""
     if callable(step_from):
         return int(step_from(path))
-    if step_from is not None:
-        match = re.search(step_from, path.as_posix())
-        if match is None or not match.groups() or match[1] is None:
-            raise ValueError(f"step_from={step_from!r} finds no group in its path.")
-        return int(match[1])
-    if kind == "orbax":
-        return int(path.name) if path.name.isdigit() else 0
-    if not _is_counted_from_1(path, kind):
-        return int(path.parent.name.removeprefix("epoch_"))
-    if number is None:
-        if alone:
-            return 0
-        raise ValueError("No number in its name says which step it is. Use step_from=, or give it alone.")
-    return number - 1
+    match = re.search(step_from, path.as_posix())
+    if match is None or not match.groups() or match[1] is None:
+        problem = "Its path does not say which step it is:"
+        raise GradCAMError(problem, "{argument} finds no group in it.", argument="step_from", value=step_from)
+    return int(match[1])
 
 
 def _numbers(paths: Sequence[Path]) -> dict[Path, int]:
@@ -126,6 +136,7 @@ def _numbers(paths: Sequence[Path]) -> dict[Path, int]:
         name = re.sub(r"(\.weights)?\.[a-z0-9]+$", "", path.name)
         epoch = re.search(r"ep(?:och)?[-_ ]?(\d+)", name, re.IGNORECASE)
         parts = re.findall(r"\d+\.\d+|\d+", name)
+        # A decimal is a metric, such as a loss. Where there are decimals alone, as in v1.01, both halves may count.
         whole = [part for part in parts if "." not in part] or [half for part in parts for half in part.split(".")]
         if epoch:
             found[path] = int(epoch[1])
@@ -134,9 +145,3 @@ def _numbers(paths: Sequence[Path]) -> dict[Path, int]:
     columns = zip(*others.values(), strict=False)  # as long as the shortest
     place = next((place for place, column in enumerate(columns) if len(set(column)) > 1), -1)
     return found | {path: numbers[place] for path, numbers in others.items()}
-
-
-def _is_counted_from_1(path: Path, kind: str) -> bool:
-    """Whether the number in a name begins with 1, as ModelCheckpoint's do; those of MLflow and Orbax begin with 0."""
-    is_mlflow = path.name.startswith("checkpoint.") and re.fullmatch(r"epoch_\d+", path.parent.name)
-    return kind != "orbax" and not is_mlflow

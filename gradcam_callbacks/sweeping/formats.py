@@ -1,4 +1,8 @@
-"""The formats of checkpoints."""
+"""The formats of checkpoints, one class each.
+
+A new format is a class derived from `Checkpoint` and its place in `FORMATS`; nothing else knows a format by its name.
+"""
+# ruff: noqa: D102 (what a method does is said once, in `Checkpoint`)
 
 from __future__ import annotations
 
@@ -8,11 +12,14 @@ import re
 import tempfile
 import warnings
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gradcam_callbacks.errors import GradCAMError
 
 if TYPE_CHECKING:
     import keras
@@ -21,92 +28,223 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """One saved state of a model.
+class Checkpoint(ABC):
+    """One saved state of a model; a class derived from this is a format, with all that differs from the others.
+
+    The libraries that read it are imported in its methods, so that a sweep loads only those that it needs.
 
     Attributes:
         path: the file, the prefix of TensorFlow's files, or the folder.
         step: the 0-based epoch.
         kind: "model" (.keras, .h5), "weights" (.weights.h5, .h5), "tensorflow" or "orbax".
+        files: what the files of the format are called, for messages.
     """
 
     path: Path
     step: int
-    kind: str
+    kind: ClassVar[str]
+    files: ClassVar[str]
+
+    @staticmethod
+    @abstractmethod
+    def recognise(path: Path) -> Path | None:
+        """The `path` of the checkpoint that a path stands for; None if it is not of this format.
+
+        Raises:
+            GradCAMError: if it is of this format and cannot be loaded.
+        """
+
+    @staticmethod
+    def is_part(path: Path) -> bool:
+        """Whether another path stands for the checkpoint that this file belongs to; a glob then passes over it."""
+        del path
+        return False
+
+    @staticmethod
+    def step_of(path: Path) -> int | None:
+        """The 0-based step of a path that was recognised, if the format or the folder says it.
+
+        None where the number in the name decides, which is counted from 1, as Keras's ModelCheckpoint counts.
+        """
+        # MLflow's callback writes epoch_0/checkpoint.h5 first.
+        is_mlflow = path.name.startswith("checkpoint.") and re.fullmatch(r"epoch_\d+", path.parent.name)
+        return int(path.parent.name.removeprefix("epoch_")) if is_mlflow else None
+
+    def describe(self) -> dict[str, Any] | None:
+        """The model as `keras.saving.serialize_keras_object` describes it; None where there are weights alone."""
+        return None
+
+    def architecture(self) -> str | None:
+        """The architecture in the description, as text to compare; None where there are weights alone."""
+        described = self.describe()
+        if described is None:
+            return None
+        return json.dumps({key: described.get(key) for key in ("module", "class_name", "config")}, sort_keys=True)
+
+    def build(self, *, custom_objects: dict[str, Any] | None, safe_mode: bool) -> keras.Model:
+        """The whole model of a checkpoint that describes it; the arguments are those of `keras.saving.load_model`."""
+        import keras
+
+        model = keras.saving.deserialize_keras_object(self.describe(), custom_objects, safe_mode)
+        self.load_weights(model)
+        return model
+
+    @abstractmethod
+    def load_weights(self, model: keras.Model) -> None:
+        """Loads the weights into a model of the same architecture."""
 
 
-SUFFIXES = frozenset({".keras", ".h5", ".hdf5", ".index"})
+class _OfKeras(Checkpoint):
+    """What Keras itself loads."""
+
+    def build(self, *, custom_objects: dict[str, Any] | None, safe_mode: bool) -> keras.Model:
+        import keras
+
+        return keras.saving.load_model(self.path, custom_objects, compile=False, safe_mode=safe_mode)
+
+    def load_weights(self, model: keras.Model) -> None:
+        with _unpacked(self.path) as weights, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # no map depends on it
+            model.load_weights(weights)
 
 
-def is_orbax(folder: Path) -> bool:
-    """Whether a folder is one of Keras's OrbaxCheckpoint."""
-    marks = ("orbax.checkpoint", "pytree.orbax-checkpoint", "checkpoint_metadata", "_CHECKPOINT_METADATA")
-    return any((place / mark).exists() for place in (folder, *folder.glob("[0-9]*")) for mark in marks)
+class KerasArchive(_OfKeras):
+    """The .keras archive of a whole model."""
+
+    kind = "model"
+    files = ".keras"
+
+    @staticmethod
+    def recognise(path: Path) -> Path | None:
+        return path if path.suffix == ".keras" and path.is_file() else None
+
+    def describe(self) -> dict[str, Any] | None:
+        with zipfile.ZipFile(self.path) as archive:
+            return dict(json.loads(archive.read("config.json")))
 
 
-def kind_of(path: Path) -> str:
-    """What kind of checkpoint a file is.
+class KerasH5(_OfKeras):
+    """The .h5 file of a whole model."""
 
-    Raises:
-        ValueError: if it is none that can be loaded; the message says what to do.
-    """
-    if (path / "saved_model.pb").exists():
-        raise ValueError(
-            "It is a SavedModel, which Keras 3 cannot open as layers. Save the model as .keras where it was trained."
-        )
-    if path.is_dir() and is_orbax(path):
-        return "orbax"
-    if not path.is_file():
-        prefix = path.with_name(f"{path.name}.index")
-        if prefix.is_file():
-            return "tensorflow"
-        raise ValueError("There is no such file." if not path.exists() else "It is a folder without checkpoints.")
-    if path.name.endswith(".weights.h5"):
-        return "weights"
-    if path.suffix in (".h5", ".hdf5"):
+    kind = "model"
+    files = ".h5"
+
+    @staticmethod
+    def recognise(path: Path) -> Path | None:
+        if path.name.endswith(".weights.h5") or WeightsH5.recognise(path) is None:
+            return None
         import h5py
 
         try:
             with h5py.File(path) as file:
-                return "model" if "model_config" in file.attrs else "weights"
+                return path if "model_config" in file.attrs else None
         except OSError as error:
-            raise ValueError(f"It is damaged or truncated: {error}.") from error
-    if path.suffix == ".keras":
-        return "model"
-    if path.suffix == ".index":
-        return "tensorflow"
-    raise ValueError(f"'{path.suffix}' is no checkpoint that Keras writes: expected .keras, .h5, .weights.h5, .index.")
+            raise GradCAMError(f"It is damaged or truncated: {error}.") from error
+
+    def describe(self) -> dict[str, Any] | None:
+        import h5py
+
+        with h5py.File(self.path) as file:
+            return dict(json.loads(file.attrs["model_config"]))
 
 
-def model_in(
-    checkpoint: Checkpoint, *, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool
-) -> keras.Model:
-    """The whole model that a checkpoint holds."""
-    import keras
+class WeightsH5(_OfKeras):
+    """The .weights.h5 file, or an .h5 file of weights alone."""
 
-    objects = None if custom_objects is None else dict(custom_objects)
-    if checkpoint.kind != "orbax":
-        return keras.saving.load_model(checkpoint.path, compile=False, custom_objects=objects, safe_mode=safe_mode)
-    described = _description(checkpoint)
-    if described is None:
-        raise ValueError("It holds weights alone: pass model=, the model or a function that builds it.")
-    model = keras.saving.deserialize_keras_object(described, custom_objects=objects, safe_mode=safe_mode)
-    load_weights(model, checkpoint)
-    return model
+    kind = "weights"
+    files = ".weights.h5"
+
+    @staticmethod
+    def recognise(path: Path) -> Path | None:
+        return path if path.suffix in (".h5", ".hdf5") and path.is_file() else None
 
 
-def load_weights(model: keras.Model, checkpoint: Checkpoint) -> None:
-    """Loads the weights of a checkpoint into a model of the same architecture."""
-    if checkpoint.kind == "tensorflow":
+class TensorFlowCheckpoint(Checkpoint):
+    """The files of `tf.train.Checkpoint`; their common prefix is the path, such as ckpt-1 of ckpt-1.index."""
+
+    kind = "tensorflow"
+    files = "TensorFlow's .index"
+
+    @staticmethod
+    def recognise(path: Path) -> Path | None:
+        if path.suffix == ".index" and path.is_file():
+            return path.with_suffix("")
+        return path if not path.exists() and path.with_name(f"{path.name}.index").is_file() else None
+
+    @staticmethod
+    def is_part(path: Path) -> bool:
+        is_data = re.fullmatch(r"(.+)\.data-\d+-of-\d+", path.name)
+        if is_data:
+            return path.with_name(f"{is_data[1]}.index").is_file()
+        return path.name == "checkpoint" and any(path.parent.glob("*.index"))  # the list of them
+
+    def load_weights(self, model: keras.Model) -> None:
         from gradcam_callbacks.explaining.weights import restore
 
-        restore(model, str(checkpoint.path))
-    elif checkpoint.kind == "orbax":
-        _load_orbax(model, checkpoint.path)
-    else:
-        with _unpacked(checkpoint.path) as path, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # no map depends on it
-            model.load_weights(path)
+        restore(model, str(self.path))
+
+
+class Orbax(Checkpoint):
+    """A folder of Keras's OrbaxCheckpoint, which is called like its 0-based step."""
+
+    kind = "orbax"
+    files = "Orbax's folders"
+
+    @staticmethod
+    def recognise(path: Path) -> Path | None:
+        marks = ("orbax.checkpoint", "pytree.orbax-checkpoint", "checkpoint_metadata", "_CHECKPOINT_METADATA")
+        return path if path.name.isdigit() and any((path / mark).exists() for mark in marks) else None
+
+    @staticmethod
+    def step_of(path: Path) -> int | None:
+        return int(path.name)
+
+    def describe(self) -> dict[str, Any] | None:
+        described = self.path / "model_config" / "_strings.json"
+        return dict(json.loads(json.loads(described.read_bytes())["config"])) if described.is_file() else None
+
+    def load_weights(self, model: keras.Model) -> None:
+        # Keras's own loading takes the last step alone, asks for an optimizer, and passes over names that it misses.
+        try:
+            from orbax.checkpoint import v1 as orbax
+        except ImportError as error:
+            raise GradCAMError(
+                "It is one of Orbax, which needs another package:", "pip install 'gradcam_callbacks[orbax]'."
+            ) from error
+        state = orbax.load_checkpointables(str(self.path.absolute()), {"pytree": None})["pytree"]
+        kinds = [kind for kind in ("trainable_variables", "non_trainable_variables") if kind in state]
+        held = {name for kind in kinds for name in _paths(state[kind])}
+        missing = [variable.path for variable in model.weights if variable.path not in held]
+        if missing:
+            raise GradCAMError(
+                f"It has no weights for '{missing[0]}' of the model ({len(missing)} of {len(model.weights)} are "
+                "missing).",
+                "Give the layers the names that they had in the training, or leave {argument} away if it holds the "
+                "whole model.",
+                argument="model",
+            )
+        model.set_state_tree({kind: state[kind] for kind in kinds})
+
+
+FORMATS: tuple[type[Checkpoint], ...] = (KerasArchive, KerasH5, WeightsH5, TensorFlowCheckpoint, Orbax)
+"""Asked in this order; the first that recognises a path takes it."""
+
+
+def recognise(path: Path) -> tuple[type[Checkpoint], Path] | None:
+    """The format that a path has, and the path of its checkpoint; None if it has none.
+
+    Raises:
+        GradCAMError: if it is a checkpoint that cannot be loaded.
+    """
+    if (path / "saved_model.pb").exists():
+        raise GradCAMError(
+            "It is a SavedModel, which Keras 3 cannot open as layers.", "Save the model as .keras where it was trained."
+        )
+    for format_ in FORMATS:
+        found = format_.recognise(path)
+        if found is not None:
+            return format_, found
+    return None
 
 
 @contextmanager
@@ -123,32 +261,6 @@ def _unpacked(path: Path) -> Iterator[Path]:
         yield weights
 
 
-def _load_orbax(model: keras.Model, path: Path) -> None:
-    """Loads one step. Keras takes the last one alone, asks for an optimizer, and passes over names that it misses.
-
-    Raises:
-        ValueError: if the package is missing, or the model's variables have other names.
-    """
-    try:
-        from orbax.checkpoint import v1 as orbax
-    except ImportError as error:
-        raise ValueError(
-            "It is one of Orbax, which needs another package: pip install 'gradcam_callbacks[orbax]'."
-        ) from error
-    if not path.name.isdigit():
-        (path,) = (child for child in path.iterdir() if child.name.isdigit())
-    state = orbax.load_checkpointables(str(path.absolute()), {"pytree": None})["pytree"]
-    kinds = ("trainable_variables", "non_trainable_variables")
-    held = {name for kind in kinds for name in _paths(state.get(kind, {}))}
-    missing = [variable.path for variable in model.weights if variable.path not in held]
-    if missing:
-        raise ValueError(
-            f"It has no weights for '{missing[0]}' of the model ({len(missing)} of {len(model.weights)} are missing). "
-            "Give the layers the names that they had in the training, or leave model= away if it holds the whole model."
-        )
-    model.set_state_tree({kind: state[kind] for kind in kinds if kind in state})
-
-
 def _paths(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
     """The paths of the variables in a nested dictionary."""
     for name, value in tree.items():
@@ -156,44 +268,3 @@ def _paths(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
             yield from _paths(value, f"{before}{name}/")
         else:
             yield f"{before}{name}"
-
-
-def architecture(checkpoint: Checkpoint) -> str | None:
-    """The architecture that a file describes, as text to compare; None where it describes none."""
-    described = _description(checkpoint)
-    if described is None:
-        return None
-    return json.dumps({key: described.get(key) for key in ("module", "class_name", "config")}, sort_keys=True)
-
-
-def _description(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Keras's description of the model in a checkpoint; None where it has none."""
-    described: dict[str, Any]
-    if checkpoint.path.suffix == ".keras":
-        with zipfile.ZipFile(checkpoint.path) as archive:
-            described = json.loads(archive.read("config.json"))
-    elif checkpoint.kind == "model":
-        import h5py
-
-        with h5py.File(checkpoint.path) as file:
-            described = json.loads(file.attrs["model_config"])
-    elif (checkpoint.path / "model_config" / "_strings.json").is_file():  # Orbax
-        described = json.loads(json.loads((checkpoint.path / "model_config" / "_strings.json").read_bytes())["config"])
-    else:
-        return None
-    return described
-
-
-def why_not_loaded(error: Exception) -> str:
-    """In one line what was wrong with a checkpoint, and what to do."""
-    text = str(error).strip().rpartition("Exception encountered: ")[2]  # what Keras says at the end of a long message
-    text = (text.splitlines() or [type(error).__name__])[0]
-    if isinstance(error, zipfile.BadZipFile):
-        return f"It is damaged or truncated: {text}."
-    if "Lambda" in text and "safe_mode" in str(error):
-        return (
-            "It has a Lambda layer, whose code would be run from the file. If you trust its author, pass "
-            "safe_mode=False."
-        )
-    unknown = re.match(r"(?:Could not locate \w+|Unknown [\w ]+:) '([^']+)'", text)
-    return f"It needs '{unknown[1]}', which Keras does not know: pass custom_objects=." if unknown else text

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import traceback
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explainer import Explainer
 from gradcam_callbacks.probes.probe_set import ProbeSet
-from gradcam_callbacks.sweeping.formats import Checkpoint, architecture, load_weights, model_in, why_not_loaded
+from gradcam_callbacks.sweeping.failures import why_not_loaded
+from gradcam_callbacks.sweeping.formats import Checkpoint
 
 if TYPE_CHECKING:
     import keras
@@ -21,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What each process needs to know."""
+    """What each process needs to know; the settings are those of `explain_checkpoints`."""
 
     probes: ProbeSet
     model: Any
@@ -29,73 +32,100 @@ class Task:
     method: str
     output: str | int | None
     grid: tuple[int, int] | None
-    custom_objects: Mapping[str, Any] | None
+    custom_objects: dict[str, Any] | None
     safe_mode: bool
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one checkpoint: its arrays, or why there are none."""
+    """What became of one checkpoint.
+
+    Attributes:
+        checkpoint: which.
+        arrays: of its `Explanation`; none where there is an error.
+        noisy: the arrays under `ProbeSet.jittered`, where they were asked for.
+        layer: the path of the explained layer.
+        score_kind: "logit" or "probability".
+        error: why it was not explained.
+        traceback: the text of it, where the error is a fault of this library.
+    """
 
     checkpoint: Checkpoint
     arrays: Mapping[str, Array] = field(default_factory=dict)
     noisy: Mapping[str, Array] | None = None
     layer: str = ""
     score_kind: str = ""
-    problem: str = ""
+    error: GradCAMError | None = None
+    traceback: str = ""
 
 
 class Loader:
-    """Loads checkpoints into one model, one after the other, and explains the probes to it."""
+    """Loads checkpoints into one model, one after the other, and explains the probes to it.
+
+    Attributes:
+        name: that of its task.
+    """
 
     def __init__(self, task: Task) -> None:
         self.name = task.name
         self._task = task
-        self._config: str | None = None
+        self._model: keras.Model | None = None
+        self._architecture: str | None = None
         self._explainer: Explainer | None = None
 
     def outcome(self, checkpoint: Checkpoint, *, with_noise: bool) -> Outcome:
-        """Explains a checkpoint; a problem is an outcome too."""
+        """Explains a checkpoint; an error is an outcome too."""
         try:
-            explainer = self._load(checkpoint)
-            explanation = explainer(self._task.probes)
-            jittered = self._task.probes.jittered() if with_noise else None
-            return Outcome(
-                checkpoint,
-                explanation.arrays(),
-                None if jittered is None else explainer(jittered).arrays(),
-                explanation.layer,
-                explanation.score_kind,
-            )
+            model = self._load(checkpoint)
         except Exception as error:  # whatever Keras, h5py, zipfile or TensorFlow raise at a file that is not theirs
-            logger.debug("'%s' could not be explained.", checkpoint.path, exc_info=True)
-            return Outcome(checkpoint, problem=why_not_loaded(error))
+            logger.debug("'%s' could not be loaded.", checkpoint.path, exc_info=True)
+            return Outcome(checkpoint, error=why_not_loaded(error))
+        try:
+            return self._explain(model, checkpoint, with_noise=with_noise)
+        except GradCAMError as error:
+            return Outcome(checkpoint, error=error)
+        except Exception as error:  # a fault of this library: the other checkpoints may still be explained
+            said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            internal = GradCAMError(
+                f"It was loaded; explaining it met an internal error of gradcam_callbacks ({said}).",
+                "The log has the traceback.",
+            )
+            return Outcome(checkpoint, error=internal, traceback=traceback.format_exc())
 
-    def _load(self, checkpoint: Checkpoint) -> Explainer:
+    def _load(self, checkpoint: Checkpoint) -> keras.Model:
+        """The model, with the weights of a checkpoint."""
         task = self._task
         if task.model is not None:
-            if self._explainer is None:
-                self._explain(built(task.model))
-        elif checkpoint.kind in ("weights", "tensorflow"):
-            raise ValueError("It holds weights alone: pass model=, the model or a function that builds it.")
+            if self._model is None:
+                self._model = self._ready(built(task.model))
         else:
-            config = architecture(checkpoint)
-            if self._explainer is None or config is None or config != self._config:
-                self._explainer = self._config = None  # never two models in memory
-                self._explain(model_in(checkpoint, custom_objects=task.custom_objects, safe_mode=task.safe_mode))
-                self._config = config
-                assert self._explainer is not None
-                return self._explainer
-        assert self._explainer is not None
-        load_weights(self._explainer.model, checkpoint)
-        return self._explainer
+            architecture = checkpoint.architecture()
+            if architecture is None:
+                remedy = "pass {argument}, the model or a function that builds it."
+                raise GradCAMError("It holds weights alone:", remedy, argument="model")
+            if self._model is None or architecture != self._architecture:
+                self._model = self._explainer = None  # never two models in memory
+                model = checkpoint.build(custom_objects=task.custom_objects, safe_mode=task.safe_mode)
+                self._model, self._architecture = self._ready(model), architecture
+                return self._model
+        checkpoint.load_weights(self._model)
+        return self._model
 
-    def _explain(self, model: keras.Model) -> None:
-        task = self._task
+    def _ready(self, model: keras.Model) -> keras.Model:
+        """The model, with weights: a subclassed one has none before its first call."""
         if not model.built:
-            model(task.probes.batch(0, 1), training=False)
-        self._explainer = Explainer(model, layer=task.layer, method=task.method, output=task.output, grid=task.grid)
+            model(self._task.probes.batch(0, 1), training=False)
+        return model
+
+    def _explain(self, model: keras.Model, checkpoint: Checkpoint, *, with_noise: bool) -> Outcome:
+        task = self._task
+        if self._explainer is None:
+            self._explainer = Explainer(model, layer=task.layer, method=task.method, output=task.output, grid=task.grid)
+        explanation = self._explainer(task.probes)
+        jittered = task.probes.jittered() if with_noise else None
+        noisy = None if jittered is None else self._explainer(jittered).arrays()
+        return Outcome(checkpoint, explanation.arrays(), noisy, explanation.layer, explanation.score_kind)
 
 
 def built(model: Any) -> Any:

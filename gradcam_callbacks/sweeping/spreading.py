@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.sweeping.formats import Checkpoint
 from gradcam_callbacks.sweeping.loading import Loader, Outcome, Task
 
@@ -41,10 +42,11 @@ def outcomes(task: Task, wanted: Sequence[Checkpoint], jobs: int, *, noise_floor
 
 def _workers_of_cluster() -> int:
     """How many workers a surrounding `joblib.parallel_config` asks for; all of a cluster where it does not say."""
-    from joblib.parallel import get_active_backend
+    from joblib.parallel import BACKENDS, get_active_backend
 
     backend, n_jobs = get_active_backend()
-    is_cluster = not type(backend).__module__.startswith("joblib._parallel_backends")
+    on_this_machine = {BACKENDS.get(name) for name in ("loky", "multiprocessing", "sequential", "threading")}
+    is_cluster = type(backend) not in on_this_machine
     return -1 if is_cluster and n_jobs in (None, 1) else n_jobs or 1
 
 
@@ -75,7 +77,8 @@ def _spread(task: Task, turns: Sequence[tuple[Checkpoint, bool]], workers: int) 
             logger.warning("A worker was lost (%s); its checkpoints are tried again.", type(raised).__name__)
     for chunk in chunks[done:]:
         for checkpoint, _ in chunk:
-            yield Outcome(checkpoint, problem=f"The process that explained it was lost {_ATTEMPTS} times: {error}.")
+            lost = GradCAMError(f"The process that explained it was lost {_ATTEMPTS} times: {error}.")
+            yield Outcome(checkpoint, error=lost)
 
 
 def _absolute(checkpoint: Checkpoint) -> Checkpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,20 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
+from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.probes.probe_set import as_probes
 from gradcam_callbacks.publishing.delivery import Delivery
-from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.record.manifest import Manifest
+from gradcam_callbacks.publishing.store import Store
+from gradcam_callbacks.sweeping.failures import why_not_loaded
 from gradcam_callbacks.sweeping.finding import StepFrom, find_checkpoints, listed
-from gradcam_callbacks.sweeping.formats import Checkpoint, model_in, why_not_loaded
-from gradcam_callbacks.sweeping.loading import Outcome, Task, built
+from gradcam_callbacks.sweeping.formats import Checkpoint
+from gradcam_callbacks.sweeping.loading import Task, built
+from gradcam_callbacks.sweeping.recording import Recording
 from gradcam_callbacks.sweeping.spreading import outcomes
 
 if TYPE_CHECKING:
     import keras
-
-    from gradcam_callbacks.publishing.mlflow_store import MLflowStore
-    from gradcam_callbacks.publishing.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +34,20 @@ class Sweep:
         run_id: the MLflow run that holds the maps, or None where nothing could be explained.
         recorded: the steps that were explained now.
         skipped: the steps that the run held before.
-        problems: what could not be explained, by path, with the reason.
+        errors: what could not be explained, by path, with the reason.
         gaps: steps between the first and the last for which there is no checkpoint.
     """
 
     run_id: str | None
     recorded: tuple[int, ...]
     skipped: tuple[int, ...]
-    problems: Mapping[str, str]
+    errors: Mapping[str, GradCAMError]
     gaps: tuple[int, ...]
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What could not be explained, by path, with the reason in a sentence."""
+        return {path: str(error) for path, error in self.errors.items()}
 
 
 def explain_checkpoints(
@@ -58,6 +61,7 @@ def explain_checkpoints(
     grid: tuple[int, int] | None = None,
     run_id: str | None = None,
     experiment: str | None = None,
+    store: Store | None = None,
     journal_dir: str | Path | None = None,
     jobs: int = 1,
     step_from: StepFrom = None,
@@ -89,6 +93,7 @@ def explain_checkpoints(
         grid: see `Explainer`.
         run_id: the MLflow run; by default the active one, or a new one.
         experiment: the name of the experiment of a new run.
+        store: what keeps the run instead of MLflow, such as an `InMemoryStore`.
         journal_dir: where the record is kept on disk; see `GradCAMCallback`.
         jobs: how many processes on this machine. Inside `joblib.parallel_config(backend="dask")` or "ray" its workers
             are used.
@@ -108,158 +113,63 @@ def explain_checkpoints(
         What was recorded, and what was not.
 
     Raises:
-        ValueError: if there is no checkpoint, or the run holds maps of other probes, another layer or another method,
+        GradCAMError: if there is no checkpoint, or the run holds maps of other probes, another layer or another method,
             or `probes` is a function and all checkpoints hold weights alone.
         mlflow.MlflowException: if there is no such run, or no tracking server.
     """
-    from gradcam_callbacks.publishing import mlflow_store
-    from gradcam_callbacks.publishing.recorder import Recorder, steps_of
-
     probes = probes if callable(probes) else as_probes(probes)  # what is wrong with them is said before a download
+    objects = None if custom_objects is None else dict(custom_objects)
     with ExitStack() as stack:
-        found, problems = find_checkpoints(checkpoints, step_from, stack)
+        found, errors = find_checkpoints(checkpoints, step_from, stack)
         if callable(probes):
-            shown = built(model) or _first_model(found, problems, custom_objects=custom_objects, safe_mode=safe_mode)
+            shown = built(model) or _first_model(found, errors, custom_objects=objects, safe_mode=safe_mode)
             probes = as_probes(probes(shown))
             del shown  # one model in memory is enough
-        asked = {"checkpoints": [str(item) for item in listed(checkpoints)], "layer": layer, "output": output}
-        source = json.dumps(asked)
-        run = _run_to_go_on_with(run_id, experiment, journal_dir, source, probes, method)
-        held = _held(journal_dir, run)
-        known = set() if held is None else set(held.steps())
-        if run is not None:
-            known |= steps_of(run)
-        wanted = [checkpoint for checkpoint in found if checkpoint.step not in known]
+        task = Task(probes, model, layer, method, output, grid, objects, safe_mode)
+        named = [str(item) for item in listed(checkpoints)]
+        delivery = Delivery(journal_dir, animation=animation, flush_timeout=flush_timeout, verbose=verbose)
+        recording = Recording(task, named, delivery, run_id=run_id, experiment=experiment, store=store)
+        wanted = [checkpoint for checkpoint in found if checkpoint.step not in recording.known]
         on_start(len(wanted))
-
-        def open_recorder(layer: str, score_kind: str) -> Recorder:
-
-            manifest = Manifest(
-                **probes.description(),
-                layer=layer,
-                method=method,
-                score_kind=score_kind,
-                output="" if output is None else str(output),
-                source=source,
-            )
-            delivery = Delivery(journal_dir, animation=animation, flush_timeout=flush_timeout, verbose=verbose)
-            store = run or mlflow_store.choose_run(None, experiment=experiment)
-            return Recorder.open(store, probes, manifest, delivery)
-
-        recorder: Recorder | None = None
-        reference: tuple[str, tuple[int, ...]] | None = None
-        status = "FAILED"
-        try:
-            if held is not None and held.steps():  # which may not have arrived
-                recorder = open_recorder(held.manifest.layer, held.manifest.score_kind)
-                reference = (held.manifest.layer, held.read(held.steps()[0]).arrays["maps"].shape[2:])
-            task = Task(probes, model, layer, method, output, grid, custom_objects, safe_mode)
+        with recording:
             for outcome in outcomes(task, wanted, jobs, noise_floor=noise_floor):
-                problem = outcome.problem or _mismatch(reference, outcome)
-                if not problem:
-                    if recorder is None:
-                        recorder = open_recorder(outcome.layer, outcome.score_kind)
-                        reference = (outcome.layer, outcome.arrays["maps"].shape[2:])
-                    recorder.record(outcome.checkpoint.step, outcome.arrays, {}, noisy=outcome.noisy)
-                else:
-                    problems[str(outcome.checkpoint.path)] = problem
-                on_checkpoint(outcome.checkpoint, problem)
-            status = "FINISHED"
-        finally:
-            if recorder is not None:
-                recorder.close(status)
+                path = str(outcome.checkpoint.path)
+                error = recording.add(outcome)
+                if error is not None:
+                    errors[path] = error
+                if outcome.traceback:
+                    logger.error("'%s' was loaded, but not explained, by a fault of ours:\n%s", path, outcome.traceback)
+                on_checkpoint(outcome.checkpoint, "" if error is None else str(error))
     steps = {checkpoint.step for checkpoint in found}
-    store = run if recorder is None else recorder.store
     return Sweep(
-        run_id=None if store is None else store.run_id,
-        recorded=tuple(sorted(recorder.recorded)) if recorder is not None else (),
-        skipped=tuple(sorted(steps & known)),
-        problems=problems,
+        run_id=recording.run_id,
+        recorded=recording.recorded,
+        skipped=tuple(sorted(steps & recording.known)),
+        errors=errors,
         gaps=tuple(sorted(set(range(min(steps), max(steps))) - steps)) if steps else (),
     )
 
 
 def _first_model(
     found: Sequence[Checkpoint],
-    problems: Mapping[str, str],
+    errors: Mapping[str, GradCAMError],
     *,
-    custom_objects: Mapping[str, Any] | None,
+    custom_objects: dict[str, Any] | None,
     safe_mode: bool,
 ) -> keras.Model:
     """The model of the first checkpoint that holds one.
 
     Raises:
-        ValueError: if all hold weights alone, or none can be loaded.
+        GradCAMError: if all hold weights alone, or none can be loaded.
     """
     reasons = []
     for checkpoint in found:
-        if checkpoint.kind in ("model", "orbax"):
-            try:
-                return model_in(checkpoint, custom_objects=custom_objects, safe_mode=safe_mode)
-            except Exception as error:  # whatever is wrong with it is said when its turn comes
-                reasons.append(why_not_loaded(error))
-    reason = next(iter([*reasons, *problems.values()]), "they hold weights alone.")
-    raise ValueError(f"No checkpoint holds a whole model that could be loaded: {reason} Pass model=.")
-
-
-def _run_to_go_on_with(
-    run_id: str | None,
-    experiment: str | None,
-    journal_dir: str | Path | None,
-    source: str,
-    probes: ProbeSet,
-    method: str,
-) -> MLflowStore | None:
-    """The run that was named, that of the journal, the active one, or that of an interrupted sweep of the same."""
-    from gradcam_callbacks.publishing import mlflow_store
-
-    if run_id is not None:
-        return mlflow_store.choose_run(run_id)
-    if journal_dir is not None and Path(journal_dir, "manifest.json").exists():
-        manifest = Journal(journal_dir).manifest
-        run = mlflow_store.find_run(manifest.run_id, manifest.tracking_uri)
-        run.is_ours = manifest.source is not None
-        return run
-    if experiment is not None:
-        return None
-    if mlflow_store.has_active_run():
-        return mlflow_store.choose_run(None)
-    for folder in sorted(Path(".gradcam").glob("*")) if journal_dir is None else ():
         try:
-            manifest = Journal(folder).manifest
-            is_same = (manifest.source, manifest.probes, manifest.method) == (source, probes.digest, method)
-        except (OSError, ValueError, KeyError):  # something else, or damaged
-            logger.debug("'%s' is not gone on with.", folder, exc_info=True)
-            continue
-        if not is_same:
-            continue
-        try:
-            run = mlflow_store.find_run(manifest.run_id, manifest.tracking_uri)
-        except Exception as error:  # whatever its server says
-            logger.warning("The sweep in '%s' is not gone on with: %s", folder, error)
-            continue
-        if not run.is_deleted:
-            logger.warning("The interrupted sweep in '%s' goes on, in run %s.", folder, run.name)
-            run.is_ours = True
-            return run
-    return None
-
-
-def _held(journal_dir: str | Path | None, run: MLflowStore | None) -> Journal | None:
-    """The journal that is there already."""
-    if journal_dir is None and run is None:
-        return None
-    folder = Path(".gradcam", run.run_id) if journal_dir is None and run is not None else Path(journal_dir or "")
-    return Journal(folder) if (folder / "manifest.json").exists() else None
-
-
-def _mismatch(reference: tuple[str, tuple[int, ...]] | None, outcome: Outcome) -> str:
-    """Why the maps of a checkpoint cannot stand beside those of the others, or ""."""
-    found = (outcome.layer, outcome.arrays["maps"].shape[2:])
-    if reference is None or found == reference:
-        return ""
-    (layer, grid), (other_layer, other_grid) = ((name, "×".join(map(str, shape))) for name, shape in (reference, found))
-    return (
-        f"Another architecture: its map is {other_grid} of layer '{other_layer}', those of the others are {grid} of "
-        f"'{layer}'. Explain it into a run of its own."
-    )
+            if checkpoint.architecture() is not None:
+                return checkpoint.build(custom_objects=custom_objects, safe_mode=safe_mode)
+        except Exception as error:  # whatever is wrong with it is said when its turn comes
+            reasons.append(why_not_loaded(error))
+    reason = next(iter([*reasons, *errors.values()]), GradCAMError("they hold weights alone."))
+    if not reason.remedy:
+        reason = GradCAMError(reason.problem, "Pass {argument}.", argument="model")
+    raise reason.within("No checkpoint holds a whole model that could be loaded:")

@@ -10,9 +10,25 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from gradcam_callbacks import GradCAMError
 from gradcam_callbacks.demo import pictures
 from gradcam_callbacks.demo.run import EPOCHS, PROBES
 from gradcam_callbacks.record.journal import Journal
+
+
+def test_the_demos_data_is_public_and_light() -> None:
+    """Its pictures are drawn without TensorFlow, Keras and MLflow; each name of `__all__` is there."""
+    code = """
+import sys
+from gradcam_callbacks import demo
+missing = [name for name in demo.__all__ if not hasattr(demo, name)]
+demo.make_pictures(2, seed=0, watermark=True)
+print(missing, {"tensorflow", "keras", "mlflow"} & set(sys.modules), demo.__all__ == sorted(demo.__all__))
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout == "[] set() True\n"
+    with pytest.raises(GradCAMError, match=r"must not be negative; got count=2, seed=-1\."):
+        pictures.make_pictures(2, seed=-1, watermark=False)
 
 
 def test_a_picture_depends_on_seed_and_position_and_the_mark_is_all_that_differs() -> None:
@@ -30,6 +46,7 @@ def test_a_picture_depends_on_seed_and_position_and_the_mark_is_all_that_differs
     assert 0.1 < masks.mean() < 0.3
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # SQLAlchemy 2.1 of MLflow 3.17
 def test_both_networks_are_right_and_only_one_looks_at_the_boat() -> None:
     """The demo, as its user runs it: fine accuracy twice, the boat in one run, the watermark in the other."""

@@ -21,6 +21,8 @@ from gradcam_callbacks.reviewing.events import find_events
 from gradcam_callbacks.reviewing.measuring import measure
 from gradcam_callbacks.reviewing.sentences import summary
 
+pytestmark = pytest.mark.usefixtures("large_network")
+
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:

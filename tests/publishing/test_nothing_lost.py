@@ -30,7 +30,7 @@ import pytest
 import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
-from support.mlflow_runs import artifact_paths, wait_until_healthy
+from support.mlflow_runs import Server, artifact_paths
 from support.models import pictures, small_model
 
 from gradcam_callbacks import GradCAMCallback
@@ -46,41 +46,6 @@ KILLS = int(os.environ.get("GRADCAM_KILLS", "10"))
 # ---- What can go wrong ----
 
 
-class Server:
-    """An `mlflow server` process of a test's own, which can be killed and started again on its port."""
-
-    def __init__(self, folder: Path, artifacts: str | Path) -> None:
-        folder.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._artifacts = artifacts
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        destination = ["--artifacts-destination", str(self._artifacts)]
-        with (self._folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *store, *destination],
-                cwd=self._folder,
-                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # starts faster
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_until_healthy(self.address, self.process, self._folder / "log")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(30)
-            self.process = None
-
-
 @pytest.fixture
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str | Path], Server]]:
     """Starts a server that is the tracking server of the test."""
@@ -88,7 +53,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
     servers = []
 
     def start(artifacts: str | Path) -> Server:
-        servers.append(Server(tmp_path_factory.mktemp("own") / "server", artifacts))
+        servers.append(Server(tmp_path_factory.mktemp("server"), artifacts))
         servers[-1].start()
         mlflow.set_tracking_uri(servers[-1].address)
         mlflow.set_experiment(experiment_id="0")
@@ -217,6 +182,39 @@ def train(*callbacks: keras.callbacks.Callback, epochs: int, model: keras.Model 
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(pictures(32), np.arange(32) % 4, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
+
+
+SCRIPT = """
+import os, signal, sys, time, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # is ignored in the background of a script, and inherited so
+import keras, mlflow, numpy as np
+from support.models import pictures, small_model
+from gradcam_callbacks import GradCAMCallback
+import gradcam_callbacks.publishing.mlflow_store, gradcam_callbacks.publishing.worker
+
+mlflow.set_tracking_uri(sys.argv[1])
+
+def fit(*callbacks, epochs):
+    keras.utils.set_random_seed(1)
+    model = small_model()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(pictures(32), np.arange(32) % 4, epochs=epochs, callbacks=list(callbacks), verbose=0)
+
+def call(**actions):
+    return type("Own", (keras.callbacks.Callback,), {name: staticmethod(action) for name, action in actions.items()})()
+"""
+
+
+def start_script(body: str, *arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT + body, *arguments],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 # ---- What must hold ----
@@ -421,20 +419,19 @@ def test_a_second_fit_goes_on_while_the_server_is_away(proxy: Proxy, client: Mlf
     assert_complete(client, run_id, range(4))
 
 
+IN_A_RUN = """
+with mlflow.start_run(run_id=sys.argv[2]):
+    fit(GradCAMCallback(pictures(2)), epochs=2)
+"""
+
+
 def test_a_run_whose_steps_nobody_can_say_is_not_overwritten(proxy: Proxy, client: MlflowClient) -> None:
     """Another process, the same run, a server that is away: before the training there is an error, later no loss."""
-    finish = f"""
-import sys
-sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
-import mlflow
-from test_nothing_lost import GradCAMCallback, pictures, train
-mlflow.set_tracking_uri({proxy.address!r})
-with mlflow.start_run(run_id=sys.argv[1]):
-    train(GradCAMCallback(pictures(2)), epochs=2)
-"""
     with mlflow.start_run() as run:
         pass
-    subprocess.run([sys.executable, "-c", finish, run.info.run_id], check=True, timeout=240)
+    another = start_script(IN_A_RUN, proxy.address, run.info.run_id)
+    _, err = another.communicate(timeout=240)
+    assert another.returncode == 0, err
     with mlflow.start_run(run_id=run.info.run_id):
         proxy.mode = "dead"
         with pytest.raises(RuntimeError, match=f"MLflow does not say which steps run {run.info.run_id} holds already"):
@@ -544,40 +541,8 @@ def test_a_journal_that_cannot_be_made_is_kept_in_memory(
     assert not [warning for warning in warnings if "lost" in warning], warnings
 
 
-SCRIPT = """
-import os, sys, time, threading
-import keras, mlflow, numpy as np
-from support.models import pictures, small_model
-from gradcam_callbacks import GradCAMCallback
-import gradcam_callbacks.publishing.mlflow_store, gradcam_callbacks.publishing.worker
-
-mlflow.set_tracking_uri(sys.argv[1])
-
-def fit(*callbacks, epochs):
-    keras.utils.set_random_seed(1)
-    model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(pictures(32), np.arange(32) % 4, epochs=epochs, callbacks=list(callbacks), verbose=0)
-
-def call(**actions):
-    return type("Own", (keras.callbacks.Callback,), {name: staticmethod(action) for name, action in actions.items()})()
-"""
-
-
-def start_script(body: str, *arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT + body, *arguments],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 FULL_DISK = """
-import logging, resource, signal
+import logging, resource
 logging.basicConfig(format="%(name)s|%(message)s")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -914,6 +879,15 @@ def test_an_interrupt_that_is_caught_leaves_no_worker(client: MlflowClient, tmp_
     assert set(Path(tempfile.gettempdir()).glob("gradcam-*")) == before
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts this process, also where it runs in the background of a script, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_it_waits_for_mlflow_ends_the_run_too(
     proxy: Proxy, client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:

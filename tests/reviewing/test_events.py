@@ -97,13 +97,13 @@ def test_measures_are_those_of_drift() -> None:
     measures = measure(training([0.2, 0.3, 0.7], first=-1))
     assert measures.steps == (-1, 0, 1)
     np.testing.assert_allclose(measures["drift"][:, 0, 0], [np.nan, 0.1, 0.4])
-    np.testing.assert_allclose(measures["first"][:, 0, 0], [np.nan, 0.1, 0.5])
+    np.testing.assert_allclose(measures["from_first"][:, 0, 0], [np.nan, 0.1, 0.5])
     np.testing.assert_allclose(measures["shift"][:, 0, 0], np.array([np.nan, 0.1, 0.4]) / 2 / np.sqrt(2))
     np.testing.assert_allclose(measures["rank"][:, 0, 0], [np.nan, 1, -1])
     assert measures.same_class.all()
     for name in ("floor", "focus", "pointing"):
         assert np.isnan(measures[name]).all()
-    for name in ("drift", "first", "shift", "rank", "floor", "focus", "pointing"):
+    for name in ("drift", "from_first", "shift", "rank", "floor", "focus", "pointing"):
         assert measures[name].shape == (3, 1, 1)
         assert measures[name].dtype == np.float64
 
@@ -132,7 +132,7 @@ def test_only_maps_of_one_class_are_compared() -> None:
     measures = measure(training([0.1, 0.2, 0.4, 0.7], explained=np.reshape([0, 0, 1, 0], (4, 1, 1))))
     assert measures.same_class[:, 0, 0].tolist() == [True, True, False, False]
     np.testing.assert_allclose(measures["drift"][:, 0, 0], [np.nan, 0.1, np.nan, np.nan])
-    np.testing.assert_allclose(measures["first"][:, 0, 0], [np.nan, 0.1, np.nan, 0.6])
+    np.testing.assert_allclose(measures["from_first"][:, 0, 0], [np.nan, 0.1, np.nan, 0.6])
     for values in (measures["shift"], measures["rank"]):
         assert np.isnan(values[:, 0, 0]).tolist() == [True, False, True, True]
 

@@ -25,7 +25,7 @@ from mlflow import MlflowClient
 from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures, small_model
 
-from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, Sweep, explain_checkpoints
+from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, ProbeSet, Sweep, explain_checkpoints
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.sweeping import finding, loading, spreading
 from gradcam_callbacks.sweeping.formats import Checkpoint
@@ -154,6 +154,7 @@ def test_weights_without_a_model_say_what_is_missing(client: MlflowClient, saved
     assert set(result.problems.values()) == {
         "It holds weights alone: pass model=, the model or a function that builds it."
     }
+    assert all(isinstance(error, GradCAMError) and error.argument == "model" for error in result.errors.values())
 
 
 def test_artifacts_of_a_run_and_registered_models(client: MlflowClient, saved: Path) -> None:
@@ -259,6 +260,41 @@ def test_custom_objects_are_handed_on(client: MlflowClient) -> None:
     assert sweep("m-1.keras", custom_objects={"Unknown": Unknown}).recorded == (0,)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_fault_of_this_library_is_in_the_log_with_its_traceback(
+    client: MlflowClient, saved: Path, caplog: pytest.LogCaptureFixture, jobs: int
+) -> None:
+    """The row says that it is ours and where the traceback is; the other checkpoints are explained."""
+
+    class Faulty(ProbeSet):
+        def jittered(self) -> ProbeSet | None:  # asked for at the first checkpoint
+            raise KeyError("a fault")
+
+    result = explain_checkpoints(saved / "keras", Faulty(pictures(2)), jobs=jobs, journal_dir="post", verbose=False)
+    assert result.recorded == (1, 2)
+    ((path, problem),) = result.problems.items()
+    assert path == str(saved / "keras/m-01.keras")
+    assert problem == (
+        "It was loaded; explaining it met an internal error of gradcam_callbacks (KeyError: 'a fault'). The log has "
+        "the traceback."
+    )
+    (logged,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert path in logged
+    assert "Traceback (most recent call last)" in logged
+    assert "in jittered" in logged
+
+
+def test_probes_that_cannot_be_jittered_are_explained_without_a_noise_floor(client: MlflowClient) -> None:
+    """Whole numbers that are no pictures have no tiny change."""
+    inputs = keras.Input((16, 16, 3), dtype="int32")
+    x = keras.layers.Conv2D(6, 3, activation="relu")(keras.layers.Rescaling(0.1)(inputs))
+    keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x))).save("m-1.keras")
+    images = np.random.default_rng(3).integers(0, 9, (2, 16, 16, 3), np.int32)
+    result = explain_checkpoints("m-1.keras", images, journal_dir="post", verbose=False)
+    assert (result.recorded, result.problems) == ((0,), {})
+    assert "floor" not in Journal("post").read(0).arrays
+
+
 def test_probes_are_read_for_the_first_model_that_can_be_loaded(client: MlflowClient, saved: Path) -> None:
     """A function is asked once, with it, or with the compiled model for the weights; without any it is said."""
     asked: list[tuple[int, ...]] = []
@@ -361,8 +397,8 @@ def test_globs_take_folders_and_what_belongs_to_a_checkpoint() -> None:
         Path(name).touch()
     with ExitStack() as stack:
         expanded = finding._expand("mlflow/epoch_*", stack)
-        assert [path.as_posix() for path in expanded] == [f"mlflow/epoch_{n}/checkpoint.h5" for n in (0, 1)]
-        assert [path.as_posix() for path in finding._expand("tf/*", stack)] == ["tf/ckpt-1.index"]
+        assert [path.as_posix() for path, _ in expanded] == [f"mlflow/epoch_{n}/checkpoint.h5" for n in (0, 1)]
+        assert [path.as_posix() for path, _ in finding._expand("tf/*", stack)] == ["tf/ckpt-1.index"]
 
 
 # ---- One trace, one model ----
@@ -383,6 +419,16 @@ def test_one_graph_is_traced_for_all_of_one_architecture(
 
 
 # ---- Several processes ----
+
+
+def test_a_surrounding_configuration_of_joblib_decides_where_jobs_does_not() -> None:
+    """One process by default, as many as it says on this machine."""
+    assert spreading._workers_of_cluster() == 1
+    for backend in ("loky", "threading", "multiprocessing"):
+        with joblib.parallel_config(backend=backend, n_jobs=3):
+            assert spreading._workers_of_cluster() == 3
+        with joblib.parallel_config(backend=backend):
+            assert spreading._workers_of_cluster() == 1
 
 
 def test_two_processes_give_the_same_maps(client: MlflowClient, saved: Path) -> None:
@@ -421,6 +467,7 @@ def test_a_process_that_is_killed_loses_nothing(client: MlflowClient, saved: Pat
     assert_maps(saved)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_dask_cluster_gives_the_same_maps_also_when_a_worker_is_killed(client: MlflowClient, saved: Path) -> None:
     """A scheduler and two worker processes on loopback; nothing is explained in this process."""
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
@@ -452,6 +499,7 @@ ray.shutdown()
 """
 
 
+@pytest.mark.usefixtures("cluster")
 def test_ray_gives_the_same_maps(client: MlflowClient, saved: Path) -> None:
     """A real local Ray; nothing is explained in the driver."""
     pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -626,6 +674,7 @@ print(json.dumps({"sizes": sizes, "traces": [e.traces for e in explainers], "rec
 """
 
 
+@pytest.mark.usefixtures("process")
 def test_five_hundred_checkpoints_take_no_more_memory_than_fifty(saved: Path) -> None:
     """One model, one trace, the same memory."""
     Path("ckpt").mkdir()

@@ -718,6 +718,7 @@ def outcome(*processes: subprocess.Popen[str], seconds: float = 90) -> list[tupl
             process.communicate()
 
 
+@pytest.mark.usefixtures("cluster")
 def test_mirrored_strategy(client: MlflowClient) -> None:
     """On two devices, with a BatchNormalization, the maps are those of the same weights without a strategy."""
     run_id = new_run(client)
@@ -740,6 +741,7 @@ def two_workers(script: str, *arguments: str) -> list[tuple[int, str, str]]:
     return outcome(*(python(script, *own[index], TF_CONFIG=json.dumps(tasks[index])) for index in range(2)))
 
 
+@pytest.mark.usefixtures("cluster")
 def test_of_two_workers_only_the_chief_records(client: MlflowClient) -> None:
     """In a loop of one's own under MultiWorkerMirroredStrategy the chief records, the other not, and neither waits."""
     run_id = new_run(client)
@@ -750,6 +752,7 @@ def test_of_two_workers_only_the_chief_records(client: MlflowClient) -> None:
     assert image_steps(client, run_id) == cards(0, 1)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_fit_on_two_workers(client: MlflowClient) -> None:
     """`fit` under MultiWorkerMirroredStrategy records on the chief only, where Keras can train under it at all."""
     alone = two_workers(KERAS_ALONE)
