@@ -22,6 +22,7 @@ from gradcam_callbacks.training.tf_config import is_chief
 if TYPE_CHECKING:
     from gradcam_callbacks.explaining.capture import Capture
     from gradcam_callbacks.publishing.recorder import Recorder
+    from gradcam_callbacks.publishing.store import Store
 
 
 class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
@@ -56,6 +57,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         every: int = 1,
         every_batches: int | None = None,
         run_id: str | None = None,
+        store: Store | None = None,
         journal_dir: str | Path | None = None,
         keep_journal: bool = False,
         baseline: bool = True,
@@ -78,6 +80,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             every_batches: for long epochs: record after every so many batches instead, and at the end of the training.
                 A step is then the 0-based number of the batch since the start of the training.
             run_id: the MLflow run; by default the active one, or a new one that ends with the training.
+            store: what keeps the run instead of MLflow, such as an `InMemoryStore`.
             journal_dir: where the record is kept on disk; it stays there. By default ".gradcam/<run id>", removed when
                 all of it has arrived in MLflow.
             keep_journal: whether to keep it there in any case.
@@ -95,6 +98,8 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         """
         super().__init__()
         _check_numbers(every, every_batches, flush_timeout)
+        if run_id is not None and store is not None:
+            raise GradCAMError("A store is a run already.", "Leave {argument} away.", argument="run_id", value=run_id)
         self.probes = as_probes(probes)
         self.layer = layer
         self.method = method
@@ -102,6 +107,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.every = every
         self.every_batches = every_batches
         self.run_id = run_id
+        self.store = store
         self.journal_dir = journal_dir
         self.keep_journal = keep_journal
         self.baseline = baseline
@@ -173,7 +179,6 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _open_recorder(self, traced: Capture) -> Recorder:
         """Opens run and journal for maps of that layer. What loads MLflow is loaded here."""
-        from gradcam_callbacks.publishing.mlflow_store import choose_run
         from gradcam_callbacks.publishing.recorder import Recorder
 
         manifest = Manifest(
@@ -187,7 +192,12 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         delivery = Delivery(
             self.journal_dir, self.keep_journal, self.animation, self.flush_timeout, self.strict, self.verbose
         )
-        return Recorder.open(choose_run(self.run_id), self.probes, manifest, delivery)
+        store = self.store
+        if store is None:
+            from gradcam_callbacks.publishing.mlflow_store import choose_run
+
+            store = choose_run(self.run_id)
+        return Recorder.open(store, self.probes, manifest, delivery)
 
     def _close(self, status: str) -> None:
         """Closes the session if one is open."""

@@ -117,6 +117,10 @@ def explain_checkpoints(
             or `probes` is a function and all checkpoints hold weights alone.
         mlflow.MlflowException: if there is no such run, or no tracking server.
     """
+    if store is not None and (run_id or experiment):
+        raise GradCAMError(
+            "A store is a run already.", "Leave {argument} away.", argument="run_id" if run_id else "experiment"
+        )
     probes = probes if callable(probes) else as_probes(probes)  # what is wrong with them is said before a download
     objects = None if custom_objects is None else dict(custom_objects)
     with ExitStack() as stack:
