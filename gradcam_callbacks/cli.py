@@ -89,7 +89,7 @@ def _option(argument: str, *values: Any) -> str:
 def main(debug: bool) -> None:
     """Watch where a Keras model looks while it learns."""
     del debug  # read by _OneLineErrors
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # nobody who typed `gradcam` wants to read about CUDA stubs
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it would write about missing drivers
 
 
 @main.command()
@@ -363,7 +363,7 @@ def checkpoints(
     with (
         _bar_of_checkpoints() as (on_start, on_checkpoint),
         _cluster(backend, scheduler),
-        redirect_stdout(sys.stderr if as_json else sys.stdout),  # MLflow prints, too
+        redirect_stdout(sys.stderr if as_json else sys.stdout),  # MLflow prints to stdout, too
     ):
         sweep = explain_checkpoints(
             list(sources),
@@ -599,11 +599,11 @@ def _load(model: Path, *, unsafe: bool) -> Any:
 
     from gradcam_callbacks.sweeping.failures import why_not_loaded
 
-    if model.suffix == ".keras" and model.is_file() and not zipfile.is_zipfile(model):  # Keras: "File not found"
+    if model.suffix == ".keras" and model.is_file() and not zipfile.is_zipfile(model):  # Keras says "File not found"
         raise GradCAMError(f"'{model}' is damaged or truncated, or it is no model that Keras saved.")
     try:
         return keras.saving.load_model(model, compile=False, safe_mode=not unsafe)
-    except Exception as error:  # whatever Keras, h5py and zipfile raise at a file that is not theirs
+    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds at damaged files
         raise why_not_loaded(error).within(f"'{model}' could not be loaded:") from error
 
 
@@ -724,7 +724,7 @@ def _class_names(file: Path | None, preprocess: str | None, network: Any) -> lis
 
     try:
         best = imagenet_utils.decode_predictions(np.eye(1000), top=1)  # downloads the names once
-    except Exception:  # whatever the network says
+    except Exception:  # the download raises many kinds
         click.echo("The names of ImageNet's classes could not be downloaded; --classes FILE gives them.", err=True)
         return None
     return [entry[0][1].replace("_", " ") for entry in best]

@@ -495,8 +495,8 @@ def test_what_a_person_typed_is_never_rewritten(model: Path, client: MlflowClien
     Path("model=None.keras").write_text("Dear model")
     line = fails("layers", "model=None.keras")
     assert line == "Error: 'model=None.keras' is damaged or truncated, or it is no model that Keras saved."
-    line = fails("report", "runs:/1", "--tracking-uri", "run_id=1:/x?output=None&layer=conv")
-    assert "run_id=1:/x?output=None&layer=conv" in line
+    line = fails("report", "runs:/1", "--tracking-uri", "http://127.0.0.1:1/run_id=1/layer=conv")
+    assert "http://127.0.0.1:1/run_id=1/layer=conv/" in line
     Path("probes").mkdir()
     Path("cat.png").rename("probes/cat.png")
     small_model().save("step_from=at.keras")

@@ -69,10 +69,10 @@ def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) 
         import keras
         import mlflow
 
-        keras.random.normal((1,))  # TensorFlow looks for devices now
+        keras.random.normal((1,))  # here TensorFlow looks for devices, and writes about it
     directory = directory.resolve()
     store = f"sqlite:///{directory / 'mlflow.db'}"
-    for name in ("alembic", "mlflow"):  # the tables of a new store are no news here
+    for name in ("alembic", "mlflow"):  # they would log every table of a new store
         logging.getLogger(name).setLevel(logging.WARNING)
     outcomes: list[Outcome] = []
     journals: list[Path] = []

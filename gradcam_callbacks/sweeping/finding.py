@@ -112,7 +112,7 @@ def _steps(
                 raise GradCAMError(problem, "Use {argument}, or give it alone.", argument="step_from")
         except ValueError as error:  # also of the user's function, or of int()
             errors[str(path)] = error if isinstance(error, GradCAMError) else GradCAMError(str(error))
-    if step_from is None and min(steps.values(), default=0) < 0:  # a file is numbered 0: they are not counted from 1
+    if step_from is None and min(steps.values(), default=0) < 0:  # one has the number 0: all are counted from 0
         steps = {path: step + (said[path] is None) for path, step in steps.items()}
     return steps
 
@@ -142,6 +142,6 @@ def _numbers(paths: Sequence[Path]) -> dict[Path, int]:
             found[path] = int(epoch[1])
         elif whole:
             others[path] = [int(part) for part in whole]
-    columns = zip(*others.values(), strict=False)  # as long as the shortest
+    columns = zip(*others.values(), strict=False)  # up to the fewest numbers in a name
     place = next((place for place, column in enumerate(columns) if len(set(column)) > 1), -1)
     return found | {path: numbers[place] for path, numbers in others.items()}

@@ -249,7 +249,7 @@ def recognise(path: Path) -> tuple[type[Checkpoint], Path] | None:
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[Path]:
-    """The file of weights in a .keras archive: Keras jumps to and fro in it, which takes half as long again packed."""
+    """A copy of the weights in a .keras archive: Keras would take half as long again to read them packed."""
     with tempfile.TemporaryDirectory(prefix="gradcam-") as folder:
         weights = path
         if path.suffix == ".keras":

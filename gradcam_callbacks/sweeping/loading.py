@@ -78,7 +78,7 @@ class Loader:
         """Explains a checkpoint; an error is an outcome too."""
         try:
             model = self._load(checkpoint)
-        except Exception as error:  # whatever Keras, h5py, zipfile or TensorFlow raise at a file that is not theirs
+        except Exception as error:  # Keras, h5py, zipfile and TensorFlow raise a dozen kinds at damaged files
             logger.debug("'%s' could not be loaded.", checkpoint.path, exc_info=True)
             return Outcome(checkpoint, error=why_not_loaded(error))
         try:

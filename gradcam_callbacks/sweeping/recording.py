@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Recording:
-    """Takes the outcomes of a sweep; a new run is started when the first of them has maps.
+    """Records the outcomes of a sweep in one run; a new run is started when the first maps are there.
 
     Attributes:
         known: the steps that the run or its journal holds already.

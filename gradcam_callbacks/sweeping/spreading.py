@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 _CHUNK = 4
-"""Checkpoints that a process explains before it hands them over: what a killed one can lose."""
+"""How many checkpoints a process explains before it hands them over; one that is killed loses no more."""
 _ATTEMPTS = 3
-"""How often a chunk is tried whose process was killed."""
+"""How often a chunk is tried whose process is killed each time."""
 _loader: Loader | None = None
-"""In a worker process: the model between two chunks."""
+"""Of a worker process: it keeps the model from one chunk to the next."""
 
 
 def outcomes(task: Task, wanted: Sequence[Checkpoint], jobs: int, *, noise_floor: bool) -> Iterator[Outcome]:
@@ -51,7 +51,7 @@ def _workers_of_cluster() -> int:
 
 
 def _spread(task: Task, turns: Sequence[tuple[Checkpoint, bool]], workers: int) -> Iterator[Outcome]:
-    """The same from several processes; chunks whose process was killed are tried again."""
+    """The outcomes, in their order, from several processes; a chunk whose process was killed is tried again."""
     import cloudpickle
     import joblib
 
@@ -82,17 +82,17 @@ def _spread(task: Task, turns: Sequence[tuple[Checkpoint, bool]], workers: int) 
 
 
 def _absolute(checkpoint: Checkpoint) -> Checkpoint:
-    """As a worker finds it whose working directory is another."""
+    """The checkpoint by its absolute path, for workers in another working directory."""
     return replace(checkpoint, path=checkpoint.path.absolute())
 
 
 def _in_order(jobs: Sequence[Any], workers: int) -> Iterator[list[Outcome]]:
-    """What the jobs return, as they come."""
+    """What the jobs return, in their order, each as soon as it is there."""
     import joblib
 
     try:
         parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
-    except ValueError:  # Ray gives what it has when it has all: a few at a time, then
+    except ValueError:  # Ray returns nothing before all jobs are done, so it gets a few at a time
         for start in range(0, len(jobs), workers):
             yield from joblib.Parallel(n_jobs=workers)(jobs[start : start + workers])
         return
@@ -100,10 +100,10 @@ def _in_order(jobs: Sequence[Any], workers: int) -> Iterator[list[Outcome]]:
 
 
 def _explain_chunk(packed: bytes, chunk: Sequence[tuple[Checkpoint, bool]], threads: int) -> list[Outcome]:
-    """Runs in a worker process, which keeps its model for the next chunk."""
+    """Explains a chunk in a worker process, which keeps its model for the next one."""
     global _loader
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ.setdefault(variable, str(threads))  # before TensorFlow loads: workers must not fight over the cores
+        os.environ.setdefault(variable, str(threads))  # TensorFlow reads it when it loads, and else takes all cores
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     task: Task = pickle.loads(packed)
     if _loader is None or _loader.name != task.name:

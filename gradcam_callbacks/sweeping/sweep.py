@@ -128,7 +128,7 @@ def explain_checkpoints(
         if callable(probes):
             shown = built(model) or _first_model(found, errors, custom_objects=objects, safe_mode=safe_mode)
             probes = as_probes(probes(shown))
-            del shown  # one model in memory is enough
+            del shown  # so that it does not stay in memory beside the one that is explained
         task = Task(probes, model, layer, method, output, grid, objects, safe_mode)
         named = [str(item) for item in listed(checkpoints)]
         delivery = Delivery(journal_dir, animation=animation, flush_timeout=flush_timeout, verbose=verbose)
@@ -171,7 +171,7 @@ def _first_model(
         try:
             if checkpoint.architecture() is not None:
                 return checkpoint.build(custom_objects=custom_objects, safe_mode=safe_mode)
-        except Exception as error:  # whatever is wrong with it is said when its turn comes
+        except Exception as error:  # it is told again when its turn comes; the next may hold a model
             reasons.append(why_not_loaded(error))
     reason = next(iter([*reasons, *errors.values()]), GradCAMError("they hold weights alone."))
     if not reason.remedy:
