@@ -11,16 +11,18 @@ if TYPE_CHECKING:
     from gradcam_callbacks.explaining.explain import explain
     from gradcam_callbacks.explaining.explainer import Explainer
     from gradcam_callbacks.explaining.explanation import Explanation
+    from gradcam_callbacks.explaining.methods import METHODS
     from gradcam_callbacks.explaining.quality import Evaluation, evaluate
     from gradcam_callbacks.probes.probe_set import ProbeSet
     from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
 
-__all__ = [
+__all__ = [  # noqa: RUF022 (plainly sorted)
     "Evaluation",
     "Explainer",
     "Explanation",
     "GradCAMCallback",
     "GradCAMError",
+    "METHODS",
     "ProbeSet",
     "Sweep",
     "evaluate",
@@ -35,6 +37,7 @@ _HOMES = {
     "Explanation": "explaining.explanation",
     "GradCAMCallback": "callback",
     "GradCAMError": "errors",
+    "METHODS": "explaining.methods",
     "ProbeSet": "probes.probe_set",
     "Sweep": "sweeping.sweep",
     "evaluate": "explaining.quality",

@@ -21,6 +21,7 @@ from gradcam_callbacks.probes.probe_set import as_probes
 from gradcam_callbacks.record.step import BASELINE
 
 if TYPE_CHECKING:
+    from gradcam_callbacks.explaining.methods import Method
     from gradcam_callbacks.publishing.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         probes: Any,
         *,
         layer: str | Sequence[str] | None = None,
-        method: str = "gradcam",
+        method: str | Method = "gradcam",
         output: str | int | None = None,
         every: int = 1,
         every_batches: int | None = None,
@@ -69,7 +70,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
             layer: the path or unique name of the layer to explain, or several of them, whose maps are fused; None picks
                 the last map on the way to the score. See `Explainer`.
-            method: a name in `gradcam_callbacks.methods.METHODS`.
+            method: a name in `gradcam_callbacks.METHODS`, or a function; see `Explainer`.
             output: the head of a multi-output model, by name or index.
             every: record every n-th epoch; the first and the last always.
             every_batches: for long epochs: record after every so many batches instead, and at the end of the training.
@@ -139,7 +140,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self.probes,
             choose_run(self.run_id),
             layer=" + ".join(info.path for info in traced.layers),
-            method=self.method,
+            method=self.explainer.method,
             score_kind=traced.score_kind,
             output=self.output,
             unit="epoch" if self.every_batches is None else "batch",

@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.record.health import HEALTHS as HEALTHS
 
 if sys.platform != "win32":
     pass
 
 BASELINE = -1
 """The step before the training."""
-HEALTHS = ("ok", "empty", "flat", "zero-gradient", "non-finite")
-"""What a step may say of a map."""
 _OWN_ARRAYS = ("arrays", "logs", "time")
 NO_NAMES = (*_OWN_ARRAYS, "file", "allow_pickle")  # the last two are parameters of `numpy.savez_compressed`
 

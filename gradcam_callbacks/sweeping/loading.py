@@ -16,6 +16,8 @@ from gradcam_callbacks.sweeping.formats import Checkpoint, architecture, load_we
 if TYPE_CHECKING:
     import keras
 
+    from gradcam_callbacks.explaining.methods import Method
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,7 +28,7 @@ class Task:
     probes: ProbeSet
     model: Any
     layer: str | Sequence[str] | None
-    method: str
+    method: str | Method
     output: str | int | None
     grid: tuple[int, int] | None
     custom_objects: Mapping[str, Any] | None

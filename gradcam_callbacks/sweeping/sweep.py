@@ -20,6 +20,7 @@ from gradcam_callbacks.sweeping.spreading import outcomes
 if TYPE_CHECKING:
     import keras
 
+    from gradcam_callbacks.explaining.methods import Method
     from gradcam_callbacks.publishing.mlflow_store import Run
     from gradcam_callbacks.publishing.recorder import Recorder
 
@@ -51,7 +52,7 @@ def explain_checkpoints(
     *,
     model: keras.Model | Callable[[], keras.Model] | None = None,
     layer: str | Sequence[str] | None = None,
-    method: str = "gradcam",
+    method: str | Method = "gradcam",
     output: str | int | None = None,
     grid: tuple[int, int] | None = None,
     run_id: str | None = None,
@@ -110,9 +111,11 @@ def explain_checkpoints(
             or `probes` is a function and all checkpoints hold weights alone.
         mlflow.MlflowException: if there is no such run, or no tracking server.
     """
+    from gradcam_callbacks.explaining.methods import find_method
     from gradcam_callbacks.publishing import mlflow_store
     from gradcam_callbacks.publishing.recorder import Recorder
 
+    method_name, _ = find_method(method)
     probes = probes if callable(probes) else as_probes(probes)  # what is wrong with them is said before a download
     with ExitStack() as stack:
         found, problems = find_checkpoints(checkpoints, step_from, stack)
@@ -122,7 +125,7 @@ def explain_checkpoints(
             del shown  # one model in memory is enough
         asked = {"checkpoints": [str(item) for item in listed(checkpoints)], "layer": layer, "output": output}
         source = json.dumps(asked)
-        run = _run_to_go_on_with(run_id, experiment, journal_dir, source, probes, method)
+        run = _run_to_go_on_with(run_id, experiment, journal_dir, source, probes, method_name)
         held = _held(journal_dir, run)
         known = set() if held is None else set(held.steps())
         if run is not None:
@@ -136,7 +139,7 @@ def explain_checkpoints(
                 probes,
                 run or mlflow_store.choose_run(None, experiment=experiment),
                 layer=layer,
-                method=method,
+                method=method_name,
                 score_kind=score_kind,
                 output=output,
                 source=source,
