@@ -77,6 +77,7 @@ class ProbeSet:
     regions: Array | None
     target_matrix: Array
     digest: str
+    _is_frozen = False
 
     def __init__(
         self,
@@ -136,10 +137,10 @@ class ProbeSet:
         self.target_names = tuple(self._target_name(k, target) for k, target in enumerate(self.targets))
         self.target_matrix = frozen(self._target_matrix(by_probe))
         self.digest = digest_of(self.inputs, self.target_matrix, self.functions)
-        object.__setattr__(self, "_is_frozen", True)
+        self._is_frozen = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_is_frozen", False):
+        if self._is_frozen:
             raise AttributeError("A ProbeSet is frozen; make a new one.")
         object.__setattr__(self, name, value)
 
