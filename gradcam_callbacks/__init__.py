@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gradcam_callbacks.explaining.explain import explain
     from gradcam_callbacks.explaining.explainer import Explainer
     from gradcam_callbacks.explaining.explanation import Explanation
+    from gradcam_callbacks.explaining.methods import METHODS
     from gradcam_callbacks.explaining.quality import Evaluation, evaluate
     from gradcam_callbacks.probes.probe_set import ProbeSet
     from gradcam_callbacks.publishing.memory_store import InMemoryStore
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from gradcam_callbacks.publishing.store import Store
     from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
 
-__all__ = [
+__all__ = [  # noqa: RUF022 (plainly sorted)
     "Evaluation",
     "Explainer",
     "Explanation",
     "GradCAMCallback",
     "GradCAMError",
     "InMemoryStore",
+    "METHODS",
     "ProbeSet",
     "Store",
     "Sweep",
@@ -42,6 +44,7 @@ _HOMES = {
     "GradCAMCallback": "callback",
     "GradCAMError": "errors",
     "InMemoryStore": "publishing.memory_store",
+    "METHODS": "explaining.methods",
     "ProbeSet": "probes.probe_set",
     "Store": "publishing.store",
     "Sweep": "sweeping.sweep",

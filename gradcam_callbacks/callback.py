@@ -21,6 +21,7 @@ from gradcam_callbacks.training.tf_config import is_chief
 
 if TYPE_CHECKING:
     from gradcam_callbacks.explaining.capture import Capture
+    from gradcam_callbacks.explaining.methods import Method
     from gradcam_callbacks.publishing.recorder import Recorder
     from gradcam_callbacks.publishing.store import Store
 
@@ -52,7 +53,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         probes: Any,
         *,
         layer: str | Sequence[str] | None = None,
-        method: str = "gradcam",
+        method: str | Method = "gradcam",
         output: str | int | None = None,
         every: int = 1,
         every_batches: int | None = None,
@@ -74,7 +75,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
             layer: the path or unique name of the layer to explain, or several of them, whose maps are fused; None picks
                 the last map on the way to the score. See `Explainer`.
-            method: a name in `gradcam_callbacks.methods.METHODS`.
+            method: a name in `gradcam_callbacks.METHODS`, or a function; see `Explainer`.
             output: the head of a multi-output model, by name or index.
             every: record every n-th epoch; the first and the last always.
             every_batches: for long epochs: record after every so many batches instead, and at the end of the training.
@@ -145,7 +146,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             batches=params.get("steps"),
         )
         jittered = self.probes.jittered() if self.noise_floor else None
-        recorder = self._open_recorder(traced)
+        recorder = self._open_recorder(self.explainer.method, traced)
         session = Session(
             self.explainer,
             self.probes,
@@ -177,14 +178,14 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         """Waits until everything has arrived, and says where it is."""
         self._close("FINISHED")
 
-    def _open_recorder(self, traced: Capture) -> Recorder:
+    def _open_recorder(self, method: str, traced: Capture) -> Recorder:
         """Opens run and journal for maps of that layer. What loads MLflow is loaded here."""
         from gradcam_callbacks.publishing.recorder import Recorder
 
         manifest = Manifest(
             **self.probes.description(),
             layer=" + ".join(info.path for info in traced.layers),
-            method=self.method,
+            method=method,
             score_kind=traced.score_kind,
             output="" if self.output is None else str(self.output),
             unit="epoch" if self.every_batches is None else "batch",

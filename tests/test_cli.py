@@ -193,7 +193,7 @@ def test_names_that_do_not_fit_are_refused(model: Path) -> None:
         assert "'wrong.json' holds no names of classes: expected one a line, or in a .json a list" in line
     Path("three.txt").write_text("a\nb\nc", encoding="utf-8")
     line = fails("explain", model, "cat.png", "--classes", "three.txt")
-    assert line == "Error: 3 --classes, but model 'small' has 4 classes."
+    assert line.startswith("Error: There are 3 class names, but model 'small' has 4 classes. Give --classes one name")
 
 
 def test_targets_that_are_none_are_refused(model: Path) -> None:
@@ -205,7 +205,7 @@ def test_targets_that_are_none_are_refused(model: Path) -> None:
     )
     assert "'label' is the sub-folder of a picture" in refuses("explain", model, "cat.png", "--target", "label")
     line = fails("explain", model, "cat.png", "--target", "tabbi", "--classes", "names.txt")
-    assert line == "Error: No class 'tabbi' among the 4 --classes. Did you mean 'tabby'?"
+    assert line == "Error: No class 'tabbi' among the 4 class names. Did you mean 'tabby'?"
     line = fails("explain", model, "cat.png", "--target", 4)
     assert line == "Error: Class 4 is out of range: model 'small' has 4 classes, 0 to 3."
 

@@ -19,7 +19,7 @@ PACKAGE = Path(gradcam_callbacks.__file__).parent
 # The house, from the ground up. A room may import what lies on lower floors, and itself. Nothing looks up, and two
 # rooms of one floor do not know each other.
 FLOORS = (
-    {"arrays", "errors", "names", "native_log"},
+    {"arrays", "errors", "names", "native_log", "ranks"},
     {"drawing"},
     {"probes", "record"},
     {"explaining", "reviewing"},
@@ -79,6 +79,53 @@ def test_a_large_library_has_its_rooms(library: str) -> None:
     assert not strangers
 
 
+# Where private interfaces of others are used, and nowhere else: one file a library.
+PRIVATE = {
+    "explaining/keras_internals.py",
+    "explaining/tensorflow_internals.py",
+    "publishing/mlflow_store.py",
+    # Keras tells callbacks nothing of a `fit` that raises, so this file looks for its frames with Python's `_getframe`.
+    "training/failed_fit.py",
+}
+
+
+def is_private(name: object) -> bool:
+    # `_fields` of named tuples is documented.
+    return isinstance(name, str) and re.fullmatch(r"_[A-Za-z]\w*|__dict__", name) is not None and name != "_fields"
+
+
+def private_names_of_others(tree: ast.Module) -> set[str]:
+    """The private names that a file uses and does not define: as attributes, imports, keys, and in `getattr`."""
+    used, own = set(), set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                own.add(name)
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                own.add(name)
+            case ast.Attribute(attr=name) | ast.Subscript(slice=ast.Constant(value=name)):
+                used.add(name)
+            case ast.Call(func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=[_, ast.Constant(value=name), *_]):
+                used.add(name)
+            case ast.ImportFrom(module=module, names=names):
+                used |= {*(module or "").split("."), *(alias.name for alias in names)}
+            case ast.Import(names=names):
+                used |= {part for alias in names for part in alias.name.split(".")}
+    return {name for name in used - own if is_private(name)}
+
+
+def test_private_interfaces_of_others_stand_in_one_file_a_library() -> None:
+    """No other file touches a name with an underscore that it does not define itself."""
+    found = {
+        file.relative_to(PACKAGE).as_posix(): private_names_of_others(ast.parse(file.read_text(encoding="utf-8")))
+        for file in PACKAGE.rglob("*.py")
+    }
+    assert {name: names for name, names in found.items() if names and name not in PRIVATE} == {}
+    keras, tensorflow = (found[f"explaining/{library}_internals.py"] for library in ("keras", "tensorflow"))
+    assert keras == {"_flatten_layers", "_nodes_by_depth", "_inbound_nodes", "_losses", "__dict__"}
+    assert tensorflow == {"_XlaMustCompile"}
+
+
 def loaded_by(statement: str) -> set[str]:
     """The top-level modules that a statement loads in a fresh process."""
     code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
@@ -104,7 +151,8 @@ def test_the_public_names_are_sorted_and_there() -> None:
     """Every name of __all__ is an object of that name, whatever was imported before; others are refused."""
     assert gradcam_callbacks.__all__ == sorted(gradcam_callbacks.__all__)
     for name in gradcam_callbacks.__all__:
-        assert getattr(gradcam_callbacks, name).__name__ == name
+        value = getattr(gradcam_callbacks, name)
+        assert getattr(value, "__name__", name) == name  # METHODS is a mapping and has none
     with pytest.raises(AttributeError, match="has no attribute 'explane'"):
         gradcam_callbacks.explane  # noqa: B018
 

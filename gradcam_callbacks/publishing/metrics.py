@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.record.health import HEALTHS
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.measures import MEASURES
-from gradcam_callbacks.record.step import HEALTHS, Step
+from gradcam_callbacks.record.step import Step
 
 ARRIVED = "gradcam_health/non-finite"
 """The metric that says that all of a step have arrived, because it is sent last. Runs of every version have it."""

@@ -17,8 +17,6 @@ from gradcam_callbacks.errors import GradCAMError
 
 BASELINE = -1
 """The step before the training."""
-HEALTHS = ("ok", "empty", "flat", "zero-gradient", "non-finite")
-"""What a step may say of a map."""
 _OWN_ARRAYS = ("arrays", "logs", "time")
 _NO_NAMES = (*_OWN_ARRAYS, "file", "allow_pickle")  # the last two are parameters of `numpy.savez_compressed`
 

@@ -28,10 +28,11 @@ from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.files import write_whole
+from gradcam_callbacks.record.health import HEALTHS
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.measures import MEASURES, Measure
-from gradcam_callbacks.record.step import BASELINE, HEALTHS, Step
+from gradcam_callbacks.record.step import BASELINE, Step
 from gradcam_callbacks.reviewing.events import Event, find_events
 from gradcam_callbacks.reviewing.measuring import Measures, measure, step_means
 from gradcam_callbacks.reviewing.outlines import outline

@@ -125,7 +125,7 @@ class Recording:
         manifest = Manifest(
             **task.probes.description(),
             layer=layer,
-            method=task.method,
+            method=task.method_name,
             score_kind=score_kind,
             output="" if task.output is None else str(task.output),
             source=self._source,
@@ -164,7 +164,7 @@ def _run_of_interrupted_sweep(task: Task, source: str) -> MLflowStore | None:
         except (OSError, ValueError):  # another folder, or a damaged journal
             logger.debug("'%s' is no journal of a sweep.", folder, exc_info=True)
             continue
-        if (manifest.source, manifest.probes, manifest.method) != (source, task.probes.digest, task.method):
+        if (manifest.source, manifest.probes, manifest.method) != (source, task.probes.digest, task.method_name):
             continue
         try:
             run = mlflow_store.find_run(manifest.run_id, manifest.tracking_uri)

@@ -23,6 +23,8 @@ from gradcam_callbacks.sweeping.spreading import outcomes
 if TYPE_CHECKING:
     import keras
 
+    from gradcam_callbacks.explaining.methods import Method
+
 logger = logging.getLogger(__name__)
 
 
@@ -56,7 +58,7 @@ def explain_checkpoints(
     *,
     model: keras.Model | Callable[[], keras.Model] | None = None,
     layer: str | Sequence[str] | None = None,
-    method: str = "gradcam",
+    method: str | Method = "gradcam",
     output: str | int | None = None,
     grid: tuple[int, int] | None = None,
     run_id: str | None = None,

@@ -16,7 +16,7 @@ from gradcam_callbacks.publishing.metrics import ARRIVED, step_metrics
 from gradcam_callbacks.publishing.recorder import steps_of
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, UnreachableError
 from gradcam_callbacks.publishing.uploader import Uploader
-from gradcam_callbacks.record import step as steps_of_records
+from gradcam_callbacks.record.health import HEALTHS
 from gradcam_callbacks.record.journal import Journal
 
 
@@ -157,7 +157,7 @@ def test_a_step_has_arrived_when_the_named_metric_has(journal: Journal, monkeypa
     """It is sent last, whatever states of a map there are: a new state does not make runs of before look empty."""
     assert ARRIVED == "gradcam_health/non-finite"  # what runs of version 0.1.0 hold
     assert list(step_metrics(journal.read(1), journal.manifest))[-1] == ARRIVED
-    states = (*steps_of_records.HEALTHS, "misplaced")
+    states = (*HEALTHS, "misplaced")
     monkeypatch.setattr("gradcam_callbacks.publishing.metrics.HEALTHS", states)
     metrics = step_metrics(journal.read(1), journal.manifest)
     assert "gradcam_health/misplaced" in metrics
