@@ -19,7 +19,8 @@ PACKAGE = Path(gradcam_callbacks.__file__).parent
 # The house, from the ground up. A room may import what lies on lower floors, and itself. Nothing looks up, and two
 # rooms of one floor do not know each other.
 FLOORS = (
-    {"arrays", "errors", "names", "native_log", "ranks"},
+    {"arrays", "errors", "names", "native_log"},
+    {"ranks"},
     {"drawing"},
     {"probes", "record"},
     {"explaining", "reviewing"},
