@@ -733,7 +733,6 @@ def test_help_loads_nothing_heavy() -> None:
     code = """
 import json, sys
 from gradcam_callbacks.cli import main
-from gradcam_callbacks.explaining.methods import METHODS
 main(["--help"], prog_name="gradcam", standalone_mode=False)
 main(["explain", "--help"], prog_name="gradcam", standalone_mode=False)
 print(json.dumps(sorted(sys.modules)))
