@@ -54,6 +54,7 @@ from rich.table import Table
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet
 from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.record.manifest import Manifest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -282,7 +283,7 @@ class ExplainOnly(keras.callbacks.Callback):
         self._explainer = Explainer(self.model)
         self._explainer.prepare(self._probes)
         if self._folder is not None:
-            manifest = {"layer": "", "method": "gradcam", **self._probes.description()}
+            manifest = Manifest(method="gradcam", **self._probes.description())
             self._journal = Journal.create(self._folder, manifest=manifest, pictures=self._probes.pictures)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

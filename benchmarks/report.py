@@ -19,7 +19,9 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
+from gradcam_callbacks.probes.slugs import slugs
 from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.reviewing import report
 
 SIZES = ((16, 3, 50), (64, 5, 200))
@@ -95,19 +97,20 @@ def photographs(count: int) -> np.ndarray[Any, Any]:
 def make_journal(folder: Path, probes: int, targets: int, epochs: int) -> Journal:
     """A run whose attention wanders."""
     generator = np.random.default_rng(0)
-    manifest = {
-        "probes": "0" * 64,
-        "names": [f"probe {n}" for n in range(probes)],
-        "targets": ["predicted", *[f"class {k}" for k in range(1, targets)]],
-        "labels": [n % CLASSES for n in range(probes)],
-        "class_names": [f"class {k}" for k in range(CLASSES)],
-        "layer": "top_conv",
-        "method": "gradcam",
-        "score_kind": "logit",
-        "unit": "epoch",
-        "slices": None,
-        "run_id": "benchmark",
-    }
+    names = [f"probe {n}" for n in range(probes)]
+    asked = ["predicted", *[f"class {k}" for k in range(1, targets)]]
+    manifest = Manifest(
+        probes="0" * 64,
+        names=tuple(names),
+        targets=tuple(asked),
+        probe_slugs=slugs(names),
+        target_slugs=slugs(asked),
+        labels=tuple(n % CLASSES for n in range(probes)),
+        class_names=tuple(f"class {k}" for k in range(CLASSES)),
+        layer="top_conv",
+        method="gradcam",
+        run_id="benchmark",
+    )
     journal = Journal.create(folder, manifest=manifest, pictures=photographs(probes))
     rows, columns = np.mgrid[:7, :7]
     place = generator.uniform(0, 6, (probes, targets, 2))

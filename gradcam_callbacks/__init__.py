@@ -11,18 +11,24 @@ if TYPE_CHECKING:
     from gradcam_callbacks.explaining.explain import explain
     from gradcam_callbacks.explaining.explainer import Explainer
     from gradcam_callbacks.explaining.explanation import Explanation
+    from gradcam_callbacks.explaining.methods import METHODS
     from gradcam_callbacks.explaining.quality import Evaluation, evaluate
     from gradcam_callbacks.probes.probe_set import ProbeSet
+    from gradcam_callbacks.publishing.memory_store import InMemoryStore
     from gradcam_callbacks.publishing.reports import write_report
+    from gradcam_callbacks.publishing.store import Store
     from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
 
-__all__ = [
+__all__ = [  # noqa: RUF022 (plainly sorted)
     "Evaluation",
     "Explainer",
     "Explanation",
     "GradCAMCallback",
     "GradCAMError",
+    "InMemoryStore",
+    "METHODS",
     "ProbeSet",
+    "Store",
     "Sweep",
     "evaluate",
     "explain",
@@ -37,7 +43,10 @@ _HOMES = {
     "Explanation": "explaining.explanation",
     "GradCAMCallback": "callback",
     "GradCAMError": "errors",
+    "InMemoryStore": "publishing.memory_store",
+    "METHODS": "explaining.methods",
     "ProbeSet": "probes.probe_set",
+    "Store": "publishing.store",
     "Sweep": "sweeping.sweep",
     "evaluate": "explaining.quality",
     "explain": "explaining.explain",

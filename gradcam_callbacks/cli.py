@@ -481,27 +481,25 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     from rich.progress import Progress
 
     from gradcam_callbacks.publishing import mlflow_store
-    from gradcam_callbacks.publishing.uploader import Upload
+    from gradcam_callbacks.publishing.uploader import Uploader
     from gradcam_callbacks.record.journal import Journal
 
     console = Console(stderr=True)
     if not (journal / "manifest.json").is_file():
         raise click.BadParameter(f"'{journal}' is no journal: it holds no manifest.json.", param_hint="JOURNAL")
     opened = Journal(journal)
-    run_id, tracking_uri = run_id or opened.manifest["run_id"], tracking_uri or opened.manifest["tracking_uri"]
-    with mlflow_store.bounded_requests(mlflow_store.REQUEST_TIMEOUT):
-        run = mlflow_store.find_run(run_id, tracking_uri)
-        sending = Upload(opened, run.client(), run_id)
-        missing = len(sending.missing())
-        with Progress(console=console, disable=not console.is_terminal) as progress:
-            task = progress.add_task("Uploading", total=missing)
-            arrived = sending.send(on_item=lambda item: progress.advance(task))
-            sending.tidy()
+    run = mlflow_store.find_run(run_id or opened.manifest.run_id, tracking_uri or opened.manifest.tracking_uri)
+    sending = Uploader(opened, run)
+    missing = len(sending.missing())
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Uploading", total=missing)
+        arrived = sending.send(on_item=lambda item: progress.advance(task))
+        sending.tidy()
     if not arrived:
         left = len(sending.missing())
         raise click.ClickException(f"{left} of {missing} items have not arrived: {sending.error}. Try again later.")
     count = len([step for step in opened.steps() if step >= 0])
-    click.echo(f"Run {run_id} holds all {count} steps:\n{run.where_to_look()}")
+    click.echo(f"Run {run.run_id} holds all {count} steps:\n{run.where_to_look()}")
 
 
 @main.command()

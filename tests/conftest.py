@@ -1,12 +1,10 @@
-"""What several tests need: small models, a real MLflow server, a place of their own."""
+"""What several tests need: a place of their own, a real MLflow server, a browser; and names for what is slow."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +15,19 @@ import keras
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from support.mlflow_runs import wait_until_healthy
+from support.mlflow_runs import Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+pytest_plugins = ["support.lanes"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def garbage_is_collected_quickly() -> None:
+    """What the imports made stays to the end: not looked at again, it costs no test a fifth of its time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -39,25 +46,10 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real `mlflow server` process on loopback."""
     folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([*command, *store], cwd=folder, stdout=log, stderr=log, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_healthy(address, server, folder / "log")
-        yield address
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(30)
+    server = Server(folder, folder / "artifacts")
+    server.start()
+    yield server.address
+    server.kill()
 
 
 @pytest.fixture
@@ -82,3 +74,21 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield launched
         launched.close()
+
+
+# Fixtures that bring nothing: a test asks for one to say what it needs, so that the fast lane leaves it out.
+
+
+@pytest.fixture
+def cluster() -> None:
+    """Several processes that work together: Dask, Ray, or the workers of a `tf.distribute` strategy."""
+
+
+@pytest.fixture
+def large_network() -> None:
+    """A network as people use them: hundreds of layers, which take seconds to trace, or real weights."""
+
+
+@pytest.fixture
+def process() -> None:
+    """A process of the test's own that loads TensorFlow, which takes seconds, and perhaps trains."""

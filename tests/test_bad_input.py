@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from support.models import pictures, small_model
 
-from gradcam_callbacks import Explainer, ProbeSet, explain
+from gradcam_callbacks import Explainer, Explanation, GradCAMError, ProbeSet, explain
 
 NAMES = ["tabby", "vizsla", "espresso", "rocket"]
 
@@ -45,6 +45,23 @@ def with_twins() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x))
 
 
+def tokens() -> keras.Model:
+    """Fourteen tokens, which are no square."""
+    inputs = keras.Input((12, 12, 3))
+    x = keras.layers.Reshape((18, 24))(inputs)[:, :14]
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Dense(8, name="tokens")(x))
+    return keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x))
+
+
+def explained() -> Explanation:
+    return explain(small_model(), pictures(1))
+
+
+def itself(activations: Any, gradients: Any, scores: Any) -> Any:
+    """No map: it has channels."""
+    return activations
+
+
 MODEL_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "an unknown layer, with close names": (
         lambda: explain(small_model(), pictures(), layer="cnv"),
@@ -72,7 +89,7 @@ MODEL_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "class_names of another length": (
         lambda: explain(small_model(), pictures(), class_names=["a", "b"]),
-        r"2 class_names, but model 'small' has 4 classes\.",
+        r"There are 2 class names, but model 'small' has 4 classes\. Give class_names= one name a class",
     ),
     "images of the wrong size": (
         lambda: explain(small_model(), pictures(size=20)),
@@ -94,9 +111,43 @@ MODEL_CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Explainer(small_model(), method="grad-cam"),
         r"No method 'grad-cam'\. The methods: .*gradcam",
     ),
+    "a method of two arguments": (
+        lambda: Explainer(small_model(), method=lambda activations, gradients: activations),
+        r"The method 'function' cannot be called with \(activations, gradients, scores\): too many positional",
+    ),
+    "a method that is no function": (
+        lambda: Explainer(small_model(), method=["gradcam"]),
+        r"A method is a name or a function; got \['gradcam'\]\.",
+    ),
+    "a method that keeps the channels": (
+        lambda: Explainer(small_model(), method=itself).prepare(pictures()),
+        r"The method 'itself' gave shape \(None, 14, 14, 6\) for activations \(None, 14, 14, 6\); expected one map a "
+        r"picture, \(None, 14, 14\)\.",
+    ),
+    "a method that gives nothing": (
+        lambda: Explainer(small_model(), method=lambda activations, gradients, scores: None).prepare(pictures()),
+        r"The method 'function' gave a NoneType for activations",
+    ),
+    "a method without a ReLU": (
+        lambda: explain(small_model(), pictures(), method=lambda activations, gradients, scores: -activations[..., 0]),
+        r"The method 'function' gave negative numbers, down to -\d.*end with keras\.ops\.relu",
+    ),
+    "a list of no layer": (
+        lambda: Explainer(small_model(), layer=[]),
+        r"An empty list names no layer\. Leave layer=None to have one picked\.",
+    ),
+    "tokens that do not say their grid": (
+        lambda: explain(tokens(), pictures(size=12), layer="tokens"),
+        r"Layer 'tokens' cannot be explained: its 14 tokens do not say what grid they are\. Say the grid's height and "
+        r"width with grid=\.",
+    ),
+    "tokens alone, without a grid": (
+        lambda: explain(tokens(), pictures(size=12)),
+        r"no spatial layer .* Layer 'tokens' might have one, but its 14 tokens do not say .* width with grid=\.",
+    ),
     "a batch size of nothing": (
         lambda: Explainer(small_model(), batch_size=0),
-        r"batch_size is at least 1, not 0\.",
+        r"A batch has at least 1 picture, not 0\. Leave batch_size=32\.",
     ),
     "a model of several inputs": (
         lambda: explain(keras.Model(twice := [keras.Input((16, 16, 3)), keras.Input((2,))], twice), pictures()),
@@ -149,7 +200,7 @@ PROBE_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "no target": (lambda: ProbeSet(pictures(), targets=[]), r"No targets: pass at least one"),
     "an unknown class, with close names": (
         lambda: ProbeSet(pictures(), targets=["tabbi"], class_names=NAMES),
-        r"No class 'tabbi' among the 4 class_names\. Did you mean 'tabby'\?",
+        r"No class 'tabbi' among the 4 class names\. Did you mean 'tabby'\?",
     ),
     "a class name without class_names": (
         lambda: ProbeSet(pictures(), targets=["tabby"]),
@@ -162,7 +213,7 @@ PROBE_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "a negative class": (lambda: ProbeSet(pictures(), targets=[-1]), r"Class -1 is out of range"),
     "a class that class_names does not have": (
         lambda: ProbeSet(pictures(), targets=[4], class_names=NAMES),
-        r"Class 4 is out of range; class_names has the classes 0 to 3\.",
+        r"Class 4 is out of range; there are names for the classes 0 to 3\.",
     ),
     "a target of three": (lambda: ProbeSet(pictures(), targets=[(1, 2, 3)]), r"A contrast target is a pair \(a, b\)"),
     "a target of another kind": (lambda: ProbeSet(pictures(), targets=[1.5]), r"A target is a class index, .*got 1\.5"),
@@ -196,20 +247,26 @@ PROBE_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "an unknown color_mode": (
         lambda: ProbeSet.from_files(["cat.png"], image_size=(8, 8), color_mode="RGBA"),
-        r"color_mode is 'rgb' or 'grayscale', not 'RGBA'\.",
+        r"Pictures are read as 'rgb' or 'grayscale', not as 'RGBA'\. Leave color_mode='rgb'\.",
     ),
+    "an unknown scale": (lambda: explained().heatmaps(scale="minmax"), r"Expected scale 'map' .* got 'minmax'\."),
+    "an unknown colour map": (
+        lambda: explained().plot(colormap="turboo"),
+        r"No colormap 'turboo'\. Did you mean 'turbo'",
+    ),
+    "a blend of more than all": (lambda: explained().overlays(alpha=2), r"Expected alpha between 0 .*; got 2\."),
     "a dataset too short": (
         lambda: ProbeSet.from_dataset([(pictures(3), [0, 1, 2])], count=4),
-        r"The dataset has 3 pictures; count=4 were asked for\.",
+        r"The dataset has 3 pictures; 4 were asked for\.",
     ),
 }
 
 
 @pytest.mark.parametrize("case", [*MODEL_CASES, *PROBE_CASES])
 def test_bad_input_gets_a_clear_error(case: str) -> None:
-    """An error names what was expected, what came, and what to do."""
+    """An error names what was expected, what came, and what to do; it is the one type that users catch."""
     attempt, message = (MODEL_CASES | PROBE_CASES)[case]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(GradCAMError, match=message):
         attempt()
 
 

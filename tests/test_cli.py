@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from PIL import Image
+from support.manifests import a_manifest
 from support.models import pictures, small_model
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, explain
@@ -192,7 +193,7 @@ def test_names_that_do_not_fit_are_refused(model: Path) -> None:
         assert "'wrong.json' holds no names of classes: expected one a line, or in a .json a list" in line
     Path("three.txt").write_text("a\nb\nc", encoding="utf-8")
     line = fails("explain", model, "cat.png", "--classes", "three.txt")
-    assert line == "Error: 3 --classes, but model 'small' has 4 classes."
+    assert line.startswith("Error: There are 3 class names, but model 'small' has 4 classes. Give --classes one name")
 
 
 def test_targets_that_are_none_are_refused(model: Path) -> None:
@@ -204,7 +205,7 @@ def test_targets_that_are_none_are_refused(model: Path) -> None:
     )
     assert "'label' is the sub-folder of a picture" in refuses("explain", model, "cat.png", "--target", "label")
     line = fails("explain", model, "cat.png", "--target", "tabbi", "--classes", "names.txt")
-    assert line == "Error: No class 'tabbi' among the 4 --classes. Did you mean 'tabby'?"
+    assert line == "Error: No class 'tabbi' among the 4 class names. Did you mean 'tabby'?"
     line = fails("explain", model, "cat.png", "--target", 4)
     assert line == "Error: Class 4 is out of range: model 'small' has 4 classes, 0 to 3."
 
@@ -512,17 +513,7 @@ def test_what_a_person_typed_is_never_rewritten(model: Path, client: MlflowClien
 
 def new_journal(folder: str, *, digest: str = "a" * 64, names: Sequence[str] = ("cat", "cup"), **more: Any) -> Journal:
     """Three steps of two probes and one target."""
-    manifest = {
-        "probes": digest,
-        "names": list(names),
-        "targets": ["tabby"],
-        "labels": None,
-        "class_names": list(NAMES),
-        "layer": "conv",
-        "method": "gradcam",
-        "score_kind": "logit",
-        **more,
-    }
+    manifest = a_manifest(names, ["tabby"], probes=digest, class_names=NAMES, **more)
     journal = Journal.create(folder, manifest=manifest, pictures=np.stack([photograph(16, 16, n) for n in range(2)]))
     for step in range(3):
         maps = np.random.default_rng(step).random((2, 1, 4, 4), np.float32)
@@ -651,7 +642,7 @@ def test_a_damaged_checkpoint_is_listed_and_the_others_are_recorded(three: list[
     sweep = strict_json(told.stdout)
     assert (sweep["recorded"], sweep["skipped"], sweep["gaps"]) == ([0, 1, 2], [], [])
     assert sweep["problems"] == {path: why}
-    assert sweep["run_id"] == Journal("json").manifest["run_id"]
+    assert sweep["run_id"] == Journal("json").manifest.run_id
 
 
 def test_pictures_beside_a_folder_of_masks_are_the_probes(three: list[keras.Model]) -> None:
@@ -661,7 +652,7 @@ def test_pictures_beside_a_folder_of_masks_are_the_probes(three: list[keras.Mode
         Image.fromarray(np.full((16, 16), 255, np.uint8)).save(Path("probes/masks", f"{file.stem}.png"))
     call = ("checkpoints", "ckpt/m-*.keras", "--probes", "probes", "--regions", "probes/masks", "--journal", "post")
     assert gradcam(*call, "--target", 2).exit_code == 0
-    names = Journal("post").manifest["names"]
+    names = list(Journal("post").manifest.names)
     assert names == [file.stem for file in sorted(Path("probes").glob("*.*"))]
     assert Journal("post").read(0).arrays["focus"].min() > 0.99
 
@@ -751,6 +742,7 @@ print(json.dumps(sorted(sys.modules)))
     assert not loaded & {"tensorflow", "keras", "mlflow", "matplotlib", "rich"}
 
 
+@pytest.mark.usefixtures("process")
 def test_a_fresh_process_says_one_line() -> None:
     """What TensorFlow's libraries write about GPUs while they load is not on stderr."""
     Path("letter.keras").write_text("Dear model")

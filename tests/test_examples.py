@@ -17,7 +17,9 @@ from support.efficientnet_lite import efficientnet_lite0
 from support.photographs import EGYPTIAN_CAT, ESPRESSO, cat_beside_espresso
 
 from gradcam_callbacks.publishing.mlflow_store import fetch_journal, find_run
-from gradcam_callbacks.publishing.uploader import Upload
+from gradcam_callbacks.publishing.uploader import Uploader
+
+pytestmark = pytest.mark.usefixtures("process")
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -90,7 +92,7 @@ def test_review_checkpoints_fills_a_run_and_compare_runs_shows_two() -> None:
     for name in ("one", "other"):
         copy = client.create_run(demo, run_name=name).info.run_id
         journal = fetch_journal(find_run(finished.info.run_id, store_here()), Path(name))
-        assert Upload(journal, client, copy).send()
+        assert Uploader(journal, find_run(copy, store_here())).send()
     output = run(str(EXAMPLES / "compare_runs.py"), ".")
     assert "compare.html" in output
     page = Path("compare.html").read_text(encoding="utf-8")

@@ -20,8 +20,8 @@ from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.publishing.reports import write_report
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing import drift
-from gradcam_callbacks.reviewing.comparison import measure
 from gradcam_callbacks.reviewing.events import find_events
+from gradcam_callbacks.reviewing.measuring import measure
 
 EPOCHS = 7
 TRAINING_PICTURES = 1040

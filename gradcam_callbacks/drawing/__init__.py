@@ -1,4 +1,6 @@
-"""Arrays to pictures: overlays, panels, figures. Pure functions that know nothing of models, records or MLflow.
+"""Arrays to pictures: overlays, panels, figures.
+
+All are pure functions. Nothing here knows of models, of records or of MLflow.
 
 A signal is shown as its curve and a volume as a mosaic of its slices, so that everything after that has one RGB
 picture a probe, and heat on its plane. Values are resized, never colours, and a map with no evidence in it is shown as

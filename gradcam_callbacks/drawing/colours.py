@@ -1,4 +1,4 @@
-"""Heat to colour."""
+"""Heat as colour."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
+
+from gradcam_callbacks.errors import GradCAMError
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -24,7 +26,7 @@ def colour(heatmaps: NDArray[Any], *, colormap: str = "turbo") -> NDArray[np.uin
         (..., 3) uint8 RGB.
 
     Raises:
-        ValueError: Matplotlib has no colour map of that name; the message has the names that are
+        GradCAMError: Matplotlib has no colour map of that name; the message has the names that are
             close.
     """
     # Not asarray alone: a colour map reads integers as indices into its table.
@@ -40,7 +42,9 @@ def find_colormap(name: str) -> Colormap:
         known = {known.lower(): known for known in matplotlib.colormaps}
         close = [known[match] for match in difflib.get_close_matches(name.lower(), known)]
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise ValueError(f"No colormap {name!r}.{hint} `matplotlib.colormaps` lists all {len(known)}.") from None
+        raise GradCAMError(
+            f"No colormap {name!r}.{hint} `matplotlib.colormaps` lists all {len(known)}.", argument="colormap"
+        ) from None
 
 
 def check_rgb(name: str, array: NDArray[Any], shape: str, *, ndim: int) -> None:

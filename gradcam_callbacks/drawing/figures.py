@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradcam_callbacks.drawing.colours import check_rgb, find_colormap
 from gradcam_callbacks.drawing.fonts import wrap
-from gradcam_callbacks.drawing.overlays import SCALES, unknown_scale
+from gradcam_callbacks.drawing.overlays import SCALES, check_scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,32 +40,19 @@ def figure(
         A `Figure` that pyplot does not know: save it, or let a notebook show it.
 
     Raises:
-        ValueError: the shapes or the numbers of titles do not go together, `scale` is unknown, the
-            arrays are not uint8, or Matplotlib has no such colour map.
+        GradCAMError: `scale` is unknown, or Matplotlib has no such colour map.
+        ValueError: the shapes or the numbers of titles do not go together, or the arrays are not
+            uint8.
     """
-    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    if scale not in SCALES:
-        raise ValueError(unknown_scale(scale))
+    check_scale(scale)
     pictures, overlays = np.asarray(pictures), np.asarray(overlays)
-    check_rgb("pictures", pictures, "(N, H, W, 3)", ndim=4)
-    check_rgb("overlays", overlays, "(N, K, H, W, 3)", ndim=5)
+    _check(pictures, overlays, titles, picture_titles)
+    find_colormap(colormap)
     rows, targets = overlays.shape[:2]
-    if overlays.shape[:1] + overlays.shape[2:] != pictures.shape or not rows:
-        raise ValueError(
-            f"Expected overlays of shape (N, K, H, W, 3), N > 0, for pictures of shape "
-            f"{pictures.shape}; got {overlays.shape}."
-        )
-    if [len(row) for row in titles] != [targets] * rows or len(picture_titles) != rows:
-        raise ValueError(
-            f"Expected {rows} picture titles and {rows} lists of {targets} titles; "
-            f"got {len(picture_titles)} and {[len(row) for row in titles]}."
-        )
-    cmap = find_colormap(colormap)
-
     height, width = pictures.shape[1:3]
-    inches = 3.0 / max(height, width)
+    inches = 3.0 / max(height, width)  # of a pixel
     wrapped = [
         [wrap(text, characters=max(12, round(12 * inches * width))) for text in (first, *others)]
         for first, others in zip(picture_titles, titles, strict=True)
@@ -84,17 +71,43 @@ def figure(
             ax.imshow(panel)
             ax.set_axis_off()
             ax.set_title(text, fontsize=10, parse_math=False)
+    _add_colour_bar(sheet, axes, colormap, SCALES[scale], row_inches=inches * height)
+    return sheet
+
+
+def _check(
+    pictures: NDArray[Any], overlays: NDArray[Any], titles: Sequence[Sequence[str]], picture_titles: Sequence[str]
+) -> None:
+    """Raises `ValueError` where pictures, overlays and titles do not go together."""
+    check_rgb("pictures", pictures, "(N, H, W, 3)", ndim=4)
+    check_rgb("overlays", overlays, "(N, K, H, W, 3)", ndim=5)
+    rows, targets = overlays.shape[:2]
+    if overlays.shape[:1] + overlays.shape[2:] != pictures.shape or not rows:
+        raise ValueError(
+            f"Expected overlays of shape (N, K, H, W, 3), N > 0, for pictures of shape "
+            f"{pictures.shape}; got {overlays.shape}."
+        )
+    if [len(row) for row in titles] != [targets] * rows or len(picture_titles) != rows:
+        raise ValueError(
+            f"Expected {rows} picture titles and {rows} lists of {targets} titles; "
+            f"got {len(picture_titles)} and {[len(row) for row in titles]}."
+        )
+
+
+def _add_colour_bar(sheet: Figure, axes: NDArray[Any], colormap: str, label: str, *, row_inches: float) -> None:
+    """Adds one colour bar for all panels on the right, at most as tall as 1.6 rows."""
+    from matplotlib.cm import ScalarMappable
+
+    rows, columns = axes.shape
     bar = sheet.colorbar(
-        ScalarMappable(cmap=cmap),
+        ScalarMappable(cmap=find_colormap(colormap)),
         ax=axes,
         aspect=28,
-        fraction=0.15 / (1 + targets),
+        fraction=0.15 / columns,
         pad=0.012,
         shrink=min(1.0, 1.6 / rows),
         ticks=[0, 0.5, 1],
     )
-    bar_inches = inches * height * min(rows, 1.6)
-    bar.set_label(wrap(SCALES[scale], characters=max(12, round(14 * bar_inches))), fontsize=8)
+    bar.set_label(wrap(label, characters=max(12, round(14 * row_inches * min(rows, 1.6)))), fontsize=8)
     bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_visible(False)
-    return sheet

@@ -1,4 +1,4 @@
-"""The font of the pictures, and words that fit into a given width."""
+"""Words on pictures, in one font."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps to heat, and heat over pictures. A map with no evidence in it is shown as the plain picture."""
+"""Maps as heat over pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gradcam_callbacks.drawing.colours import check_rgb, colour, find_colormap
 from gradcam_callbacks.drawing.resizing import resize_maps
 from gradcam_callbacks.drawing.volumes import mosaic, mosaic_shape
+from gradcam_callbacks.errors import GradCAMError
 
 SCALES = {
     "map": "evidence, share of the map's maximum",
@@ -41,11 +42,11 @@ def heatmaps(
         have no slice.
 
     Raises:
-        ValueError: `scale` is unknown, `maps` has another rank or holds a negative value, `slices`
-            does not go with the rank, or `size` is not that of a mosaic of so many slices.
+        GradCAMError: `scale` is unknown.
+        ValueError: `maps` has another rank or holds a negative value, `slices` does not go with the
+            rank, or `size` is not that of a mosaic of so many slices.
     """
-    if scale not in SCALES:
-        raise ValueError(unknown_scale(scale))
+    check_scale(scale)
     maps = np.asarray(maps, np.float32)
     if maps.ndim not in (3, 4, 5):
         raise ValueError(f"Expected maps of shape (N, K, l), (N, K, h, w) or (N, K, d, h, w); got {maps.shape}.")
@@ -104,11 +105,13 @@ def overlays(
         (N, K, H, W, 3) uint8, rounded to the nearest integer.
 
     Raises:
-        ValueError: `alpha` is outside [0, 1], the shapes do not go together, the pictures are not
-            uint8, or Matplotlib has no such colour map.
+        GradCAMError: `alpha` is outside [0, 1], or Matplotlib has no such colour map.
+        ValueError: the shapes do not go together, or the pictures are not uint8.
     """
     if not 0 <= alpha <= 1:
-        raise ValueError(f"Expected alpha between 0 (only the picture) and 1 (only the heat); got {alpha}.")
+        raise GradCAMError(
+            f"Expected alpha between 0 (only the picture) and 1 (only the heat); got {alpha}.", argument="alpha"
+        )
     pictures, heatmaps = np.asarray(pictures), np.asarray(heatmaps)
     check_rgb("pictures", pictures, "(N, H, W, 3)", ndim=4)
     count, height, width, _ = pictures.shape
@@ -152,6 +155,10 @@ def outline(pictures: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.
     return drawn
 
 
-def unknown_scale(scale: str) -> str:
-    """The error that an unknown `scale` gets."""
-    return f"Expected scale 'map' (each map over its own maximum) or 'shared' (all over one maximum); got {scale!r}."
+def check_scale(scale: str) -> None:
+    """Raises `GradCAMError` at a scale that is not in `SCALES`."""
+    if scale not in SCALES:
+        raise GradCAMError(
+            f"Expected scale 'map' (each map over its own maximum) or 'shared' (all over one maximum); got {scale!r}.",
+            argument="scale",
+        )

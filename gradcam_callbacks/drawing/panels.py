@@ -1,4 +1,4 @@
-"""A sheet of captioned panels: one picture and its overlays, made to be read at 256 pixels."""
+"""A sheet of captioned panels, made to be read at 256 pixels."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def tile(
         (height, width, 3) uint8 RGB.
 
     Raises:
-        ValueError: the shapes do not go together, there are not K captions, the arrays are not
-            uint8, or Matplotlib has no such colour map.
+        GradCAMError: Matplotlib has no such colour map.
+        ValueError: the shapes do not go together, there are not K captions, or the arrays are not
+            uint8.
     """
     picture, overlays = np.asarray(picture), np.asarray(overlays)
     check_rgb("picture", picture, "(H, W, 3)", ndim=3)

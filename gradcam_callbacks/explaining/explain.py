@@ -1,4 +1,4 @@
-"""explain(): one call, one Explanation. The driver for notebooks."""
+"""explain(): one call for one Explanation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explainer import Explainer
-from gradcam_callbacks.explaining.explanation import Explanation
+from gradcam_callbacks.explaining.explanation import Explanation, refuse_to_replace
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.probes.reading import read_picture
 from gradcam_callbacks.probes.slugs import slugs
@@ -21,6 +22,7 @@ from gradcam_callbacks.probes.targets import Target
 if TYPE_CHECKING:
     import keras
 
+    from gradcam_callbacks.explaining.methods import Method
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ def explain(
     *,
     targets: Target | Sequence[Target] | None = None,
     layer: str | Sequence[str] | None = None,
-    method: str = "gradcam",
+    method: str | Method = "gradcam",
     output: str | int | None = None,
     preprocess: Callable[[Array], Any] | None = None,
     class_names: Sequence[str] | None = None,
@@ -47,7 +49,7 @@ def explain(
         targets: see `ProbeSet`; ["predicted"] by default.
         layer: the path or unique name of the layer to explain, or several of them, whose maps are fused; None picks the
             last map on the way to the score. See `Explainer`.
-        method: a name in `gradcam_callbacks.methods.METHODS`.
+        method: a name in `gradcam_callbacks.METHODS`, or a function; see `Explainer`.
         output: the head of a multi-output model, by name or index.
         preprocess: a function of (N, H, W, C) float32 that gives what the model is fed.
         class_names: in the order of the model's output.
@@ -55,7 +57,7 @@ def explain(
         grid: (h, w) of the tokens of a transformer, where their number does not tell.
 
     Raises:
-        ValueError: if anything cannot be explained; the message says what to do.
+        GradCAMError: if anything cannot be explained; the message says what to do.
     """
     explainer = Explainer(model, layer=layer, method=method, output=output, batch_size=batch_size, grid=grid)
     explanation = explainer(_as_probes(model, images, targets, preprocess, class_names))
@@ -75,7 +77,7 @@ def _as_probes(
     asked: Any = ("predicted",) if targets is None else targets
     if isinstance(images, ProbeSet):
         if targets is not None or preprocess is not None or class_names is not None:
-            raise ValueError(
+            raise GradCAMError(
                 "A ProbeSet brings its own targets, preprocess and class_names; give them to the ProbeSet."
             )
         return images
@@ -109,7 +111,7 @@ def read_pictures(
         image_size: (height, width) for a model that takes any.
 
     Raises:
-        ValueError: if the model does not say its size, or a file is not a whole picture.
+        GradCAMError: if the model does not say its size, or a file is not a whole picture.
     """
     height, width, channels = input_size(model) if image_size is None else (*image_size, model.input_shape[-1])
     return ProbeSet.from_files(
@@ -139,13 +141,12 @@ def save_panels(
         The files written.
 
     Raises:
-        FileExistsError: if one of the files is there and `overwrite` is false; then nothing is written.
+        AlreadyThereError: if one of the files is there and `overwrite` is false; then nothing is written.
     """
     pictures = [np.asarray(read_picture(Path(path))) for path in paths]
     panels = [Path(directory, f"{slug}.panels.png") for slug in slugs(explanation.names)]
-    there = [file for file in panels if file.exists()]
-    if there and not overwrite:
-        raise FileExistsError(f"'{there[0]}' is there already; choose another folder or pass overwrite=True.")
+    if not overwrite:
+        refuse_to_replace(panels)
     written = explanation.save(directory, overwrite=overwrite, pictures=pictures)
     for n, (file, picture) in enumerate(zip(panels, pictures, strict=True)):
         figure = drawing.figure(
@@ -163,12 +164,13 @@ def input_size(model: keras.Model) -> tuple[int, int, int]:
     """The (height, width, channels) that a model takes.
 
     Raises:
-        ValueError: if the model leaves them open.
+        GradCAMError: if the model leaves them open.
     """
     shape = getattr(model, "input_shape", None)
     if isinstance(shape, tuple) and len(shape) == 4 and None not in shape[1:]:
         return int(shape[1]), int(shape[2]), int(shape[3])
-    raise ValueError(
-        f"Model '{model.name}' does not say what size of picture it takes. Read the files with "
-        "ProbeSet.from_files(paths, image_size=(height, width)) and pass that."
+    raise GradCAMError(
+        f"Model '{model.name}' does not say what size of picture it takes.",
+        "Read the files with ProbeSet.from_files(paths, image_size=(height, width)) and pass that.",
+        argument="image_size",
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explanation import Explanation
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.probes.targets import NO_CLASS
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import keras
 
     from gradcam_callbacks.explaining.capture import Capture
+    from gradcam_callbacks.explaining.methods import Method
     from gradcam_callbacks.explaining.views import LayerInfo
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,11 @@ class Explainer:
 
     The model is left exactly as it was found. Later changes of its weights are followed, those of its layers are not:
     make a new one after adding, removing, adapting or quantising layers.
+
+    Attributes:
+        model: the model.
+        method: the name of the method; of a function its own.
+        batch_size: how many pictures go through the model at once, at most.
     """
 
     def __init__(
@@ -38,7 +45,7 @@ class Explainer:
         model: keras.Model,
         *,
         layer: str | Sequence[str] | None = None,
-        method: str = "gradcam",
+        method: str | Method = "gradcam",
         output: str | int | None = None,
         batch_size: int = 32,
         grid: tuple[int, int] | None = None,
@@ -50,25 +57,28 @@ class Explainer:
             layer: the path ("backbone/top_conv") or unique name of the layer; None picks the last map on the way to
                 the score. Of a layer that is called several times "conv[0]" is the first call; by default it is the
                 last. Maps of several layers are fused.
-            method: a name in `gradcam_callbacks.methods.METHODS`.
+            method: a name in `gradcam_callbacks.METHODS`, or a function (activations, gradients, scores) -> maps as
+                described in `gradcam_callbacks.explaining.methods`.
             output: the head of a multi-output model, by name or index.
             batch_size: how many pictures go through the model at once, at most.
             grid: (h, w) of the tokens of a transformer, where their number does not tell.
 
         Raises:
-            ValueError: if the method does not exist or batch_size is not positive.
+            GradCAMError: if the method does not exist or takes other arguments, `layer` holds no names or `batch_size`
+                is not positive.
         """
-        from gradcam_callbacks.explaining.methods import METHODS
+        from gradcam_callbacks.explaining.methods import find_method
 
-        if method not in METHODS:
-            raise ValueError(f"No method '{method}'. The methods: {', '.join(sorted(METHODS))}.")
+        self.method, self._method = find_method(method)
         if batch_size < 1:
-            raise ValueError(f"batch_size is at least 1, not {batch_size}.")
-        for name in [layer] if layer is None or isinstance(layer, str) else list(_listed(layer)):
-            if not isinstance(name, str | None):
-                raise ValueError(f"layer= takes paths or names of layers, such as 'backbone/top_conv'; got {name!r}.")
+            raise GradCAMError(
+                f"A batch has at least 1 picture, not {batch_size}.",
+                "Leave {argument}.",
+                argument="batch_size",
+                value=32,
+            )
+        _check_names(layer)
         self.model = model
-        self.method = method
         self.batch_size = batch_size
         self._layer = layer
         self._output = output
@@ -88,17 +98,20 @@ class Explainer:
             probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
 
         Raises:
-            ValueError: if the model, the layer or the probes cannot be explained; the message says what to do.
+            GradCAMError: if the model, the layer or the probes cannot be explained, or the method gives no maps; the
+                message says what to do.
         """
         from gradcam_callbacks.explaining.capture import trace
+        from gradcam_callbacks.explaining.request import Request
 
         probes = as_probes(probes)
         names_classes = len(probes.functions) < len(probes.targets)
         key = (*_kind(probes.inputs), probes.functions, names_classes)
         if key not in self._captures:
-            traced = trace(
-                self.model,
-                self.method,
+            request = Request(
+                model=self.model,
+                method=self._method,
+                method_name=self.method,
                 layer=self._layer,
                 output=self._output,
                 grid=self._grid,
@@ -108,6 +121,7 @@ class Explainer:
                 name_classes=names_classes,
                 at_once=self.batch_size,
             )
+            traced = trace(request)
             others = ", ".join(info.path for info in traced.runners_up[:3])
             for info in traced.layers:
                 logger.info("Explaining layer %s %s%s", info.path, info.shape, f" (or: {others})" if others else "")
@@ -132,10 +146,28 @@ class Explainer:
             probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
 
         Raises:
-            ValueError: see `prepare`.
+            GradCAMError: see `prepare`; or if the method gives negative numbers.
         """
         probes = as_probes(probes)
         traced = self.prepare(probes)
+        captured = self._captured(traced, probes)
+        maps, health = _with_health(captured, self.method)
+        return Explanation(
+            maps=maps,
+            scores=captured["scores"],
+            probabilities=_probabilities(captured, probes) if traced.has_probabilities else None,
+            outputs=captured.get("outputs"),
+            predicted=captured.get("predicted", np.full(len(probes), NO_CLASS, np.int32)),
+            explained=captured["explained"],
+            health=health,
+            score_kind=traced.score_kind,
+            layer=" + ".join(info.path for info in traced.layers),
+            method=self.method,
+            probes=probes,
+        )
+
+    def _captured(self, traced: Capture, probes: ProbeSet) -> dict[str, Array]:
+        """What a `Capture` gives of all probes and targets, in their order, with the maps of several layers fused."""
         matrix = probes.target_matrix
         is_function = np.array([callable(target) for target in probes.targets])
         classes = np.flatnonzero(~is_function)
@@ -156,29 +188,7 @@ class Explainer:
         order = np.argsort(np.concatenate([classes, np.flatnonzero(is_function)]))
         for name in ("maps", "scores", "explained", "gradient_peak"):
             captured[name] = captured[name][:, order]
-        maps, health = _with_health(captured)
-        outputs = captured.get("outputs")
-        probabilities = None
-        if outputs is not None and traced.has_probabilities:
-            probabilities = np.take_along_axis(outputs, np.maximum(captured["explained"], 0), axis=1)
-            if outputs.min(initial=0) < 0 or outputs.max(initial=0) > 1.001:  # a sigmoid times something, or a gate
-                probabilities = None
-        if probabilities is not None:
-            is_plain = (matrix[..., 1] == NO_CLASS) & ~is_function
-            probabilities = np.where(is_plain, probabilities, np.float32(np.nan))
-        return Explanation(
-            maps=maps,
-            scores=captured["scores"],
-            probabilities=probabilities,
-            outputs=outputs,
-            predicted=captured.get("predicted", np.full(len(probes), NO_CLASS, np.int32)),
-            explained=captured["explained"],
-            health=health,
-            score_kind=traced.score_kind,
-            layer=" + ".join(info.path for info in traced.layers),
-            method=self.method,
-            probes=probes,
-        )
+        return captured
 
     def layers(self, probes: Any = None) -> list[LayerInfo]:
         """The layers that can be explained, in the order in which the model calls them.
@@ -190,7 +200,7 @@ class Explainer:
             Their paths, classes and output shapes; `picked` marks the one that `layer=None` explains.
 
         Raises:
-            ValueError: see `prepare`.
+            GradCAMError: see `prepare`.
         """
         if probes is None:
             probes = _stand_in(self.model)
@@ -221,8 +231,18 @@ class Explainer:
         return np.concatenate(parts)
 
 
-def _listed(layer: Any) -> Sequence[Any]:
-    return layer if isinstance(layer, list | tuple) else [layer]
+def _check_names(layer: Any) -> None:
+    """Raises where `layer=` holds anything but names."""
+    names = layer if isinstance(layer, list | tuple) else [layer]
+    if not names:
+        raise GradCAMError(
+            "An empty list names no layer.", "Leave {argument} to have one picked.", argument="layer", value=None
+        )
+    for name in names:
+        if not isinstance(name, str) and layer is not None:
+            raise GradCAMError(
+                f"A layer is given by its path or name, such as 'backbone/top_conv'; got {name!r}.", argument="layer"
+            )
 
 
 def _kind(inputs: Any) -> tuple[Any, ...]:
@@ -242,7 +262,7 @@ def _stand_in(model: keras.Model) -> ProbeSet:
     else:
         shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in getattr(model, "inputs", None) or []}
     if not shapes or any(None in shape for shape in shapes.values()):
-        raise ValueError(
+        raise GradCAMError(
             f"Model '{model.name}' does not say what size of picture it takes; pass an array of pictures of that size."
         )
     arrays = {name: noise.random((1, *shape), dtype=np.float32) for name, shape in shapes.items()}
@@ -283,20 +303,41 @@ def _check_classes(probes: ProbeSet, classes: int | None, model_name: str) -> No
         return
     highest = int(probes.target_matrix.max())
     if highest >= classes:
-        raise ValueError(
+        raise GradCAMError(
             f"Class {highest} is out of range: model '{model_name}' has {classes} classes, 0 to {classes - 1}."
         )
     if probes.class_names is not None and len(probes.class_names) != classes:
-        raise ValueError(f"{len(probes.class_names)} class_names, but model '{model_name}' has {classes} classes.")
+        raise GradCAMError(
+            f"There are {len(probes.class_names)} class names, but model '{model_name}' has {classes} classes.",
+            "Give {argument} one name a class, in the order of the model's output.",
+            argument="class_names",
+        )
 
 
-def _with_health(captured: Mapping[str, Array]) -> tuple[Array, Array]:
-    """The maps, zero where they are not finite, and what to think of each."""
+def _probabilities(captured: Mapping[str, Array], probes: ProbeSet) -> Array | None:
+    """(N, K) probabilities of the classes explained, NaN for contrasts and functions; None where there are none."""
+    outputs = captured.get("outputs")
+    if outputs is None or outputs.min(initial=0) < 0 or outputs.max(initial=0) > 1.001:
+        return None  # no classifier; or a sigmoid is multiplied by something
+    probabilities = np.take_along_axis(outputs, np.maximum(captured["explained"], 0), axis=1)
+    is_function = np.array([callable(target) for target in probes.targets])
+    is_plain = (probes.target_matrix[..., 1] == NO_CLASS) & ~is_function
+    return np.where(is_plain, probabilities, np.float32(np.nan))
+
+
+def _with_health(captured: Mapping[str, Array], method: str) -> tuple[Array, Array]:
+    """The maps, zero where they are not finite, and the state of each."""
     raw = captured["maps"]
     axes = tuple(range(2, raw.ndim))
     finite = np.isfinite(raw).all(axis=axes) & np.isfinite(captured["scores"])
     maps = np.where(np.expand_dims(finite, axes), raw, np.float32(0))
     highest, lowest = maps.max(axis=axes), maps.min(axis=axes)
+    if (lowest < 0).any():
+        raise GradCAMError(
+            f"The method '{method}' gave negative numbers, down to {lowest.min():.3g}.",
+            "A map is what speaks for the target: let the method end with keras.ops.relu.",
+            argument="method",
+        )
     flat = highest - lowest <= 1e-6 * highest
     health = np.select(
         [~finite, captured["gradient_peak"] == 0, highest == 0, flat],

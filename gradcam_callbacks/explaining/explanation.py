@@ -12,26 +12,14 @@ import numpy as np
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import AlreadyThereError, GradCAMError
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.probes.slugs import slugs
 from gradcam_callbacks.probes.targets import NO_CLASS
+from gradcam_callbacks.record.health import HEALTH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-HEALTH = {
-    "empty": "Nothing in this layer speaks for the target: every place speaks against it or not at all. Common while "
-    "the network is untrained or sure of another class; look at the probability, ask for a contrast (a, b), or try "
-    'method="hirescam".',
-    "flat": "Every place of the map counts the same, so it says nothing about where. The layer's output does not "
-    "depend on the picture: dead or constant activations, or a layer too close to the pooling; try an earlier layer.",
-    "zero-gradient": "The score does not react to this layer at all. Its weights on the way to the score are zero, a "
-    "ReLU after it is dead, or a probability is saturated (see score_kind); try an earlier layer, and check the "
-    "learning rate.",
-    "non-finite": "The score or the map is NaN or infinite, so the map was set to zero. The weights or the input have "
-    "diverged: lower the learning rate, clip the gradients, or keep the last layers in float32.",
-}
-"""What each state of a map but "ok" means, and what to try."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +36,9 @@ class Explanation:
         outputs: (N, classes) float32, what the model answered, or None where it is no classifier.
         predicted: (N,) int32, the class with the highest score; `NO_CLASS` where the model is no classifier.
         explained: (N, K) int32, the class that each map explains; `NO_CLASS` for functions.
-        health: (N, K) str: "ok", "empty" (nothing positive), "flat" (the same everywhere), "zero-gradient" (the score
-            does not react to the layer) or "non-finite" (NaN or infinity; the map is then zero).
+        health: (N, K) str, the state of each map: a key of `HEALTH`. "ok", "empty" (nothing positive), "flat" (the same
+            everywhere), "zero-gradient" (the score does not react to the layer) or "non-finite" (NaN or infinity; the
+            map is then zero).
         score_kind: "logit" or "probability".
         layer: the path of the layer; of several joined by " + ".
         method: the name of the CAM method.
@@ -134,10 +123,10 @@ class Explanation:
             probabilities gives its score instead.
 
         Raises:
-            ValueError: if the model is no classifier.
+            GradCAMError: if the model is no classifier.
         """
         if self.outputs is None:
-            raise ValueError("The model has no classes to predict: its output is not (batch, classes).")
+            raise GradCAMError("The model has no classes to predict: its output is not (batch, classes).")
         order = np.argsort(-self.outputs, axis=1, kind="stable")[:, :top]
         return [
             [(int(c), self.probes.class_name(int(c)), float(self.outputs[n, c])) for c in classes]
@@ -158,6 +147,8 @@ class Explanation:
         """A sentence on each kind of map that is not "ok": which they are, what that means and what to try."""
         found = []
         for state, advice in HEALTH.items():
+            if state == "ok":
+                continue
             where = [
                 f"{self.names[n]} / {self.target_names[k]}"
                 for n, k in zip(*np.nonzero(self.health == state), strict=True)
@@ -195,7 +186,7 @@ class Explanation:
             The files written.
 
         Raises:
-            FileExistsError: if one of the files is there and `overwrite` is false; then nothing is written.
+            AlreadyThereError: if one of the files is there and `overwrite` is false; then nothing is written.
         """
         from PIL import Image
 
@@ -207,9 +198,8 @@ class Explanation:
             for k, target in enumerate(target_slugs)
         }
         files = [*places, folder / "maps.npz", folder / "manifest.json"]
-        there = [file for file in files if file.exists()]
-        if there and not overwrite:
-            raise FileExistsError(f"'{there[0]}' is there already; choose another folder or pass overwrite=True.")
+        if not overwrite:
+            refuse_to_replace(files)
         folder.mkdir(parents=True, exist_ok=True)
         drawn_on = self.probes.pictures if pictures is None else pictures
         overlays = [self.overlays_on(n, picture) for n, picture in enumerate(drawn_on)]
@@ -240,3 +230,19 @@ class Explanation:
             "score_kind": self.score_kind,
             **self.probes.description(),
         }
+
+
+def refuse_to_replace(files: Sequence[Path]) -> None:
+    """Raises if one of the files is there.
+
+    Raises:
+        AlreadyThereError: and nothing has been written.
+    """
+    there = [file for file in files if file.exists()]
+    if there:
+        raise AlreadyThereError(
+            f"'{there[0]}' is there already;",
+            "choose another folder or pass {argument}.",
+            argument="overwrite",
+            value=True,
+        )

@@ -1,9 +1,10 @@
-"""What a model is fed: the probes in the structure and the shapes that it was built with."""
+"""The probes in the structure that a model takes."""
 
 from __future__ import annotations
 
 import keras
 
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.inputs import Inputs
 
 
@@ -27,19 +28,19 @@ def check_inputs(model: keras.Model, inputs: Inputs) -> None:
     if not isinstance(inputs, dict | tuple):
         if len(expected) > 1:
             names = ", ".join(repr(tensor.name) for tensor in expected)
-            raise ValueError(
-                f"Model '{model.name}' takes {len(expected)} inputs. Give the probes as a dict of arrays, by their "
-                f"names: {names}."
+            raise GradCAMError(
+                f"Model '{model.name}' takes {len(expected)} inputs.",
+                f"Give the probes as a dict of arrays, by their names: {names}.",
             )
         _check_shape(model, "The probes have", inputs.shape, tuple(expected[0].shape))
         return
     if len(inputs) != len(expected):
-        raise ValueError(f"The probes have {len(inputs)} inputs; model '{model.name}' takes {len(expected)}.")
+        raise GradCAMError(f"The probes have {len(inputs)} inputs; model '{model.name}' takes {len(expected)}.")
     keys = list(model.input) if isinstance(model.input, dict) else [tensor.name for tensor in expected]
     if isinstance(inputs, dict):
         unknown = [key for key in inputs if key not in keys]
         if unknown:
-            raise ValueError(
+            raise GradCAMError(
                 f"No input '{unknown[0]}'. The inputs of model '{model.name}': {', '.join(map(repr, keys))}."
             )
         given = [inputs[key] for key in keys]
@@ -54,14 +55,20 @@ def _check_shape(model: keras.Model, subject: str, given: tuple[int, ...], expec
     """Raises if arrays of one shape do not go into an input of another; both begin with the batch."""
     if _fits(given, expected):
         return
-    advice = "Give the probes that shape."
+    problem = f"{subject} shape {given[1:]}; model '{model.name}' takes {expected[1:]}."
     if len(expected) == len(given) == 4 and expected[-1] in (None, given[-1]):
-        advice = f"Pass image_size={expected[1:3]} where the probes are read, or resize them."
-    elif _fits((1, *given), expected):
+        raise GradCAMError(
+            problem,
+            "Pass {argument} where the probes are read, or resize them.",
+            argument="image_size",
+            value=expected[1:3],
+        )
+    advice = "Give the probes that shape."
+    if _fits((1, *given), expected):
         advice = "For one picture pass images[None]."
     elif _fits((*given, 1), expected):
         advice = "For grey pictures pass images[..., None]."
-    raise ValueError(f"{subject} shape {given[1:]}; model '{model.name}' takes {expected[1:]}. {advice}")
+    raise GradCAMError(problem, advice)
 
 
 def _fits(given: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from gradcam_callbacks.explaining.tensorflow_internals import is_compiled_by_xla
+
 Tensor = Any
-
-
 # Operations that hand on what they get.
 PASSING = frozenset({"Identity", "Cast", "EnsureShape"})
 
@@ -20,23 +19,11 @@ class InsideFunctionError(Exception):
 
 
 def has_inner_functions(scored: Any) -> bool:
-    """Whether the scores come out of a `tf.function`; those that XLA compiles are single operations of Keras's."""
+    """Whether the scores come out of a `tf.function` of the model; Keras makes functions of single operations, too."""
     return any(
-        operation.type in ("PartitionedCall", "StatefulPartitionedCall")
-        and not operation.node_def.attr["_XlaMustCompile"].b
+        operation.type in ("PartitionedCall", "StatefulPartitionedCall") and not is_compiled_by_xla(operation)
         for operation in ancestors([tensor.op for tensor in tf.nest.flatten(scored)]).values()
     )
-
-
-@contextmanager
-def functions_inlined() -> Iterator[None]:
-    """Has a `tf.function` that is called add its operations to the graph of the caller."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
 
 
 def reached_from(graph: Any, is_start: Callable[[Any], bool]) -> set[str]:

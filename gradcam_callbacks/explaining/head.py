@@ -1,4 +1,4 @@
-"""The head of a model: what it answers, the logits behind it, and the scores of targets."""
+"""The head of a model, from which the scores of targets are taken."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.feeding import as_fed
 from gradcam_callbacks.explaining.graph import PASSING, at_least_float32
 from gradcam_callbacks.probes.inputs import Inputs
@@ -25,14 +26,14 @@ _POINTWISE = PASSING | {
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The tensors of one forward pass that scores are made of.
+class Head:
+    """What comes out of one forward pass: the tensors that scores are made of.
 
     Attributes:
-        scored: the head's tensor before its last softmax or sigmoid, or a structure of them: what functions get.
-        logits: (N, classes), where the head is a classifier's. A single unit z is read as the classes 0 and 1 with the
-            logits -z and z.
-        outputs: (N, classes), what the model gives.
+        scored: the tensor before the last softmax or sigmoid, or a structure of such tensors. Target functions get it.
+        logits: (N, classes), or None where the model is no classifier. A single unit z is read as two classes, 0 and 1,
+            with the logits -z and z.
+        outputs: (N, classes), what the model gives, or None.
         score_kind: see `Capture`.
         has_probabilities: see `Capture`.
     """
@@ -44,28 +45,34 @@ class Answer:
     has_probabilities: bool
 
     @classmethod
-    def of(cls, model: keras.Model, batch: Inputs, output: str | int | None, *, name_classes: bool) -> Answer:
+    def of(cls, model: keras.Model, batch: Inputs, output: str | int | None, *, name_classes: bool) -> Head:
         """Calls the model and reads its head.
 
+        Args:
+            model: a built model.
+            batch: what it is fed.
+            output: the head of a multi-output model, by name or index.
+            name_classes: whether there will be targets that name classes.
+
         Raises:
-            ValueError: if the head does not exist, or targets name classes and it is no classifier's.
+            GradCAMError: if the head does not exist, or targets name classes and it is no classifier's.
         """
-        head = _head(model, model(as_fed(model, batch), training=False), output, name_classes=name_classes)
-        if tf.nest.is_nested(head):
-            read = [_logits(tensor) for tensor in tf.nest.flatten(head)]
+        given = _chosen(model, model(as_fed(model, batch), training=False), output, name_classes=name_classes)
+        if tf.nest.is_nested(given):
+            read = [_logits(tensor) for tensor in tf.nest.flatten(given)]
             kinds = {kind for _, kind in read}
-            scored = tf.nest.pack_sequence_as(head, [tensor for tensor, _ in read])
+            scored = tf.nest.pack_sequence_as(given, [tensor for tensor, _ in read])
             return cls(scored, None, None, "probability" if "probability" in kinds else "logit", False)
-        scored, kind = _logits(head)
-        if _before_passing(head).type == "LogSoftmax":
-            head = tf.exp(head)
-        has_probabilities = kind == "probability" or scored is not head
-        if head.shape.rank != 2 or head.shape[-1] is None:
+        scored, kind = _logits(given)
+        if _before_passing(given).type == "LogSoftmax":
+            given = tf.exp(given)
+        has_probabilities = kind == "probability" or scored is not given
+        if given.shape.rank != 2 or given.shape[-1] is None:
             return cls(scored, None, None, kind, False)
-        logits, outputs = scored, head
-        if head.shape[-1] == 1:
+        logits, outputs = scored, given
+        if given.shape[-1] == 1:
             logits = tf.concat([-scored, scored], axis=-1)
-            outputs = tf.concat([1 - head if has_probabilities else -head, head], axis=-1)
+            outputs = tf.concat([1 - given if has_probabilities else -given, given], axis=-1)
         return cls(scored, logits, outputs, kind, has_probabilities)
 
     def scores(self, targets: Tensor, functions: Sequence[Callable[[Any], Tensor]]) -> tuple[Tensor, Tensor]:
@@ -81,7 +88,7 @@ class Answer:
         for function in functions:
             score = tf.convert_to_tensor(function(self.scored))
             if score.shape.rank != 1:
-                raise ValueError(
+                raise GradCAMError(
                     f"The target function '{getattr(function, '__name__', function)}' gave shape {score.shape}; "
                     "expected one score a picture, (N,)."
                 )
@@ -89,44 +96,71 @@ class Answer:
         return tf.concat([at_least_float32(part) for part in parts], axis=1), explained
 
 
-def _head(model: keras.Model, outputs: Any, output: str | int | None, *, name_classes: bool) -> Any:
+def _chosen(model: keras.Model, outputs: Any, output: str | int | None, *, name_classes: bool) -> Any:
     """The one output that is explained; all of them where functions are to choose."""
-    heads = dict(outputs) if isinstance(outputs, Mapping) else None
-    if isinstance(outputs, list | tuple):
-        names = getattr(outputs, "_fields", None) or getattr(model, "output_names", None) or range(len(outputs))
-        heads = dict(zip(names, outputs, strict=True))
+    heads = _heads(model, outputs)
     if heads is None:
         if output not in (None, 0, *(getattr(model, "output_names", None) or ())):
-            raise ValueError(f"No output '{output}': model '{model.name}' has a single output. Leave output=None.")
+            raise GradCAMError(
+                f"No output '{output}': model '{model.name}' has a single output.",
+                "Leave {argument}.",
+                argument="output",
+                value=None,
+            )
         tensor = outputs
     elif output is None and len(heads) > 1:
         if not name_classes:
             return outputs
-        raise ValueError(
-            f"Model '{model.name}' has {len(heads)} outputs. Choose one with output=: {', '.join(map(repr, heads))}."
+        raise GradCAMError(
+            f"Model '{model.name}' has {len(heads)} outputs.",
+            f"Choose one with {{argument}}: {', '.join(map(repr, heads))}.",
+            argument="output",
         )
     elif output in heads:
         tensor = heads[output]
     elif output is None or (isinstance(output, int) and 0 <= output < len(heads)):
         tensor = list(heads.values())[output or 0]
     else:
-        raise ValueError(f"No output '{output}'. The outputs of model '{model.name}': {', '.join(map(repr, heads))}.")
-    if name_classes and not tf.is_tensor(tensor):
-        raise ValueError(
-            f"Output '{output}' of model '{model.name}' is a {type(tensor).__name__} of outputs, so a target cannot be "
-            "a class. Pass a function of the outputs that gives (N,) scores as the target."
+        raise GradCAMError(
+            f"No output '{output}'. The outputs of model '{model.name}': {', '.join(map(repr, heads))}.",
+            argument="output",
         )
-    if name_classes and not tensor.dtype.is_floating:
-        raise ValueError(
-            f"The output of model '{model.name}' is {tensor.dtype.name}, which has no gradient. Explain the model "
-            "before its last operation, such as an argmax."
-        )
-    if name_classes and (tensor.shape.rank != 2 or tensor.shape[-1] is None):
-        raise ValueError(
-            f"The output of model '{model.name}' has shape {tuple(tensor.shape)}, not a classifier's (batch, classes), "
-            "so a target cannot be a class. Pass a function of the outputs that gives (N,) scores as the target."
-        )
+    if name_classes:
+        _check_classifier(model, tensor, output)
     return tensor
+
+
+def _heads(model: keras.Model, outputs: Any) -> dict[Any, Any] | None:
+    """The outputs by their names, or by their numbers where they have none; None where there is a single one."""
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    if not isinstance(outputs, list | tuple):
+        return None
+    # A named tuple says its names in `_fields`.
+    names = getattr(outputs, "_fields", None) or getattr(model, "output_names", None) or range(len(outputs))
+    return dict(zip(names, outputs, strict=True))
+
+
+def _check_classifier(model: keras.Model, tensor: Any, output: str | int | None) -> None:
+    """Raises if an output is not (batch, classes), so that no target can name a class."""
+    advice = "Pass a function of the outputs that gives (N,) scores as the target."
+    if not tf.is_tensor(tensor):
+        raise GradCAMError(
+            f"Output '{output}' of model '{model.name}' is a {type(tensor).__name__} of outputs, so a target cannot be "
+            "a class.",
+            advice,
+        )
+    if not tensor.dtype.is_floating:
+        raise GradCAMError(
+            f"The output of model '{model.name}' is {tensor.dtype.name}, which has no gradient.",
+            "Explain the model before its last operation, such as an argmax.",
+        )
+    if tensor.shape.rank != 2 or tensor.shape[-1] is None:
+        raise GradCAMError(
+            f"The output of model '{model.name}' has shape {tuple(tensor.shape)}, not a classifier's (batch, classes), "
+            "so a target cannot be a class.",
+            advice,
+        )
 
 
 def _logits(outputs: Tensor) -> tuple[Tensor, str]:

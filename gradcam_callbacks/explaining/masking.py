@@ -3,83 +3,81 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from gradcam_callbacks.explaining.head import Answer
+from gradcam_callbacks.explaining.head import Head
+from gradcam_callbacks.explaining.request import Request
 from gradcam_callbacks.explaining.views import View
-from gradcam_callbacks.probes.inputs import Inputs
+from gradcam_callbacks.probes.inputs import Inputs, picture_of
 
 Tensor = Any
 
 
-def increases_of_scores(
-    model: keras.Model,
-    batch: Inputs,
-    view: View,
-    targets: Tensor,
-    *,
-    output: str | int | None,
-    functions: Sequence[Callable[[Any], Tensor]],
-    name_classes: bool,
-    picture: Any,
-    channels_first: bool,
-    at_once: int,
-) -> Tensor:
+def increases_of_scores(asked: Request, batch: Inputs, view: View, targets: Tensor, *, channels_first: bool) -> Tensor:
     """How much of each score the places of each channel bring by themselves.
 
     Wang et al. 2020, "Score-CAM", definition 3: f(X * up(s(A^k))) - f(X_b) with s a scaling to [0, 1] and, as the
     baseline X_b, zeros.
 
     Args:
-        model: what is explained.
-        batch: what it is fed.
+        asked: what is explained.
+        batch: what the model is fed.
         view: of the layer whose C channels are the masks.
         targets: (N, K, 2), without `PREDICTED`.
-        output: the head.
-        functions: F targets that are no classes.
-        name_classes: whether K may be more than 0.
-        picture: the key of the picture among the inputs, which is masked.
         channels_first: whether the picture's channels come first.
-        at_once: how many masked pictures go through the model at once.
 
     Returns:
         (N, K + F, C).
     """
-    images = batch if picture is None else batch[picture]
+    images = picture_of(batch, asked.picture)
     size = images.shape[2:] if channels_first else images.shape[1:-1]
+    at_once = asked.at_once
+    rounds = math.ceil((view.channels + 1) / at_once)  # one mask more, of zeros, gives the baseline
+    masks = _masks(view, rounds * at_once)
+
+    def of_masks(n: Tensor, turn: Tensor) -> Tensor:
+        some = _enlarged(masks[n, turn * at_once : (turn + 1) * at_once], size)
+        masked = tf.cast(images[n], some.dtype) * tf.expand_dims(some, 1 if channels_first else -1)
+        masked = tf.ensure_shape(tf.cast(masked, images.dtype), (at_once, *images.shape[1:]))
+        fed = tf.nest.map_structure(lambda tensor: tf.repeat(tensor[n : n + 1], at_once, axis=0), batch)
+        fed = _with_picture(fed, asked.picture, masked)
+        head = Head.of(asked.model, fed, asked.output, name_classes=asked.name_classes)
+        return tf.cast(head.scores(tf.repeat(targets[n : n + 1], at_once, axis=0), asked.functions)[0], tf.float32)
+
+    def of_picture(n: Tensor) -> Tensor:
+        scores = _one_by_one(lambda turn: of_masks(n, turn), rounds)
+        scores = tf.reshape(scores, (rounds * at_once, -1))
+        return tf.transpose(scores[: view.channels] - scores[view.channels])
+
+    return _one_by_one(of_picture, tf.shape(images)[0])
+
+
+def _one_by_one(function: Any, count: Any) -> Tensor:
+    """What a function gives for 0, 1, … of `count`, never two at a time, for the memory."""
+    return tf.map_fn(function, tf.range(count), fn_output_signature=tf.float32, parallel_iterations=1)
+
+
+def _masks(view: View, count: int) -> Tensor:
+    """(N, count, *grid): the map of each channel, scaled to [0, 1], and zeros after the last of them."""
     activations = view.activations()
     axes = list(range(1, 1 + len(view.grid)))
     lowest = tf.reduce_min(activations, axis=axes, keepdims=True)
     masks = tf.math.divide_no_nan(activations - lowest, tf.reduce_max(activations, axis=axes, keepdims=True) - lowest)
     masks = tf.transpose(masks, [0, 1 + len(axes), *axes])
-    rounds = math.ceil((view.channels + 1) / at_once)  # one mask more, of zeros, gives the baseline
-    masks = tf.pad(masks, [[0, 0], [0, rounds * at_once - view.channels], *[[0, 0]] * len(axes)])
+    return tf.pad(masks, [[0, 0], [0, count - view.channels], *[[0, 0]] * len(axes)])
 
-    def of_picture(n: Tensor) -> Tensor:
-        def of_masks(turn: Tensor) -> Tensor:
-            some = _enlarged(masks[n, turn * at_once : (turn + 1) * at_once], size)
-            masked = tf.cast(images[n], some.dtype) * tf.expand_dims(some, 1 if channels_first else -1)
-            masked = tf.ensure_shape(tf.cast(masked, images.dtype), (at_once, *images.shape[1:]))
-            fed = tf.nest.map_structure(lambda tensor: tf.repeat(tensor[n : n + 1], at_once, axis=0), batch)
-            if picture is None:
-                fed = masked
-            elif isinstance(fed, dict):
-                fed[picture] = masked
-            else:
-                fed = tuple(masked if key == picture else tensor for key, tensor in enumerate(fed))
-            answer = Answer.of(model, fed, output, name_classes=name_classes)
-            return tf.cast(answer.scores(tf.repeat(targets[n : n + 1], at_once, axis=0), functions)[0], tf.float32)
 
-        scores = tf.map_fn(of_masks, tf.range(rounds), fn_output_signature=tf.float32, parallel_iterations=1)
-        scores = tf.reshape(scores, (rounds * at_once, -1))
-        return tf.transpose(scores[: view.channels] - scores[view.channels])
-
-    return tf.map_fn(of_picture, tf.range(tf.shape(images)[0]), fn_output_signature=tf.float32, parallel_iterations=1)
+def _with_picture(inputs: Inputs, key: str | int | None, picture: Tensor) -> Inputs:
+    """The inputs with another picture among them."""
+    if key is None:
+        return picture
+    if isinstance(inputs, dict):
+        return inputs | {key: picture}
+    return tuple(picture if position == key else tensor for position, tensor in enumerate(inputs))
 
 
 def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -4,22 +4,32 @@ Every method is `method(activations, gradients, scores) -> maps`:
 
 - activations: (N, *grid, C) float32 or float64, A, the layer's output; a grid of 1, 2 or 3 dimensions.
 - gradients: dy/dA, of the same shape, or (N, 1, ..., 1, C) where it is the same everywhere, as it is where the layer
-  leads straight into a global average pooling; both give the same maps. The methods in `MASKING` take `increases`
-  (N, C) instead.
+  leads straight into a global average pooling; both give the same maps.
 - scores: (N,), y, the logit that is explained.
 - maps: (N, *grid), >= 0, of the activations' dtype, not normalised. NaN may come through.
 
+A method that masks gets `increases` (N, C) in place of the gradients: how much each score rises when of the picture
+only what the channel marks is left. It says so by an attribute, `method.masks = True`.
+
 The functions are traced into a TensorFlow graph, under `tf.vectorized_map` and with any N: only grid and C are known.
 In the comments k is a channel, ij a place on the grid, and a sum over ij is one over the whole grid, whatever its rank.
+
+A function of one's own is used as `method=my_method`, or by its name once it is in `METHODS`.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras import ops
+
+from gradcam_callbacks.errors import GradCAMError
+
+Method = Callable[[Any, Any, Any], Any]
+"""(activations, gradients or increases, scores) -> maps, see above."""
 
 
 def gradcam(activations: Any, gradients: Any, scores: Any) -> Any:
@@ -194,7 +204,9 @@ def scorecam(activations: Any, increases: Any, scores: Any) -> Any:
     return _weighted_sum(activations, weights)
 
 
-METHODS: Mapping[str, Callable[[Any, Any, Any], Any]] = {
+scorecam.masks = True  # type: ignore[attr-defined]
+
+METHODS: Mapping[str, Method] = {
     "gradcam": gradcam,
     "gradcam++": gradcam_plus_plus,
     "hirescam": hirescam,
@@ -203,8 +215,43 @@ METHODS: Mapping[str, Callable[[Any, Any, Any], Any]] = {
     "eigencam": eigencam,
     "scorecam": scorecam,
 }
-# The methods whose second argument is the increases of the score under masks, (N, C), and not the gradients.
-MASKING = frozenset({"scorecam"})
+"""The methods that can be asked for by name."""
+
+
+def masks(method: Method) -> bool:
+    """Whether a method takes the increases of the scores under masks, (N, C), and not the gradients."""
+    return bool(getattr(method, "masks", False))
+
+
+def find_method(method: str | Method) -> tuple[str, Method]:
+    """A method and its name: that in `METHODS`, or the function's own, or "function" where it has none.
+
+    Args:
+        method: a name in `METHODS`, or a function of the signature above.
+
+    Raises:
+        GradCAMError: if there is no method of that name, or the function does not take three arguments.
+    """
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise GradCAMError(f"No method '{method}'. The methods: {', '.join(sorted(METHODS))}.", argument="method")
+        return method, METHODS[method]
+    if not callable(method):
+        raise GradCAMError(f"A method is a name or a function; got {method!r}.", argument="method")
+    for name, known in METHODS.items():
+        if known is method:
+            return name, method
+    own_name = getattr(method, "__name__", type(method).__name__)
+    name = "function" if own_name == "<lambda>" else str(own_name)
+    try:
+        inspect.signature(method).bind("activations", "gradients", "scores")
+    except ValueError:  # some functions that are not written in Python do not say what they take
+        pass
+    except TypeError as error:
+        raise GradCAMError(
+            f"The method '{name}' cannot be called with (activations, gradients, scores): {error}.", argument="method"
+        ) from None
+    return name, method
 
 
 def _grid_axes(tensor: Any) -> tuple[int, ...]:

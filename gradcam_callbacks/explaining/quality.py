@@ -1,4 +1,4 @@
-"""How faithful the maps are to the model: what happens to the score when the picture or the weights are spoilt."""
+"""How faithful the maps are to the model: what happens when the picture or the weights are spoilt."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import numpy as np
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explainer import Explainer
 from gradcam_callbacks.explaining.explanation import Explanation
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
+from gradcam_callbacks.ranks import rank_correlation
 
 BLUR = 0.05
 """Standard deviation of the Gaussian blur that insertion starts from, as a share of the picture's shorter side."""
@@ -135,7 +137,7 @@ def evaluate(
         seed: of the randomisation.
 
     Raises:
-        ValueError: if steps is not positive, the images are not (N, H, W, C) or not the only input, a target is a
+        GradCAMError: if `steps` is not positive, the images are not (N, H, W, C) or not the only input, a target is a
             function, or the probes cannot be explained.
 
     Reference:
@@ -143,33 +145,16 @@ def evaluate(
         et al. 2018, "RISE". Cascading randomisation: Adebayo et al. 2018, "Sanity Checks for Saliency Maps".
     """
     if steps < 1:
-        raise ValueError(f"steps is at least 1, not {steps}.")
+        raise GradCAMError(f"A curve has at least 1 step, not {steps}.", argument="steps")
     probes = as_probes(probes)
-    images = probes.images
-    if images.ndim != 4 or probes.picture_key is not None:
-        inputs = "several inputs" if probes.picture_key is not None else "one input"
-        raise ValueError(
-            f"evaluate measures pictures (N, H, W, C) that are a model's only input; got {images.shape} of {inputs}."
-        )
-    if probes.functions:
-        raise ValueError("evaluate measures the confidence in classes; functions of the outputs have none.")
-
+    _check_measurable(probes)
     explanation = explainer(probes)
-    height, width = images.shape[1:3]
-    heatmaps = drawing.heatmaps(explanation.maps, (height, width))
     targets = np.stack([explanation.explained, probes.target_matrix[..., 1]], axis=-1)
-    counts = np.rint(np.linspace(0, height * width, steps + 1)).astype(np.int64)
-    confidences = np.stack(
-        [
-            [
-                _confidences(explainer, _spoilt(image, heat, counts), target, images.dtype)
-                for heat, target in zip(heats, picture_targets, strict=True)
-            ]
-            for image, heats, picture_targets in zip(images, heatmaps, targets, strict=True)
-        ]
-    )
+    pixels = math.prod(probes.images.shape[1:3])
+    counts = np.rint(np.linspace(0, pixels, steps + 1)).astype(np.int64)
+    confidences = _confidences(explainer, explanation, targets, counts)
     deletion, insertion, masked = np.split(confidences, [steps + 1, 2 * (steps + 1)], axis=-1)
-    shares = counts / (height * width)
+    shares = counts / pixels
     return Evaluation(
         explanation=explanation,
         drop=drop(deletion[..., 0], masked[..., 0]),
@@ -251,7 +236,7 @@ def blurred(image: Array) -> Array:
         (H, W, C) float32, under a Gaussian of standard deviation 0.05 * min(H, W) pixels, cut off at four of them; the
         border pixels are repeated outwards.
     """
-    from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
+    from scipy.ndimage import gaussian_filter
 
     sigma = BLUR * min(image.shape[:2])
     result: Array = gaussian_filter(np.asarray(image, np.float32), (sigma, sigma, 0), mode="nearest")
@@ -271,21 +256,6 @@ def area(curves: Array, shares: Array) -> Array:
     curves = np.asarray(curves, np.float64)
     total: Array = ((curves[..., 1:] + curves[..., :-1]) / 2 * np.diff(shares)).sum(axis=-1)
     return total
-
-
-def rank_correlation(p: Array, q: Array) -> float:
-    """Spearman's rank correlation of two maps: Pearson's correlation of the ranks, equal values sharing theirs.
-
-    Args:
-        p: a map of any shape and scale.
-        q: a map of the same shape.
-
-    Returns:
-        A number in [-1, 1]; NaN where either map is the same everywhere.
-    """
-    if np.min(p) == np.max(p) or np.min(q) == np.max(q):
-        return float("nan")
-    return float(np.corrcoef(_ranks(p), _ranks(q))[0, 1])
 
 
 def randomised(weight: Array, rng: np.random.Generator) -> Array:
@@ -326,18 +296,41 @@ def _spoilt(image: Array, heat: Array, counts: Array) -> Array:
     )
 
 
-def _confidences(explainer: Explainer, images: Array, target: Array, dtype: np.dtype[Any]) -> Array:
-    """The (M,) confidences in one target (2,) of pictures (M, H, W, C), fed in the dtype that the model knows."""
-    fed = np.rint(images).astype(dtype) if dtype.kind in "ui" else images.astype(dtype)
-    result: Array = explainer.confidences(fed, np.tile(target, (len(fed), 1, 1)))[:, 0]
-    return result
+def _confidences(explainer: Explainer, explanation: Explanation, targets: Array, counts: Array) -> Array:
+    """(N, K, 2 * T + 1) the confidence in each target on each of its spoilt pictures, as `_spoilt` orders them."""
+    images = explanation.probes.images
+    heatmaps = drawing.heatmaps(explanation.maps, images.shape[1:3])
+    is_whole = images.dtype.kind in "ui"
+
+    def confidences(image: Array, heat: Array, target: Array) -> Array:
+        spoilt = _spoilt(image, heat, counts)
+        fed = (np.rint(spoilt) if is_whole else spoilt).astype(images.dtype)
+        return explainer.confidences(fed, np.tile(target, (len(fed), 1, 1)))[:, 0]
+
+    n, k = heatmaps.shape[:2]
+    return np.stack([[confidences(images[i], heatmaps[i, j], targets[i, j]) for j in range(k)] for i in range(n)])
+
+
+def _check_measurable(probes: ProbeSet) -> None:
+    """Raises where `evaluate` has no meaning."""
+    if probes.images.ndim != 4 or probes.picture_key is not None:
+        inputs = "several inputs" if probes.picture_key is not None else "one input"
+        raise GradCAMError(
+            "evaluate measures pictures (N, H, W, C) that are a model's only input; "
+            f"got {probes.images.shape} of {inputs}."
+        )
+    if probes.functions:
+        raise GradCAMError("evaluate measures the confidence in classes; functions of the outputs have none.")
 
 
 def _cascade(explainer: Explainer, explanation: Explanation, targets: Array, seed: int) -> dict[str, Array]:
     """For each layer with weights, from the last to the first, the (N, K) rank correlations; see `Evaluation`."""
+    from gradcam_callbacks.explaining.layers import weights_by_layer
+
     rng = np.random.default_rng(seed)
     groups = _with_fixed_targets(explanation.probes, targets)
-    layers = _weighted_layers(explainer.model)
+    layers = weights_by_layer(explainer.model)
+    original = explanation.maps.reshape(*targets.shape[:2], -1)
     correlations: dict[str, Array] = {}
     with _restored([weight for weights in layers.values() for weight in weights]):
         for path, weights in reversed(layers.items()):
@@ -346,12 +339,7 @@ def _cascade(explainer: Explainer, explanation: Explanation, targets: Array, see
             maps = np.empty_like(explanation.maps)
             for members, group in groups:
                 maps[members] = explainer(group).maps
-            correlations[path] = np.array(
-                [
-                    [rank_correlation(p, q) for p, q in zip(before, after, strict=True)]
-                    for before, after in zip(explanation.maps, maps, strict=True)
-                ]
-            )
+            correlations[path] = rank_correlation(original, maps.reshape(original.shape))
     return correlations
 
 
@@ -371,25 +359,6 @@ def _with_fixed_targets(probes: ProbeSet, targets: Array) -> list[tuple[Array, P
     return groups
 
 
-def _weighted_layers(model: Any) -> dict[str, list[Any]]:
-    """The weights by the path of the layer that holds them, in the order of the model; shared ones once."""
-    found: dict[str, list[Any]] = {}
-    seen: set[int] = set()
-
-    def walk(layer: Any, path: str) -> None:
-        seen.add(id(layer))
-        for child in layer._flatten_layers(include_self=False, recursive=False):
-            if id(child) not in seen:
-                walk(child, f"{path}/{child.name}" if path else child.name)
-        own = [weight for weight in layer.weights if id(weight) not in seen]  # the children's are seen by now
-        seen.update(map(id, own))
-        if own:
-            found.setdefault(path or layer.name, []).extend(own)
-
-    walk(model, "")
-    return found
-
-
 @contextmanager
 def _restored(weights: Sequence[Any]) -> Iterator[None]:
     """Gives the weights back their values at the end, whatever happened."""
@@ -399,13 +368,6 @@ def _restored(weights: Sequence[Any]) -> Iterator[None]:
     finally:
         for weight, value in zip(weights, before, strict=True):
             weight.assign(value)
-
-
-def _ranks(values: Array) -> Array:
-    """The (size,) float64 ranks of the values, those of equal values averaged."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[inverse.ravel()]
-    return ranks
 
 
 def _mean(values: Array) -> float:

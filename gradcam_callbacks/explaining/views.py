@@ -1,17 +1,17 @@
-"""How a layer's output is read as a map."""
+"""A layer's output, read as a map."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from gradcam_callbacks.explaining.calls import Call
 from gradcam_callbacks.explaining.graph import PASSING, ancestors, at_least_float32
-from gradcam_callbacks.explaining.layers import Call
 
 Tensor = Any
 
@@ -42,10 +42,12 @@ class View:
         info: the layer.
         layer: the layer itself.
         output: what it gave, as it gave it.
-        problem: why no map can be made of it, in words that end a sentence; None where one can.
-        grid: the map's size; None where it depends on the picture.
+        problem: why no map can be made of it, as the end of "It cannot be explained: …"; None where one can.
+        grid: the sides of the map; None for one that depends on the picture.
         extra_tokens: how many tokens before those of the grid are no places, such as a class token.
-        is_guess: whether only the number of the tokens speaks for the grid.
+        is_guess: whether the grid is a guess: the tokens are as many as a square has places, and nothing else says that
+            they are one.
+        lacks_grid: whether it could be explained if the user said the grid of its tokens.
         channels_first: whether the channels come before the grid.
         pooled: (N, C) or (N, 1, ..., 1, C), its mean over the grid, where the score depends on that alone.
     """
@@ -57,6 +59,7 @@ class View:
     grid: tuple[int | None, ...] = ()
     extra_tokens: int = 0
     is_guess: bool = False
+    lacks_grid: bool = False
     channels_first: bool = False
     pooled: Tensor | None = None
 
@@ -77,12 +80,18 @@ class View:
 
     @property
     def source(self) -> Tensor:
-        """What to differentiate by. The mean is much smaller, and its gradient is that of every place."""
+        """What to differentiate by: the mean over the grid where the score depends on that alone, else the output.
+
+        The mean is much smaller, and its gradient says what that of every place is.
+        """
         return self.output if self.pooled is None else self.pooled
 
     @property
     def floats(self) -> int:
-        """How many numbers one target of one picture needs: its map, and its gradients where all targets go at once."""
+        """How many numbers one target of one picture needs while many are computed.
+
+        These are its map and, where the gradients of all targets are computed at once, its gradients.
+        """
         return self.cells + (0 if self.pooled is None else self.channels)
 
     def activations(self) -> Tensor:
@@ -91,7 +100,7 @@ class View:
 
     def gradients(self, raw: Tensor) -> Tensor:
         """(N, *grid, C) or (N, 1, ..., 1, C) from the gradient of the source."""
-        raw = tf.ensure_shape(raw, self.source.shape)  # that of a maximum does not know its own
+        raw = tf.ensure_shape(raw, self.source.shape)  # the gradient of a maximum does not know its own shape
         if self.pooled is None:
             return self._on_grid(raw)
         places = tf.cast(tf.size(self.output) // tf.size(self.pooled), tf.float32)
@@ -110,45 +119,70 @@ class View:
 def read_as_maps(
     calls: Sequence[Call], size: tuple[int, ...], grid: tuple[int, int] | None, scored: Any, *, channels_first: bool
 ) -> list[View]:
-    """What can be read as a map, one entry a call.
+    """Reads the output of each call as a map, or says why it is none.
 
-    Several layers may return the very same tensor, such as dropout at inference, or a model and its last layer: it
-    belongs to the first of them.
+    Several layers may return the very same tensor, such as dropout at inference, or a model and its last layer. It
+    counts as the output of the first of them.
+
+    Args:
+        calls: in the order in which they were made.
+        size: (h, w) of the picture, (l,) of a signal or (d, h, w) of a volume.
+        grid: (h, w) of the tokens of a transformer, if the user gave one.
+        scored: see `Head`.
+        channels_first: whether the channels come before the places.
+
+    Returns:
+        One view a call.
     """
     on_the_way = ancestors([tensor.op for tensor in tf.nest.flatten(scored)])
     makers = {id(call.output): call for call in reversed(calls)}
+    views = []
+    for path, call in _numbered(calls):
+        view = View(LayerInfo(path, type(call.layer).__name__, ()), call.layer, call.output)
+        maker = makers[id(call.output)]
+        if maker is not call:
+            views.append(replace(view, problem=f"it hands on the very tensor that '{maker.path}' gives; name that"))
+        else:
+            views.append(_read(view, size, grid, on_the_way, channels_first=channels_first))
+    return views
+
+
+def _numbered(calls: Sequence[Call]) -> Iterator[tuple[str, Call]]:
+    """The calls with their paths; those of a layer that is called more than once in the order of the code, numbered."""
     by_path: dict[str, list[Call]] = {}
     for call in sorted(calls, key=lambda call: call.order):
         by_path.setdefault(call.path, []).append(call)
     numbers = {path: iter(range(len(of_layer))) for path, of_layer in by_path.items()}
-    views = []
     for running in calls:
-        number = next(numbers[running.path])
-        call = by_path[running.path][number]
-        path = f"{call.path}[{number}]" if len(by_path[call.path]) > 1 else call.path
-        view = View(LayerInfo(path, type(call.layer).__name__, ()), call.layer, call.output)
-        output = call.output
-        maker = makers[id(output)]
-        if maker is not call:
-            views.append(replace(view, problem=f"it hands on the very tensor that '{maker.path}' gives; name that"))
-            continue
-        if not tf.is_tensor(output) or not output.dtype.is_floating or output.shape.rank is None:
-            views.append(replace(view, problem="its output is not one tensor of real numbers of a known rank"))
-            continue
-        view = replace(view, info=replace(view.info, shape=tuple(output.shape)))
-        if id(output.op) not in on_the_way:
-            views.append(replace(view, problem="the score does not depend on it"))
-        elif output.shape.rank == len(size) + 2:
-            inside = tuple(output.shape[2:] if channels_first else output.shape[1:-1])
-            axes = list(range(2, output.shape.rank)) if channels_first else list(range(1, output.shape.rank - 1))
-            pooled = _mean_over(output, axes, on_the_way)
-            views.append(replace(view, grid=inside, channels_first=channels_first, pooled=pooled))
-        elif output.shape.rank == 3 and len(size) == 2:
-            views.append(_tokens(view, grid, on_the_way))
-        else:
-            expected = ", ".join(("batch", *("length", "h, w", "d, h, w")[len(size) - 1 : len(size)], "channels"))
-            views.append(replace(view, problem=f"its output has shape {tuple(output.shape)}, not ({expected})"))
-    return views
+        of_layer, number = by_path[running.path], next(numbers[running.path])
+        yield f"{running.path}[{number}]" if len(of_layer) > 1 else running.path, of_layer[number]
+
+
+def _read(
+    view: View,
+    size: tuple[int, ...],
+    grid: tuple[int, int] | None,
+    on_the_way: Mapping[int, Any],
+    *,
+    channels_first: bool,
+) -> View:
+    """The view with its grid, or with what is wrong with it."""
+    output = view.output
+    if not tf.is_tensor(output) or not output.dtype.is_floating or output.shape.rank is None:
+        return replace(view, problem="its output is not one tensor of real numbers of a known rank")
+    shape = tuple(output.shape)
+    view = replace(view, info=replace(view.info, shape=shape))
+    if id(output.op) not in on_the_way:
+        return replace(view, problem="the score does not depend on it")
+    if len(shape) == len(size) + 2:
+        first = 2 if channels_first else 1
+        axes = list(range(first, first + len(size)))
+        pooled = _mean_over(output, axes, on_the_way)
+        return replace(view, grid=tuple(shape[axis] for axis in axes), channels_first=channels_first, pooled=pooled)
+    if len(shape) == 3 and len(size) == 2:
+        return _tokens(view, grid, on_the_way)
+    expected = ", ".join(("batch", *("length", "h, w", "d, h, w")[len(size) - 1 : len(size)], "channels"))
+    return replace(view, problem=f"its output has shape {shape}, not ({expected})")
 
 
 def _tokens(view: View, grid: tuple[int, int] | None, on_the_way: Mapping[int, Any]) -> View:
@@ -159,7 +193,7 @@ def _tokens(view: View, grid: tuple[int, int] | None, on_the_way: Mapping[int, A
     if grid is not None:
         extra = length - grid[0] * grid[1]
         if extra < 0:
-            return replace(view, problem=f"its {length} tokens are fewer than the {grid[0]}x{grid[1]} of grid=")
+            return replace(view, problem=f"its {length} tokens are fewer than a grid of {grid[0]}x{grid[1]}")
         return replace(view, grid=grid, extra_tokens=extra)
     for extra in (0, 1):
         merged = _merged_grid(view.output, length - extra)
@@ -170,7 +204,7 @@ def _tokens(view: View, grid: tuple[int, int] | None, on_the_way: Mapping[int, A
         side = math.isqrt(length - extra)
         if side * side == length - extra > 1:
             return replace(view, grid=(side, side), extra_tokens=extra, is_guess=True)
-    return replace(view, problem=f"its {length} tokens are not a grid that can be told; pass grid=(h, w)")
+    return replace(view, problem=f"its {length} tokens do not say what grid they are", lacks_grid=True)
 
 
 def _merged_grid(tokens: Tensor, length: int) -> tuple[int, int] | None:

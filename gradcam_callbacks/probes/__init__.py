@@ -1,1 +1,4 @@
-"""The fixed pictures and targets that are explained again and again, checked before anything else happens."""
+"""The fixed pictures and targets that are explained again and again, checked before anything else happens.
+
+What a model makes of them is not known here: see `explaining`.
+"""

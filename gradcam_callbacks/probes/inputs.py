@@ -1,4 +1,4 @@
-"""What a model is fed: arrays that are checked, copied and frozen."""
+"""What a model is fed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 
 Inputs = Any  # what a model is fed: an array, or a dict or tuple of arrays
 
 
 def frozen(array: Array) -> Array:
-    """A copy that cannot be written to: the probes must not change under a run."""
+    """A copy that cannot be written to, so that the probes stay the same during a run."""
     array = np.array(array, copy=True)
     array.flags.writeable = False
     return array
@@ -42,14 +42,14 @@ def as_inputs(images: Any) -> tuple[Inputs, str | int | None]:
     entries = list(inputs.items() if isinstance(inputs, dict) else enumerate(inputs))
     counts = {key: len(array) if array.ndim else 0 for key, array in entries}
     if len(set(counts.values())) != 1:
-        raise ValueError(f"The inputs have different numbers of probes: {counts}.")
+        raise GradCAMError(f"The inputs have different numbers of probes: {counts}.")
     for dimensions in (4, 5, 3):
         for key, array in entries:
             if array.ndim == dimensions and array.size:
                 _as_images(array)
                 return inputs, key
     shapes = {key: array.shape for key, array in entries}
-    raise ValueError(f"None of the inputs is a picture (N, H, W, C): {shapes}.")
+    raise GradCAMError(f"None of the inputs is a picture (N, H, W, C): {shapes}.")
 
 
 def _as_images(images: Any) -> Array:
@@ -58,15 +58,15 @@ def _as_images(images: Any) -> Array:
         array = np.asarray(images)
     except ValueError:
         shapes = sorted({np.shape(image) for image in images})
-        raise ValueError(f"The images have different shapes {shapes}; the probes of a set share one.") from None
+        raise GradCAMError(f"The images have different shapes {shapes}; the probes of a set share one.") from None
     if array.size == 0 or array.ndim == 0:
-        raise ValueError("The probe set is empty: pass at least one picture.")
+        raise GradCAMError("The probe set is empty: pass at least one picture.")
     if array.ndim not in (3, 4, 5):
-        raise ValueError(
+        raise GradCAMError(
             f"Expected images (N, H, W, C), signals (N, L, C) or volumes (N, D, H, W, C); got shape {array.shape}."
         )
     if array.dtype.kind not in "uif":
-        raise ValueError(f"Expected images of numbers, got dtype {array.dtype}.")
+        raise GradCAMError(f"Expected images of numbers, got dtype {array.dtype}.")
     return _as_single(array)
 
 
@@ -79,7 +79,7 @@ def as_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     if names is None:
         return tuple(f"probe_{position}" for position in range(count))
     if len(names) != count:
-        raise ValueError(f"{count} images but {len(names)} names; pass one a picture.")
+        raise GradCAMError(f"{count} images but {len(names)} names; pass one a picture.")
     return tuple(str(name) for name in names)
 
 
@@ -92,7 +92,7 @@ def check_finite(inputs: Inputs, names: Sequence[str], when: str) -> None:
         bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
         if bad.any():
             name = names[int(np.argmax(bad))]
-            raise ValueError(
+            raise GradCAMError(
                 f"Probe '{name}' holds NaN or infinity{when} ({int(bad.sum())} of {len(array)} probes do)."
             )
 
@@ -105,33 +105,14 @@ def preprocessed(preprocess: Callable[[Any], Any], inputs: Inputs, names: Sequen
     if not isinstance(inputs, dict | tuple):
         result = np.asarray(result)
         if result.ndim != inputs.ndim or len(result) != len(inputs):
-            raise ValueError(f"preprocess gave shape {result.shape} for images {inputs.shape}; expected (N, H, W, C).")
+            raise GradCAMError(
+                f"preprocess gave shape {result.shape} for images {inputs.shape}; expected (N, H, W, C)."
+            )
     elif type(result) is not type(inputs) or len(result) != len(inputs):
-        raise ValueError(f"preprocess gave a {type(result).__name__}; expected a {type(inputs).__name__} as it got.")
+        raise GradCAMError(f"preprocess gave a {type(result).__name__}; expected a {type(inputs).__name__} as it got.")
     result = each(lambda array: _as_single(np.asarray(array)), result)
     check_finite(result, names, " after preprocess")
     return result
-
-
-def as_pictures(pictures: Any, count: int) -> Array:
-    """(N, H, W, 3) uint8, what people see of any array of pictures, signals or volumes."""
-    array = np.asarray(pictures)
-    if array.ndim in (3, 5) and len(array) == count:
-        return drawing.signal_pictures(array) if array.ndim == 3 else drawing.volume_pictures(array)
-    if array.ndim != 4 or len(array) != count:
-        raise ValueError(f"Expected {count} pictures (N, H, W, 3), got shape {array.shape}.")
-    if array.shape[1] in (1, 3) and array.shape[3] not in (1, 3, 4):
-        array = np.moveaxis(array, 1, -1)  # the channels come first
-    if array.dtype != np.uint8:
-        low, high = float(array.min()), float(array.max())
-        scaled = np.empty(array.shape, np.uint8)
-        for picture, row in zip(array, scaled, strict=True):  # one at a time, for the memory
-            row[...] = np.rint((picture.astype(np.float64) - low) * (255 / (high - low or 1)))
-        array = scaled
-    channels = array.shape[-1]
-    if channels >= 3:
-        return array[..., :3]
-    return np.repeat(array[..., :1], 3, axis=-1)  # grey, or grey and alpha
 
 
 def digest_of(inputs: Inputs, target_matrix: Array, functions: Sequence[Callable[[Any], Any]]) -> str:

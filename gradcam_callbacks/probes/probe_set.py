@@ -12,11 +12,11 @@ from PIL import Image
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.inputs import (
     Inputs,
     as_inputs,
     as_names,
-    as_pictures,
     check_finite,
     digest_of,
     each,
@@ -24,7 +24,8 @@ from gradcam_callbacks.probes.inputs import (
     picture_of,
     preprocessed,
 )
-from gradcam_callbacks.probes.reading import PICTURE_SUFFIXES, natural, read_picture
+from gradcam_callbacks.probes.pictures import as_pictures
+from gradcam_callbacks.probes.reading import pictures_in, read_picture
 from gradcam_callbacks.probes.regions import Regions, as_regions, encode_mask, read_masks
 from gradcam_callbacks.probes.slugs import slugs
 from gradcam_callbacks.probes.targets import (
@@ -76,6 +77,7 @@ class ProbeSet:
     regions: Array | None
     target_matrix: Array
     digest: str
+    _is_frozen = False
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class ProbeSet:
                 several inputs it gets, and gives, all of them.
 
         Raises:
-            ValueError: if anything has the wrong shape, range or name; the message says what to do.
+            GradCAMError: if anything has the wrong shape, range or name; the message says what to do.
         """
         given, self.picture_key = as_inputs(images)
         raw = picture_of(given, self.picture_key)
@@ -124,7 +126,7 @@ class ProbeSet:
         self.inputs = each(frozen, given)
         self.images = picture_of(self.inputs, self.picture_key)
         if regions is not None and raw.ndim != 4:
-            raise ValueError("regions are parts of pictures; signals and volumes have none.")
+            raise GradCAMError("regions are parts of pictures; signals and volumes have none.")
         if isinstance(regions, str | Path):
             regions = read_masks(Path(regions), [Path(f"{name}.png") for name in self.names], self.pictures.shape[1:3])
         self.regions = as_regions(regions, count, self.pictures.shape[1:3])
@@ -135,10 +137,10 @@ class ProbeSet:
         self.target_names = tuple(self._target_name(k, target) for k, target in enumerate(self.targets))
         self.target_matrix = frozen(self._target_matrix(by_probe))
         self.digest = digest_of(self.inputs, self.target_matrix, self.functions)
-        object.__setattr__(self, "_is_frozen", True)
+        self._is_frozen = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_is_frozen", False):
+        if self._is_frozen:
             raise AttributeError("A ProbeSet is frozen; make a new one.")
         object.__setattr__(self, name, value)
 
@@ -177,12 +179,17 @@ class ProbeSet:
             preprocess: gets (N, H, W, C) float32 in 0..255; see `ProbeSet`.
 
         Raises:
-            ValueError: if a file is missing or is not a whole picture.
+            GradCAMError: if a file is missing or is not a whole picture.
         """
         files = [Path(path) for path in paths]
         modes = {"rgb": "RGB", "grayscale": "L"}
         if color_mode not in modes:
-            raise ValueError(f"color_mode is 'rgb' or 'grayscale', not {color_mode!r}.")
+            raise GradCAMError(
+                f"Pictures are read as 'rgb' or 'grayscale', not as {color_mode!r}.",
+                "Leave {argument}.",
+                argument="color_mode",
+                value="rgb",
+            )
         height, width = image_size
         shown = [read_picture(file).resize((width, height), Image.Resampling.BILINEAR) for file in files]
         fed = [np.asarray(picture.convert(modes[color_mode])) for picture in shown]
@@ -227,24 +234,11 @@ class ProbeSet:
             preprocess: see `from_files`.
 
         Raises:
-            ValueError: if the folder does not exist or holds no picture.
+            GradCAMError: if the folder does not exist or holds no picture.
         """
         root = Path(directory)
-        if not root.is_dir():
-            raise ValueError(f"No folder '{root}' to read probes from.")
         by_folder = isinstance(labels, str) and labels == "folder"
-        files = sorted(
-            (
-                file
-                for file in root.glob("*/*" if by_folder else "*")
-                if file.suffix.lower() in PICTURE_SUFFIXES
-                and not any(part.startswith(".") for part in file.relative_to(root).parts)
-            ),
-            key=lambda file: [natural(part) for part in file.relative_to(root).parts],
-        )
-        if not files:
-            where = "its sub-folders" if by_folder else "it; labels='folder' looks into its sub-folders"
-            raise ValueError(f"No picture in folder '{root}': none of {sorted(PICTURE_SUFFIXES)} lies in {where}.")
+        files = pictures_in(root, in_folders=by_folder)
         if by_folder:
             labels = [file.parent.name for file in files]
             if class_names is None:
@@ -288,14 +282,14 @@ class ProbeSet:
             preprocess: see `ProbeSet`.
 
         Raises:
-            ValueError: if the dataset has fewer pictures.
+            GradCAMError: if the dataset has fewer pictures.
         """
         images: list[Array] = []
         labels: list[Array] = []
         for element in dataset:
             x, y = element[:2] if isinstance(element, tuple | list) else (element, None)
             if isinstance(x, dict | tuple):
-                raise ValueError("from_dataset takes pictures, not several inputs; pass ProbeSet a dict of arrays.")
+                raise GradCAMError("from_dataset takes pictures, not several inputs; pass ProbeSet a dict of arrays.")
             batch = np.asarray(x)
             is_batch = batch.ndim in (4, 5) if batched is None else batched
             images.extend(batch if is_batch else [batch])
@@ -304,7 +298,7 @@ class ProbeSet:
             if len(images) >= count:
                 break
         if len(images) < count:
-            raise ValueError(f"The dataset has {len(images)} pictures; count={count} were asked for.")
+            raise GradCAMError(f"The dataset has {len(images)} pictures; {count} were asked for.", argument="count")
         return cls(
             np.stack(images[:count]) if count else [],
             labels=np.stack(labels[:count]) if labels else None,
@@ -323,12 +317,14 @@ class ProbeSet:
         return each(lambda array: array[start:stop], self.inputs)
 
     def jittered(self) -> ProbeSet | None:
-        """The same probes under a tiny change of what the model is fed, always the same: to find the noise of the maps.
+        """A copy in which what the model is fed is changed a little, to find how much of a map is noise.
 
-        Normal noise with 1 % of the input's own standard deviation; whole numbers of pictures go one up or down.
+        The change is the same at each call. Floats get normal noise of 1 % of the input's own standard deviation;
+        uint8 values go up or down by one, or stay; other numbers stay.
 
         Returns:
-            A probe set for `Explainer` alone, since it says that it is this one; None where nothing can be changed.
+            A set to explain and nothing else: only `inputs` and `images` are changed, so its digest and its pictures
+            are still those of this set. None where nothing can be changed.
         """
         generator = np.random.default_rng(0)
 
@@ -387,7 +383,9 @@ class ProbeSet:
                 matrix[:, k, 0] = PREDICTED
             elif target == "label":
                 if self.labels is None:
-                    raise ValueError("The target 'label' needs labels: pass labels= with one class a probe.")
+                    raise GradCAMError(
+                        "The target 'label' needs labels:", "pass {argument} with one class a probe.", argument="labels"
+                    )
                 matrix[:, k, 0] = self.labels
             else:
                 matrix[:, k, 0] = target
@@ -395,7 +393,15 @@ class ProbeSet:
 
 
 def as_probes(probes: Any) -> ProbeSet:
-    """A ProbeSet as it is; an array of images, a dict of several inputs, or an (images, labels) pair, as a ProbeSet."""
+    """What a user gave as probes, as a `ProbeSet`.
+
+    Args:
+        probes: a `ProbeSet`, which stays as it is; an array of images, a dict of several inputs, or an (images, labels)
+            pair.
+
+    Raises:
+        GradCAMError: see `ProbeSet`.
+    """
     if isinstance(probes, ProbeSet):
         return probes
     if isinstance(probes, tuple) and len(probes) == 2:

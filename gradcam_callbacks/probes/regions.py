@@ -1,4 +1,4 @@
-"""Where a person says that a model should look: boxes, masks, and folders of masks."""
+"""Where a person says that a model should look."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.inputs import frozen
 from gradcam_callbacks.probes.reading import read_picture
 from gradcam_callbacks.probes.targets import class_name
@@ -25,7 +26,7 @@ def as_regions(regions: Sequence[Region] | None, count: int, size: tuple[int, ..
     if regions is None:
         return None
     if len(regions) != count:
-        raise ValueError(f"{count} images but {len(regions)} regions; pass one a picture, None where there is none.")
+        raise GradCAMError(f"{count} images but {len(regions)} regions; pass one a picture, None where there is none.")
     masks = np.zeros((count, *size), bool)
     for position, region in enumerate(regions):
         if region is None:
@@ -36,10 +37,10 @@ def as_regions(regions: Sequence[Region] | None, count: int, size: tuple[int, ..
         elif array.shape == (4,):
             y0, x0, y1, x1 = (int(value) for value in array)
             if not (0 <= y0 < y1 <= size[0] and 0 <= x0 < x1 <= size[1]):
-                raise ValueError(f"Region {position} is {(y0, x0, y1, x1)}; a box is (y0, x0, y1, x1) inside {size}.")
+                raise GradCAMError(f"Region {position} is {(y0, x0, y1, x1)}; a box is (y0, x0, y1, x1) inside {size}.")
             masks[position, y0:y1, x0:x1] = True
         else:
-            raise ValueError(
+            raise GradCAMError(
                 f"Region {position} has shape {array.shape}; expected a mask {tuple(size)} or a box (y0, x0, y1, x1)."
             )
     return frozen(masks)
@@ -48,7 +49,7 @@ def as_regions(regions: Sequence[Region] | None, count: int, size: tuple[int, ..
 def read_masks(folder: Path, files: Sequence[Path], size: tuple[int, ...]) -> list[Array | None]:
     """The masks of a folder, at the pictures' size (height, width); None where there is no file."""
     if not folder.is_dir():
-        raise ValueError(f"No folder '{folder}' to read regions from.")
+        raise GradCAMError(f"No folder '{folder}' to read regions from.")
     height, width = size
     masks: list[Array | None] = []
     for file in files:
@@ -58,7 +59,7 @@ def read_masks(folder: Path, files: Sequence[Path], size: tuple[int, ...]) -> li
         mask = read_picture(folder / file).convert("L").resize((width, height), Image.Resampling.NEAREST)
         masks.append(np.asarray(mask) > 0)
     if all(mask is None for mask in masks):
-        raise ValueError(f"No mask in folder '{folder}' is named like a probe; expected '{files[0]}' and so on.")
+        raise GradCAMError(f"No mask in folder '{folder}' is named like a probe; expected '{files[0]}' and so on.")
     return masks
 
 

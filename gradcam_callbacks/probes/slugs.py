@@ -1,4 +1,4 @@
-"""Names of probes and targets as file systems and MLflow take them."""
+"""Names that a file system takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of a model about a picture: targets and labels, as classes."""
+"""What is asked of a model about a picture."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.inputs import frozen
 
 Target = int | str | tuple[int | str, int | str] | Callable[[Any], Any]
@@ -33,13 +34,13 @@ def as_labels(labels: Any, count: int, class_names: tuple[str, ...] | None) -> A
         return None
     array = np.asarray(labels)
     if len(array.shape) == 0 or len(array) != count:
-        raise ValueError(f"{count} images but labels of shape {array.shape}; pass one label a picture.")
+        raise GradCAMError(f"{count} images but labels of shape {array.shape}; pass one label a picture.")
     if array.dtype.kind in "US":
         return frozen(np.array([_class_index(str(name), class_names) for name in array], np.int64))
     if array.ndim == 2:
         array = array.argmax(axis=1) if array.shape[1] > 1 else array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "biuf" or (array != np.floor(array)).any() or (array < 0).any():
-        raise ValueError("Expected labels as (N,) class indices, (N,) class names or (N, classes) one-hot.")
+        raise GradCAMError("Expected labels as (N,) class indices, (N,) class names or (N, classes) one-hot.")
     return frozen(array.astype(np.int64))
 
 
@@ -48,7 +49,7 @@ def targets_by_probe(targets: Any, count: int, class_names: tuple[str, ...] | No
     if not isinstance(targets, np.ndarray) or targets.ndim != 2:
         return None
     if targets.dtype.kind not in "iu" or len(targets) != count or not targets.size:
-        raise ValueError(
+        raise GradCAMError(
             f"Targets that differ between the probes are an integer array ({count}, K); got {targets.dtype} "
             f"{targets.shape}."
         )
@@ -69,14 +70,16 @@ def as_targets(
     is_one = isinstance(targets, str | int | float | np.number) or callable(targets) or getattr(targets, "ndim", 1) == 0
     listed: Sequence[Any] = [targets] if is_one else list(targets)
     if not listed:
-        raise ValueError("No targets: pass at least one, such as targets=['predicted'].")
+        raise GradCAMError(
+            "No targets:", "pass at least one, such as {argument}.", argument="targets", value=["predicted"]
+        )
     result: list[int | str | tuple[int, int] | Callable[[Any], Any]] = []
     for target in listed:
         if callable(target) or (isinstance(target, str) and target in ("predicted", "label")):
             result.append(target)
         elif isinstance(target, tuple | list):
             if len(target) != 2:
-                raise ValueError(f"A contrast target is a pair (a, b) of classes; got {target!r}.")
+                raise GradCAMError(f"A contrast target is a pair (a, b) of classes; got {target!r}.")
             result.append((_class_index(target[0], class_names), _class_index(target[1], class_names)))
         else:
             result.append(_class_index(target, class_names))
@@ -88,20 +91,28 @@ def _class_index(target: Any, class_names: tuple[str, ...] | None) -> int:
     if isinstance(target, int | np.integer) and not isinstance(target, bool):
         classes = len(class_names) if class_names is not None else None
         if target < 0 or (classes is not None and target >= classes):
-            known = "" if classes is None else f"; class_names has the classes 0 to {classes - 1}"
-            raise ValueError(f"Class {target} is out of range{known}.")
+            known = "" if classes is None else f"; there are names for the classes 0 to {classes - 1}"
+            raise GradCAMError(f"Class {target} is out of range{known}.", argument="targets")
         return int(target)
     if not isinstance(target, str):
-        raise ValueError(
+        raise GradCAMError(
             "A target is a class index, a class name, 'predicted', 'label', a pair of classes or a function of the "
-            f"outputs; got {target!r}."
+            f"outputs; got {target!r}.",
+            argument="targets",
         )
     if class_names is None:
-        raise ValueError(f"The class '{target}' is a name: pass class_names= in the order of the model's output.")
+        raise GradCAMError(
+            f"The class '{target}' is a name:",
+            "pass {argument} in the order of the model's output.",
+            argument="class_names",
+        )
     if target in class_names:
         if class_names.count(target) > 1:
-            raise ValueError(f"{class_names.count(target)} classes are named '{target}'; give the target by index.")
+            raise GradCAMError(
+                f"{class_names.count(target)} classes are named '{target}'; give the target by index.",
+                argument="targets",
+            )
         return class_names.index(target)
     close = difflib.get_close_matches(target, [*class_names, "predicted", "label"], n=3)
     hint = f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
-    raise ValueError(f"No class '{target}' among the {len(class_names)} class_names.{hint}")
+    raise GradCAMError(f"No class '{target}' among the {len(class_names)} class names.{hint}", argument="targets")

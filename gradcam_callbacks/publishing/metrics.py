@@ -1,37 +1,39 @@
-"""The numbers of a step, by MLflow key."""
+"""The numbers of a step, by the key of their metric."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.record.step import HEALTHS, Step
+from gradcam_callbacks.record.health import HEALTHS
+from gradcam_callbacks.record.manifest import Manifest
+from gradcam_callbacks.record.measures import MEASURES
+from gradcam_callbacks.record.step import Step
 
-_KINDS = {"scores": "score", "probabilities": "probability", "drift": "drift", "focus": "focus", "pointing": "pointing"}
+ARRIVED = "gradcam_health/non-finite"
+"""The metric that says that all of a step have arrived, because it is sent last. Runs of every version have it."""
 
 
-def step_metrics(recorded: Step, manifest: Mapping[str, Any]) -> dict[str, float]:
-    """What a step says in numbers, by MLflow key; what is not finite is left out."""
-    arrays = recorded.arrays
+def step_metrics(recorded: Step, manifest: Manifest) -> dict[str, float]:
+    """What a step says in numbers; what is not finite is left out. `ARRIVED` comes last."""
     metrics = {}
-    for array, kind in _KINDS.items():
-        if array not in arrays:
+    for measure in MEASURES.values():
+        if not measure.is_recorded or measure.name not in recorded.arrays:
             continue
-        for n, probe in enumerate(manifest["probe_slugs"]):
-            for k, target in enumerate(manifest["target_slugs"]):
-                metrics[f"gradcam_{kind}/{probe}.{target}"] = float(arrays[array][n, k])
-        if kind in ("drift", "focus", "pointing"):
-            metrics[f"gradcam_{kind}/mean"] = _mean(arrays[array])
-    if "floor" in arrays:
-        metrics["gradcam_drift/noise_floor"] = _mean(arrays["floor"])
-    if "lost" in arrays:
-        metrics["gradcam_health/lost"] = float(arrays["lost"])
-    for state in HEALTHS:  # last, so that the last of them says that all have arrived
-        metrics[f"gradcam_health/{state}"] = float((arrays["health"] == state).sum())
+        values = recorded.measured(measure.name)
+        if measure.section is not None and measure.has_each:
+            for n, probe in enumerate(manifest.probe_slugs):
+                for k, target in enumerate(manifest.target_slugs):
+                    metrics[f"{measure.section}/{probe}.{target}"] = float(values[n, k])
+        if measure.mean is not None:
+            metrics[measure.mean] = _mean(values)
+    if "lost" in recorded.arrays:
+        metrics["gradcam_health/lost"] = float(recorded.lost)
+    for state in HEALTHS:
+        metrics[f"gradcam_health/{state}"] = float((recorded.health == state).sum())
+    metrics[ARRIVED] = metrics.pop(ARRIVED)
     return {key: value for key, value in metrics.items() if math.isfinite(value)}
 
 

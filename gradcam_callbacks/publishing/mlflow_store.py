@@ -1,40 +1,364 @@
-"""Where MLflow begins. The only file that imports mlflow."""
+"""Where MLflow begins: a run as a `Store`, and how runs are found. The only file that imports mlflow.
+
+What we rely on of MLflow that it does not promise stands here too: that its HTTP settings are asked for through objects
+whose `get` can be replaced, how it names the files of images, and the words of its errors.
+"""
 
 from __future__ import annotations
 
-import logging
+import io
+import re
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage
+from mlflow.entities import LifecycleStage, Metric
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from PIL import Image
 
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.publishing.metrics import ARRIVED
+from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.record.manifest import DECIDING, DESCRIBING, differences
-from gradcam_callbacks.record.step import HEALTHS
+from gradcam_callbacks.record.manifest import DECIDING, Manifest
 
-logger = logging.getLogger(__name__)
 REQUEST_TIMEOUT = 10.0
 """Seconds that one request of ours may take."""
+TAGS = ("layer", "method", "output", "score_kind", "probes", "version")
+"""What of a manifest is a tag of the run, "gradcam.<name>". The first says that a run holds something of ours."""
+_METRICS_AT_ONCE = 1000
+"""The most that MLflow takes in one request."""
+_SMALL_COPY = (256, 256)
+"""The size of the copy that MLflow keeps beside each image, at most."""
+
+# images/<key with another slash>+step+<step>+timestamp+<ms>+<id>.png, and a small copy beside it; older ones of MLflow
+# separate by %. The groups: what the two have in common, the probe, the step, what they have not.
+_IMAGE = re.compile(
+    r"(images/gradcam[~#](.+)[+%]step[+%](\d+)[+%]timestamp[+%]\d+[+%][^+%]+?)(\.png|[+%]compressed\.webp)"
+)
+_MAPS = re.compile(r"gradcam/maps/(-1|\d+)\.npz")
 
 
-def has_hung_up(error: BaseException) -> bool:
-    """Whether the server closed the connection instead of an answer, as it may after an error; a new one may do."""
+class MLflowStore:
+    """A run of MLflow as a `Store`; see there for what the methods promise.
+
+    Attributes:
+        run_id: of the run.
+        name: what people called it when it was opened.
+        experiment_id: of its experiment.
+        address: the tracking URI; of a store on this machine with an absolute path.
+        is_deleted: whether somebody deleted it.
+        is_ours: whether it was started here, so that it must be ended here too.
+        is_new: whether it can hold nothing of ours yet.
+        was_empty: whether it held nothing of ours when it was opened.
+    """
+
+    def __init__(self, found: mlflow.entities.Run, address: str, *, is_ours: bool = False) -> None:
+        """Takes a run as MLflow gives it; one of ours is a new one."""
+        info = found.info
+        self.run_id: str = info.run_id
+        self.name: str = info.run_name or info.run_id
+        self.experiment_id: str = info.experiment_id
+        self.address = address
+        self.is_deleted = info.lifecycle_stage == LifecycleStage.DELETED
+        self.is_ours = self.is_new = is_ours
+        self.was_empty = f"gradcam.{TAGS[0]}" not in found.data.tags
+        self._client = MlflowClient(address)
+        self._halves: dict[Item, str] = {}
+
+    def current_name(self) -> str:
+        """What people call the run now: they may have renamed it."""
+        with _asking():
+            self.name = self._client.get_run(self.run_id).info.run_name or self.run_id
+        return self.name
+
+    def description(self) -> Mapping[str, str | None]:
+        """The run's tags that say what decided its maps."""
+        with _asking():
+            tags = self._client.get_run(self.run_id).data.tags
+        return {name: tags[f"gradcam.{name}"] for name in DECIDING if f"gradcam.{name}" in tags}
+
+    def held(self, kind: Kind) -> Set[Item]:
+        """Which metrics, maps or tiles have arrived; a tile whose small copy is missing has not."""
+        with _asking():
+            if kind is Kind.METRICS:
+                history = self._client.get_metric_history(self.run_id, ARRIVED)
+                return {Item(kind, int(metric.step)) for metric in history}
+            if kind is Kind.MAPS:
+                paths = [entry.path for entry in self._client.list_artifacts(self.run_id, "gradcam/maps")]
+                return {Item(kind, int(match[1])) for match in map(_MAPS.fullmatch, paths) if match}
+            return self._whole_tiles() if kind is Kind.TILE else set()
+
+    def put(self, item: Item, content: Any, time: float) -> None:
+        """Sends an item; see `Store.put`."""
+        with _asking():
+            if item.kind is Kind.DESCRIPTION:
+                self._put_description(content)
+            elif item.kind is Kind.METRICS:
+                self._put_metrics(item, content, _milliseconds(time))
+            elif item.kind is Kind.MAPS:
+                self._put_file("gradcam/maps", f"{item.step}.npz", content)
+            elif item.kind is Kind.TILE:
+                self._put_tile(item, content, _milliseconds(time))
+            elif item.kind is Kind.ANIMATION:
+                self._put_file("gradcam/animation", f"{item.probe}.webp", content)
+            elif item.kind is Kind.REVIEW:
+                self._put_review(content)
+
+    def fetch(self, step: int) -> bytes:
+        """The file of a step's maps."""
+        with _asking(), tempfile.TemporaryDirectory(prefix="gradcam-") as folder:
+            return Path(self._client.download_artifacts(self.run_id, f"gradcam/maps/{step}.npz", folder)).read_bytes()
+
+    def finish(self, status: str) -> None:
+        """Ends the run; where it is the active one of this thread, it is not active any more then, whatever happens."""
+        with _asking():
+            active = mlflow.active_run()
+            if active is not None and active.info.run_id == self.run_id:
+                mlflow.end_run(status)
+            else:
+                self._client.set_terminated(self.run_id, status)
+
+    def tidy(self) -> None:
+        """Deletes images that are there twice, because one arrived after it had been given up."""
+        with suppress(Exception), _asking():
+            artifacts = get_artifact_repository(
+                self._client.get_run(self.run_id).info.artifact_uri, tracking_uri=self.address
+            )
+            for copies in self._images().values():
+                for files in sorted(copies.values(), key=len)[:-1]:
+                    for path in files.values():
+                        artifacts.delete_artifacts(path)  # type: ignore[no-untyped-call]
+
+    def link(self) -> str | None:
+        """Where its image cards are on its server; None for a store without one."""
+        return f"{self.address.rstrip('/')}/{ui_path(self.experiment_id, self.run_id)}" if self._has_server else None
+
+    def where_to_look(self) -> str:
+        """Lines for a person: the links to the pictures and the review, and how to start a server if there is none."""
+        server = self.address.rstrip("/") if self._has_server else "http://127.0.0.1:5000"
+        lines = [
+            f"  pictures  {server}/{ui_path(self.experiment_id, self.run_id)}",
+            f"  review    {server}/{report_path(self.experiment_id, self.run_id)}",
+        ]
+        if not self._has_server:
+            lines.append(f"  after     mlflow server --port 5000 --backend-store-uri {self.address}")
+        return "\n".join(lines)
+
+    @property
+    def _has_server(self) -> bool:
+        return self.address.startswith(("http://", "https://"))
+
+    def _put_description(self, manifest: Manifest) -> None:
+        for name in TAGS:
+            if getattr(manifest, name):
+                self._client.set_tag(self.run_id, f"gradcam.{name}", getattr(manifest, name))
+        self._put_file("gradcam", "manifest.json", manifest.encoded())
+
+    def _put_metrics(self, item: Item, values: Mapping[str, float], time: int) -> None:
+        metrics = [Metric(key, value, time, item.step or 0) for key, value in values.items()]
+        for start in range(0, len(metrics), _METRICS_AT_ONCE):
+            self._client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+
+    def _put_tile(self, item: Item, tile: Array, time: int) -> None:
+        half = self._halves.get(item)
+        if half is None:
+            key = f"gradcam/{item.probe}"
+            self._client.log_image(self.run_id, tile, key=key, step=item.step, timestamp=time, synchronous=True)
+            return
+        # The server was lost between the picture and its small copy: another pair would be there twice.
+        missing = Path(half)
+        image, content = Image.fromarray(tile), io.BytesIO()
+        if missing.suffix == ".webp":
+            image.thumbnail(_SMALL_COPY)
+        image.save(content, missing.suffix[1:])
+        self._put_file("images", missing.name, content.getvalue())
+        self._client.set_tag(self.run_id, "mlflow.loggedImages", True)
+
+    def _put_review(self, review: Review) -> None:
+        """The page, the strip, and in the run's description, after what the user wrote there, a link."""
+        self._put_file("gradcam", "report.html", review.page.encode())
+        self._put_file("gradcam", "strip.png", review.strip)
+        note = self._client.get_run(self.run_id).data.tags.get("mlflow.note.content", "")
+        if "gradcam%2Fstrip.png" not in note:
+            strip = f"get-artifact?path=gradcam%2Fstrip.png&run_uuid={self.run_id}"
+            ours = f"[![Open the Grad-CAM review]({strip})]({report_path(self.experiment_id, self.run_id)})"
+            self._client.set_tag(self.run_id, "mlflow.note.content", f"{note}\n\n{ours}".strip())
+
+    def _put_file(self, folder: str, name: str, content: bytes) -> None:
+        """An artifact. It goes through a folder of our own, so that no other file of that name can be meant."""
+        with tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
+            file = Path(temporary, name)
+            file.write_bytes(content)
+            self._client.log_artifact(self.run_id, str(file), folder)
+
+    def _whole_tiles(self) -> set[Item]:
+        """The tiles that have both files; for the others, the file that is missing is remembered."""
+        whole = set()
+        self._halves = {}
+        for item, copies in self._images().items():
+            if any(len(files) == 2 for files in copies.values()):
+                whole.add(item)
+                continue
+            stem, (end,) = next(iter(copies.items()))
+            self._halves[item] = f"{stem}{'.png' if end != '.png' else _small_end(stem)}"
+        return whole
+
+    def _images(self) -> dict[Item, dict[str, dict[str, str]]]:
+        """For each tile of the run, by what their names have in common, the paths of image and small copy."""
+        found: dict[Item, dict[str, dict[str, str]]] = {}
+        for entry in self._client.list_artifacts(self.run_id, "images"):
+            match = _IMAGE.fullmatch(entry.path)
+            if match:
+                stem, slug, step, end = match.groups()
+                found.setdefault(Item(Kind.TILE, int(step), slug), {}).setdefault(stem, {})[end] = entry.path
+        return found
+
+
+# ---- Runs ----
+
+
+def choose_run(run_id: str | None, *, experiment: str | None = None) -> MLflowStore:
+    """The run to log to.
+
+    Args:
+        run_id: the one that the user named, or None for the active one, or a new one.
+        experiment: the name of the experiment of a new one; then the active one is not taken.
+
+    Raises:
+        mlflow.MlflowException: if there is no such run, or no tracking server.
+    """
+    uri = default_uri()
+    active = mlflow.active_run()
+    with _bounded_requests(REQUEST_TIMEOUT):
+        if run_id is not None:
+            return find_run(run_id, uri)
+        if active is not None and experiment is None:
+            return MLflowStore(active, uri)
+        started: Any
+        if experiment is None:
+            started = mlflow.start_run()
+        else:  # not as the active run: MLflow would make its experiment the one of the process
+            client = MlflowClient(uri)
+            known = client.get_experiment_by_name(experiment)
+            experiment_id = client.create_experiment(experiment) if known is None else known.experiment_id
+            started = client.create_run(experiment_id)
+        return MLflowStore(started, uri, is_ours=True)
+
+
+def has_active_run() -> bool:
+    """Whether the user has started a run in this thread."""
+    return mlflow.active_run() is not None
+
+
+def find_run(run_id: str, tracking_uri: str) -> MLflowStore:
+    """A run that is there.
+
+    Raises:
+        mlflow.MlflowException: if there is no such run, or nobody answers.
+    """
+    with _bounded_requests(REQUEST_TIMEOUT):
+        return MLflowStore(MlflowClient(tracking_uri).get_run(run_id), tracking_uri)
+
+
+def fetch_journal(run: MLflowStore, directory: Path) -> Journal:
+    """The journal of a run, as its artifacts hold it.
+
+    Args:
+        run: the run.
+        directory: an empty folder for it.
+
+    Raises:
+        GradCAMError: if the run holds no maps of ours.
+        mlflow.MlflowException: if nobody answers.
+    """
+    client = MlflowClient(run.address)
+    with _bounded_requests(REQUEST_TIMEOUT):
+        held = {entry.path for entry in client.list_artifacts(run.run_id, "gradcam")}
+        if not {"gradcam/manifest.json", "gradcam/maps"} <= held:
+            raise GradCAMError(f"Run {run.run_id} holds no maps of gradcam_callbacks.")
+        manifest = client.download_artifacts(run.run_id, "gradcam/manifest.json", str(directory))
+        maps = client.download_artifacts(run.run_id, "gradcam/maps", str(directory))
+    folder = directory / "journal"
+    folder.mkdir()
+    Path(manifest).rename(folder / "manifest.json")
+    Path(maps).rename(folder / "steps")
+    return Journal(folder)
+
+
+def download(uri: str, directory: Path) -> Path:
+    """Artifacts of a run ("runs:/ID/folder") or of a registered model ("models:/NAME/VERSION").
+
+    Args:
+        uri: which.
+        directory: an empty folder for them.
+
+    Returns:
+        Where they are.
+
+    Raises:
+        mlflow.MlflowException: if there are none.
+    """
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(directory)))
+
+
+def default_uri() -> str:
+    """MLflow's own tracking URI, such that it means the same from any working directory."""
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////") and ":memory:" not in uri:
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    return uri
+
+
+def report_path(experiment_id: str, run_id: str) -> str:
+    """Where a run's review page is, below the address of an MLflow server."""
+    page = "artifacts/gradcam/report.html"
+    return f"#/experiments/{experiment_id}/runs/{run_id}/{page}?workflowType=machine_learning"
+
+
+def ui_path(experiment_id: str, run_id: str) -> str:
+    """Where a run's image cards are, below the address of an MLflow server."""
+    # Without the workflow type MLflow 3 opens its view for language models, two clicks away from the pictures.
+    return f"#/experiments/{experiment_id}/runs/{run_id}/model-metrics?workflowType=machine_learning"
+
+
+# ---- Requests ----
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """Bounds the requests inside, and says in the words of `Store` what went wrong with them.
+
+    Raises:
+        HungUpError: if the server closed the connection instead of an answer, as it does after an error of its own.
+        UnreachableError: if nobody answers.
+    """
+    try:
+        with _bounded_requests(REQUEST_TIMEOUT):
+            yield
+    except Exception as error:
+        if _has_hung_up(error):
+            raise HungUpError(str(error)) from error
+        if _nobody_answers(error):
+            raise UnreachableError(str(error)) from error
+        raise
+
+
+def _has_hung_up(error: BaseException) -> bool:
     return "Connection aborted" in str(error)
 
 
-def nobody_answers(error: BaseException | None) -> bool:
-    """Whether the network failed, so that the next request would fail too, after another time-out."""
+def _nobody_answers(error: BaseException | None) -> bool:
     while error is not None:
-        if "error responses" in str(error) or has_hung_up(error):  # somebody did: "too many 500 error responses"
+        if "error responses" in str(error) or _has_hung_up(error):  # somebody did: "too many 500 error responses"
             return False
         if type(error).__module__.partition(".")[0] in ("requests", "urllib3") or isinstance(error, ConnectionError):
             return True
@@ -42,6 +366,15 @@ def nobody_answers(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _milliseconds(time: float) -> int:
+    return int(time * 1000)
+
+
+def _small_end(stem: str) -> str:
+    """How the name of a small copy ends whose picture is named so."""
+    return "%compressed.webp" if "%step%" in stem else "+compressed.webp"
 
 
 class _Bounds(threading.local):
@@ -57,7 +390,7 @@ _VARIABLES = (MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT)
 
 
 @contextmanager
-def bounded_requests(timeout: float) -> Iterator[None]:
+def _bounded_requests(timeout: float) -> Iterator[None]:
     """Bounds the requests of this thread alone: no retries, and so many seconds each.
 
     MLflow has such settings for the whole process only, as environment variables; it asks an object for each. While
@@ -87,235 +420,3 @@ def _value(variable: Any) -> Any:
     if _bounds.by_name is not None:
         return _bounds.by_name[variable.name]
     return type(variable).get(variable)
-
-
-@dataclass(frozen=True)
-class Run:
-    """The run to log to.
-
-    Attributes:
-        run_id: its id.
-        name: what people call it.
-        experiment_id: of its experiment.
-        tracking_uri: of its server or store; one on this machine as an absolute path.
-        is_deleted: whether somebody deleted it.
-        is_ours: whether it was started here, so that it must be ended here too.
-        was_empty: whether it held nothing of ours when it was opened.
-        is_new: whether it can hold nothing of ours yet.
-    """
-
-    run_id: str
-    name: str
-    experiment_id: str
-    tracking_uri: str
-    was_empty: bool
-    is_deleted: bool = False
-    is_ours: bool = False
-    is_new: bool = False
-
-    def client(self) -> MlflowClient:
-        """A client of its server."""
-        return MlflowClient(self.tracking_uri)
-
-    def link(self) -> str | None:
-        """Where its image cards are on its server; None for a store without one."""
-        is_server = self.tracking_uri.startswith(("http://", "https://"))
-        return f"{self.tracking_uri.rstrip('/')}/{ui_path(self.experiment_id, self.run_id)}" if is_server else None
-
-    def where_to_look(self) -> str:
-        """Lines for a person: the links to the pictures and the review, and how to start a server if there is none."""
-        is_server = self.tracking_uri.startswith(("http://", "https://"))
-        address = self.tracking_uri.rstrip("/") if is_server else "http://127.0.0.1:5000"
-        lines = [
-            f"  pictures  {address}/{ui_path(self.experiment_id, self.run_id)}",
-            f"  review    {address}/{report_path(self.experiment_id, self.run_id)}",
-        ]
-        if not is_server:
-            lines.append(f"  after     mlflow server --port 5000 --backend-store-uri {self.tracking_uri}")
-        return "\n".join(lines)
-
-
-def choose_run(run_id: str | None, *, experiment: str | None = None) -> Run:
-    """The run to log to.
-
-    Args:
-        run_id: the one that the user named, or None for the active one, or a new one.
-        experiment: the name of the experiment of a new one; then the active one is not taken.
-
-    Raises:
-        mlflow.MlflowException: if there is no such run, or no tracking server.
-    """
-    uri = default_uri()
-    active = mlflow.active_run()
-    with bounded_requests(REQUEST_TIMEOUT):
-        if run_id is not None:
-            return find_run(run_id, uri)
-        if active is not None and experiment is None:
-            return _as_run(active, uri)
-        started: Any
-        if experiment is None:
-            started = mlflow.start_run()
-        else:  # not as the active run: MLflow would make its experiment the one of the process
-            client = MlflowClient(uri)
-            known = client.get_experiment_by_name(experiment)
-            experiment_id = client.create_experiment(experiment) if known is None else known.experiment_id
-            started = client.create_run(experiment_id)
-        return replace(_as_run(started, uri), is_ours=True, is_new=True)
-
-
-def has_active_run() -> bool:
-    """Whether the user has started a run in this thread."""
-    return mlflow.active_run() is not None
-
-
-def find_run(run_id: str, tracking_uri: str) -> Run:
-    """A run that is there.
-
-    Raises:
-        mlflow.MlflowException: if there is no such run, or nobody answers.
-    """
-    with bounded_requests(REQUEST_TIMEOUT):
-        return _as_run(MlflowClient(tracking_uri).get_run(run_id), tracking_uri)
-
-
-def _as_run(found: Any, tracking_uri: str) -> Run:
-    info = found.info
-    was_empty = f"gradcam.{DESCRIBING[0]}" not in found.data.tags
-    is_deleted = info.lifecycle_stage == LifecycleStage.DELETED
-    return Run(info.run_id, info.run_name or info.run_id, info.experiment_id, tracking_uri, was_empty, is_deleted)
-
-
-def fetch_journal(run: Run, directory: Path) -> Journal:
-    """The journal of a run, as its artifacts hold it.
-
-    Args:
-        run: the run.
-        directory: an empty folder for it.
-
-    Raises:
-        ValueError: if the run holds no maps of ours.
-        mlflow.MlflowException: if nobody answers.
-    """
-    client = run.client()
-    with bounded_requests(REQUEST_TIMEOUT):
-        held = {entry.path for entry in client.list_artifacts(run.run_id, "gradcam")}
-        if not {"gradcam/manifest.json", "gradcam/maps"} <= held:
-            raise ValueError(f"Run {run.run_id} holds no maps of gradcam_callbacks.")
-        manifest = client.download_artifacts(run.run_id, "gradcam/manifest.json", str(directory))
-        maps = client.download_artifacts(run.run_id, "gradcam/maps", str(directory))
-    folder = directory / "journal"
-    folder.mkdir()
-    Path(manifest).rename(folder / "manifest.json")
-    Path(maps).rename(folder / "steps")
-    return Journal(folder)
-
-
-def steps_of(run: Run) -> set[int]:
-    """The steps that a run holds.
-
-    Raises:
-        mlflow.MlflowException: if nobody answers.
-    """
-    with bounded_requests(REQUEST_TIMEOUT):
-        history = run.client().get_metric_history(run.run_id, f"gradcam_health/{HEALTHS[-1]}")
-    return {int(metric.step) for metric in history}
-
-
-def fetch_maps(run: Run, step: int) -> bytes:
-    """The file of a step that a run holds.
-
-    Raises:
-        mlflow.MlflowException: if it does not, or nobody answers.
-    """
-    with bounded_requests(REQUEST_TIMEOUT):
-        return maps_of(run.client(), run.run_id, step)
-
-
-def maps_of(client: MlflowClient, run_id: str, step: int) -> bytes:
-    """The file of a step, as bytes."""
-    with tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
-        return Path(client.download_artifacts(run_id, f"gradcam/maps/{step}.npz", temporary)).read_bytes()
-
-
-def download(uri: str, directory: Path) -> Path:
-    """Artifacts of a run ("runs:/ID/folder") or of a registered model ("models:/NAME/VERSION").
-
-    Args:
-        uri: which.
-        directory: an empty folder for them.
-
-    Returns:
-        Where they are.
-
-    Raises:
-        mlflow.MlflowException: if there are none.
-    """
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(directory)))
-
-
-def check_run(run: Run, manifest: Mapping[str, Any]) -> None:
-    """Refuses a run that holds maps of something else; one that cannot be asked now is not refused.
-
-    Raises:
-        ValueError: if the run's maps are of other probes, another layer or another method.
-    """
-    if run.is_new:
-        return
-    try:
-        with bounded_requests(REQUEST_TIMEOUT):
-            tags = run.client().get_run(run.run_id).data.tags
-    except Exception:  # the worker will say so
-        return
-    before = {name: tags.get(f"gradcam.{name}") for name in DECIDING}
-    different = differences(before, manifest)
-    if different and before["layer"] is not None:
-        raise ValueError(
-            f"Run {run.run_id} holds maps that were made with {different}. Choose another run, such as a nested one."
-        )
-
-
-def end_run(run: Run, status: str = "FINISHED") -> bool:
-    """Ends a run that `choose_run` started; a server that is away does not stop this for long.
-
-    Returns:
-        Whether the run is ended, or is not ours to end.
-    """
-    if not run.is_ours:
-        return True
-    for _ in range(2):  # a server hangs up on a connection from before an error of its own
-        try:
-            with bounded_requests(REQUEST_TIMEOUT):
-                active = mlflow.active_run()
-                if active is not None and active.info.run_id == run.run_id:
-                    mlflow.end_run(status)  # it is not active any more then, whatever happens
-                else:
-                    run.client().set_terminated(run.run_id, status)
-            return True
-        except Exception as error:
-            if not has_hung_up(error):
-                return False
-    return False
-
-
-def default_uri() -> str:
-    """MLflow's own tracking URI."""
-    return absolute_uri(mlflow.get_tracking_uri())
-
-
-def absolute_uri(uri: str) -> str:
-    """A tracking URI that means the same from any working directory."""
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////") and ":memory:" not in uri:
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
-    return uri
-
-
-def report_path(experiment_id: str, run_id: str) -> str:
-    """Where a run's review page is, below the address of an MLflow server."""
-    page = "artifacts/gradcam/report.html"
-    return f"#/experiments/{experiment_id}/runs/{run_id}/{page}?workflowType=machine_learning"
-
-
-def ui_path(experiment_id: str, run_id: str) -> str:
-    """Where a run's image cards are, below the address of an MLflow server."""
-    # Without the workflow type MLflow 3 opens its view for language models, two clicks away from the pictures.
-    return f"#/experiments/{experiment_id}/runs/{run_id}/model-metrics?workflowType=machine_learning"

@@ -57,4 +57,4 @@ def _open(source: str, directory: Path, tracking_uri: str | None) -> tuple[Journ
             f"'{source}' is no journal: it holds no manifest.json. A run is written runs:/ID.", argument="sources"
         )
     journal = Journal(source)
-    return journal, journal.manifest.get("run_name") or Path(source).name, None
+    return journal, journal.manifest.run_name or Path(source).name, None

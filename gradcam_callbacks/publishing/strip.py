@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -11,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.publishing.tiles import overlays_of, thinned
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE, Step
 
 # MLflow shows 87 pixels of a description, and fades out what is longer, so that it cannot be clicked: room for a line
@@ -18,7 +18,7 @@ from gradcam_callbacks.record.step import BASELINE, Step
 _STRIP_HEIGHT, _STRIP_CAPTION, _STRIP_TITLE, _STRIP_GAP, _STRIP_FRAMES = 55, 13, 66, 3, 12
 
 
-def strip(steps: Sequence[Step], manifest: Mapping[str, Any], pictures: Array) -> Array:
+def strip(steps: Sequence[Step], manifest: Manifest, pictures: Array) -> Array:
     """A low band of the map that moved the most, at up to 12 steps from the first to the last; made to be a link.
 
     Args:
@@ -29,9 +29,7 @@ def strip(steps: Sequence[Step], manifest: Mapping[str, Any], pictures: Array) -
     Returns:
         (55, width, 3) uint8.
     """
-    moved = np.zeros(steps[0].arrays["scores"].shape)
-    for recorded in steps:
-        moved += np.nan_to_num(recorded.arrays.get("drift", 0.0))
+    moved = np.sum([np.nan_to_num(recorded.measured("drift")) for recorded in steps], axis=0)
     n, k = np.unravel_index(int(moved.argmax()), moved.shape)
     font = ImageFont.truetype(drawing.font_path(), 10)
     height, width = pictures.shape[1:3]

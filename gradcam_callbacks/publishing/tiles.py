@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.probes.regions import explained_name, region
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE, Step
 
 _ANIMATION_FRAMES, _FRAME_MILLISECONDS = 60, 600
 
 
-def step_tile(recorded: Step, manifest: Mapping[str, Any], pictures: Array, n: int) -> Array:
+def step_tile(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> Array:
     """The tile of one probe: the picture and one overlay a target, with their names burnt in; the region is outlined.
 
     Args:
@@ -29,21 +28,20 @@ def step_tile(recorded: Step, manifest: Mapping[str, Any], pictures: Array, n: i
     Returns:
         (height, width, 3) uint8.
     """
-    arrays = recorded.arrays
     captions = [
-        (explained_name(manifest, k, arrays["explained"][n, k]), _value_of(arrays, n, k))
-        for k in range(len(manifest["targets"]))
+        (manifest.explained_name(k, recorded.explained[n, k]), _value_of(recorded, n, k))
+        for k in range(len(manifest.targets))
     ]
     return drawing.tile(
         pictures[n],
         overlays_of(recorded, manifest, pictures, n),
-        title=f"{_when(recorded, manifest)}: {manifest['names'][n]}",
+        title=f"{_when(recorded, manifest)}: {manifest.names[n]}",
         captions=captions,
-        region=region(manifest, n),
+        region=manifest.region(n),
     )
 
 
-def animation(steps: Sequence[Step], manifest: Mapping[str, Any], pictures: Array, n: int) -> bytes:
+def animation(steps: Sequence[Step], manifest: Manifest, pictures: Array, n: int) -> bytes:
     """The tiles of one probe as an animated WebP, at up to 60 steps.
 
     Args:
@@ -69,24 +67,23 @@ def thinned(steps: Sequence[Step], most: int) -> list[Step]:
     return [steps[place] for place in places]
 
 
-def overlays_of(recorded: Step, manifest: Mapping[str, Any], pictures: Array, n: int) -> Array:
+def overlays_of(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> Array:
     """(K, H, W, 3) uint8, of one probe."""
-    maps = recorded.arrays["maps"][n : n + 1]
-    heatmaps = drawing.heatmaps(maps, pictures.shape[1:3], slices=manifest["slices"])
+    maps = recorded.maps[n : n + 1]
+    heatmaps = drawing.heatmaps(maps, pictures.shape[1:3], slices=manifest.slices)
     overlays: Array = drawing.overlays(pictures[n : n + 1], heatmaps)[0]
     return overlays
 
 
-def _when(recorded: Step, manifest: Mapping[str, Any]) -> str:
+def _when(recorded: Step, manifest: Manifest) -> str:
     if recorded.step == BASELINE:
         return "before training"
-    return f"{manifest['unit']} {recorded.step}{' (cut short)' if 'cut_short' in recorded.arrays else ''}"
+    return f"{manifest.unit} {recorded.step}{' (cut short)' * recorded.is_cut_short}"
 
 
-def _value_of(arrays: Mapping[str, Array], n: int, k: int) -> str:
+def _value_of(recorded: Step, n: int, k: int) -> str:
     """The probability of what an overlay explains, or its score, or what is wrong with the map."""
-    if arrays["health"][n, k] != "ok":
-        return str(arrays["health"][n, k])
-    if "probabilities" in arrays and np.isfinite(arrays["probabilities"][n, k]):
-        return f"{arrays['probabilities'][n, k]:.2f}"
-    return f"{arrays['scores'][n, k]:.1f}"
+    health, probability = recorded.health[n, k], recorded.measured("probabilities")[n, k]
+    if health != "ok":
+        return str(health)
+    return f"{probability:.2f}" if np.isfinite(probability) else f"{recorded.scores[n, k]:.1f}"

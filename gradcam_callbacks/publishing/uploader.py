@@ -3,109 +3,93 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
-import re
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Set
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.publishing.metrics import step_metrics
-from gradcam_callbacks.publishing.mlflow_store import has_hung_up, maps_of, nobody_answers, report_path
+from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, Store, UnreachableError
 from gradcam_callbacks.publishing.strip import strip
 from gradcam_callbacks.publishing.tiles import animation, step_tile
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.record.manifest import DESCRIBING
-from gradcam_callbacks.record.step import BASELINE, HEALTHS, Step
+from gradcam_callbacks.record.step import BASELINE, Step
 from gradcam_callbacks.reviewing.report import build, read_steps
 
 logger = logging.getLogger(__name__)
 
-
-# images/<key with another slash>+step+<step>+timestamp+<ms>+<id>.png, and a small copy beside it; older ones of MLflow
-# separate by %. The groups: what the two have in common, the probe, the step, what they have not.
-_IMAGE = re.compile(
-    r"(images/gradcam[~#](.+)[+%]step[+%](\d+)[+%]timestamp[+%]\d+[+%][^+%]+?)(\.png|[+%]compressed\.webp)"
-)
+Made = TypeVar("Made")
 
 
 class _UnusableError(Exception):
     """What cannot be read or drawn: no later try will help, and no other item suffers."""
 
 
-@dataclass
-class Upload:
-    """Sends what a journal holds and a run lacks, in order, each item once.
+class Uploader:
+    """Sends the items of a journal to a store.
 
-    An item is "description", of a step "metrics/<step>", "maps/<step>" or "image/<probe>/<step>", then of the whole
-    record "animation/<probe>/<last step>", "report/<last step>", and "status", which ends the run. What has arrived is
-    marked in the journal. Where that is not sure, the run is asked.
+    What has arrived is marked in the journal. Where that is not sure, because a request failed, the store is asked.
 
     Attributes:
         journal: where the steps are read from.
-        client: of the server.
-        run_id: the run.
-        is_new: whether the run can hold nothing of ours yet, so that it need not be asked.
-        has_animation: whether each probe gets an animated picture.
-        earlier: files of steps that the run holds and the journal does not, by number; others are taken from the run.
+        store: the run that gets them.
         error: what went wrong in the last pass, or None.
     """
 
-    journal: Journal
-    client: MlflowClient
-    run_id: str
-    is_new: bool = False
-    has_animation: bool = False
-    earlier: Mapping[int, bytes] = field(default_factory=dict)
-    error: Exception | None = None
-    _pictures: Array | None = None
-    _present: dict[str, Set[str]] = field(default_factory=dict, init=False)
-    _halves: dict[str, str] = field(default_factory=dict, init=False)
-    _sent: set[str] = field(default_factory=set, init=False)
-    _unusable: set[str] = field(default_factory=set, init=False)
-    _is_own: bool = field(default=False, init=False)
-    _is_tidy: bool = field(default=False, init=False)
-    _has_earlier: bool = field(default=False, init=False)
-    _recorded: Step | None = field(default=None, init=False)
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        *,
+        has_animation: bool = False,
+        earlier: Mapping[int, bytes] | None = None,
+    ) -> None:
+        """Sends nothing yet.
 
-    def __post_init__(self) -> None:
-        self._is_own = self.run_id == self.journal.manifest["run_id"]  # else the journal is copied to another run
-        if self._is_own:
-            self._sent.update(self.journal.uploaded())
-        if self.is_new:
-            self._present = {"metrics": frozenset(), "image": frozenset()}
-            self._is_tidy = self._has_earlier = True
+        Args:
+            journal: of the run, or of another one whose record is to be copied.
+            store: the run.
+            has_animation: whether each probe gets an animated picture.
+            earlier: files of steps that the run holds and the journal does not, by number; others are fetched from the
+                run.
+        """
+        self.journal = journal
+        self.store = store
+        self.error: Exception | None = None
+        self._has_animation = has_animation
+        self._earlier = dict(earlier or {})
+        self._is_copy = store.run_id != journal.manifest.run_id
+        self._sent: set[str] = set() if self._is_copy else set(journal.uploaded())
+        self._unusable: set[Item] = set()
+        # A new run need not be asked what it holds.
+        self._held: dict[Kind, Set[Item]] = {Kind.METRICS: set(), Kind.TILE: set()} if store.is_new else {}
+        self._is_tidy = self._has_earlier = store.is_new
+        self._step: Step | None = None
+        self._pictures: Array | None = None
 
-    def missing(self, steps: Collection[int] | None = None, *, whole: bool = True) -> list[str]:
+    def missing(self, steps: Collection[int] | None = None, *, whole: bool = True) -> list[Item]:
         """The items that are not known to have arrived, in the order in which they are sent.
 
         Args:
             steps: of which steps; all of the journal by default.
             whole: whether to count what is of the whole record.
         """
-        manifest, recorded = self.journal.manifest, self.journal.steps()
-        items = ["description"]
+        probes, recorded = self.journal.manifest.probe_slugs, self.journal.steps()
+        items = [Item(Kind.DESCRIPTION)]
         for step in recorded if steps is None else sorted(steps):
-            if step != BASELINE:
-                items.append(f"metrics/{step}")
-            items.append(f"maps/{step}")
-            if step != BASELINE:
-                items += [f"image/{slug}/{step}" for slug in manifest["probe_slugs"]]
+            if step == BASELINE:  # metrics and tiles begin with the first epoch
+                items.append(Item(Kind.MAPS, step))
+            else:
+                items += [Item(Kind.METRICS, step), Item(Kind.MAPS, step)]
+                items += [Item(Kind.TILE, step, probe) for probe in probes]
         if whole and recorded:
-            items += [f"animation/{slug}/{recorded[-1]}" for slug in manifest["probe_slugs"] if self.has_animation]
-            items.append(f"report/{recorded[-1]}")
-        if whole and self._is_own and self.journal.status is not None:
-            items.append("status")
-        return [item for item in items if item not in self._sent]
+            items += [Item(Kind.ANIMATION, recorded[-1], probe) for probe in probes if self._has_animation]
+            items.append(Item(Kind.REVIEW, recorded[-1]))
+        if whole and not self._is_copy and self.journal.status is not None:
+            items.append(Item(Kind.STATUS))
+        return [item for item in items if str(item) not in self._sent]
 
     def send(
         self,
@@ -113,7 +97,7 @@ class Upload:
         *,
         whole: bool = True,
         stop: Callable[[], bool] = lambda: False,
-        on_item: Callable[[str], None] = lambda item: None,
+        on_item: Callable[[Item], None] = lambda item: None,
     ) -> bool:
         """Tries each missing item once, but no more of a kind that failed, and nothing more when nobody answers.
 
@@ -127,215 +111,137 @@ class Upload:
             Whether everything has arrived that can be read.
         """
         self.error = None
-        failed: set[str] = set()
+        failed: set[Kind] = set()
         for item in self.missing(steps, whole=whole):
-            kind, *where = item.split("/")
             if stop():
                 return False
-            if kind in failed or item in self._unusable:
+            if item.kind in failed or item in self._unusable:
                 continue
             try:
-                self._deliver(item, kind, where)
+                self._deliver(item)
             except _UnusableError as error:
                 self.error = self.error or error
                 self._unusable.add(item)
-                logger.warning("'%s' cannot be sent to MLflow: %s", item, error)
+                logger.warning("'%s' cannot be sent: %s", item, error)
                 logger.debug("The reason:", exc_info=error)
                 continue
             except Exception as error:  # whatever store or network it is: the item is kept, and tried again
-                failed.add(kind)
+                failed.add(item.kind)
                 self.error = self.error or error
-                if nobody_answers(error):
+                if isinstance(error, UnreachableError):
                     return False
                 continue
-            self._sent.add(item)
             on_item(item)
-            if self._is_own:
-                try:
-                    self.journal.mark_uploaded(item)
-                except OSError as error:  # of a strict journal
-                    self.error = error
-                    return False
+            if not self._mark(item):
+                return False
         return not failed
 
     def tidy(self) -> None:
-        """Deletes images that are there twice, because one arrived after it had been given up. Problems are ignored."""
-        if self._is_tidy:
-            return
-        with suppress(Exception):
-            artifacts = get_artifact_repository(
-                self.client.get_run(self.run_id).info.artifact_uri, tracking_uri=self.client.tracking_uri
-            )
-            for copies in self._images().values():
-                for files in sorted(copies.values(), key=len)[:-1]:
-                    for path in files.values():
-                        artifacts.delete_artifacts(path)  # type: ignore[no-untyped-call]
+        """Removes what is there twice because it arrived after it had been given up."""
+        if not self._is_tidy:
+            self.store.tidy()
             self._is_tidy = True
 
-    def _deliver(self, item: str, kind: str, where: list[str]) -> None:
-        """Sends what the run lacks; again where the server hung up on a connection from before an error of its own."""
+    def _mark(self, *items: Item) -> bool:
+        """Remembers that items have arrived; false where a strict journal cannot."""
+        marks = [str(item) for item in items]
+        self._sent.update(marks)
+        if not self._is_copy:
+            try:
+                self.journal.mark_uploaded(*marks)
+            except OSError as error:  # of a strict journal
+                self.error = error
+                return False
+        return True
+
+    def _deliver(self, item: Item) -> None:
+        """Sends an item that the run lacks; twice where the store hung up, because a new connection may do."""
         for is_again in (False, True):
             try:
-                if not self._is_there(item, kind):
-                    self._send(kind, where)
+                if not self._is_there(item):
+                    self._send(item)
                 return
             except _UnusableError:
                 raise
             except Exception as error:
-                self._present.pop(kind, None)  # it may have arrived although it failed, and it may still arrive
+                self._held.pop(item.kind, None)  # it may have arrived although it failed, and it may still arrive
                 self._is_tidy = False
-                if is_again or not has_hung_up(error):
+                if is_again or not isinstance(error, HungUpError):
                     raise
 
-    def _send(self, kind: str, where: list[str]) -> None:
-        if kind == "description":
-            manifest = self.journal.manifest
-            for name in DESCRIBING:
-                if manifest.get(name):
-                    self.client.set_tag(self.run_id, f"gradcam.{name}", manifest[name])
-            self._send_file("gradcam", self.journal.directory / "manifest.json", json.dumps(manifest).encode())
-        elif kind == "metrics":
-            self._send_metrics(self._read(int(where[0])))
-        elif kind == "maps":
-            step = int(where[0])
-            self._read(step)
-            self._send_file("gradcam/maps", self.journal.path(step), self.journal.content(step))
-        elif kind == "image":
-            self._send_image(where[0], self._read(int(where[1])))
-        elif kind == "animation":
-            self._send_animation(where[0])
-        elif kind == "report":
-            self._send_report()
-        else:
-            self.client.set_terminated(self.run_id, self.journal.status)
+    def _is_there(self, item: Item) -> bool:
+        """Whether the run holds metrics or a tile; all else can be put again."""
+        if item.kind not in (Kind.METRICS, Kind.TILE):
+            return False
+        if item.kind not in self._held:
+            self._held[item.kind] = self.store.held(item.kind)
+        return item in self._held[item.kind]
 
-    def _read(self, step: int) -> Step:
-        if self._recorded is None or self._recorded.step != step:
-            self._recorded = _made(lambda: self.journal.read(step))
-        return self._recorded
+    def _send(self, item: Item) -> None:
+        if item.kind is Kind.STATUS:
+            self.store.finish(self.journal.status or "FAILED")
+            return
+        step = self._read(item.step) if item.kind in (Kind.METRICS, Kind.MAPS, Kind.TILE) else None
+        self.store.put(item, self._content(item, step), 0.0 if step is None else step.time)
+
+    def _content(self, item: Item, step: Step | None) -> Any:
+        """What the store gets; see `Store.put`.
+
+        Args:
+            item: which item.
+            step: its step, for items of one step.
+        """
+        manifest = self.journal.manifest
+        if item.kind is Kind.DESCRIPTION:
+            return manifest
+        if item.kind is Kind.REVIEW:
+            return self._review()
+        probe = 0 if item.probe is None else manifest.probe_slugs.index(item.probe)
+        if item.kind is Kind.ANIMATION:
+            steps, pictures = read_steps(self.journal), self._pictures_of_probes()
+            return _made(lambda: animation(steps, manifest, pictures, probe))
+        assert step is not None
+        if item.kind is Kind.METRICS:
+            return _made(lambda: step_metrics(step, manifest))
+        if item.kind is Kind.MAPS:
+            return _made(lambda: self.journal.content(step.step))
+        pictures = self._pictures_of_probes()
+        return _made(lambda: step_tile(step, manifest, pictures, probe))
+
+    def _review(self) -> Review:
+        self._fetch_earlier()
+        steps, pictures, name = read_steps(self.journal), self._pictures_of_probes(), self.store.current_name()
+        page = _made(lambda: build([self.journal], names=[name], steps=[steps]))
+        content = io.BytesIO()
+        Image.fromarray(_made(lambda: strip(steps, self.journal.manifest, pictures))).save(content, "PNG")
+        return Review(page, content.getvalue())
+
+    def _read(self, number: int | None) -> Step:
+        """A step; the last one read is kept, since its items follow each other."""
+        assert number is not None
+        if self._step is None or self._step.step != number:
+            self._step = _made(lambda: self.journal.read(number))
+        return self._step
 
     def _pictures_of_probes(self) -> Array:
         if self._pictures is None:
             self._pictures = _made(self.journal.pictures)
         return self._pictures
 
-    def _send_metrics(self, recorded: Step) -> None:
-        numbers = step_metrics(recorded, self.journal.manifest)
-        metrics = [Metric(key, value, _milliseconds(recorded), recorded.step) for key, value in numbers.items()]
-        for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
-
-    def _send_image(self, slug: str, recorded: Step) -> None:
-        manifest, pictures = self.journal.manifest, self._pictures_of_probes()
-        n = manifest["probe_slugs"].index(slug)
-        tile = _made(lambda: step_tile(recorded, manifest, pictures, n))
-        half = self._halves.get(f"image/{slug}/{recorded.step}")
-        if half is None:
-            self.client.log_image(
-                self.run_id,
-                tile,
-                key=f"gradcam/{slug}",
-                step=recorded.step,
-                timestamp=_milliseconds(recorded),
-                synchronous=True,
-            )
-            return
-        # The server was lost between the picture and its small copy: another pair would be there twice.
-        missing = Path(half)
-        image, content = Image.fromarray(tile), io.BytesIO()
-        if missing.suffix == ".webp":
-            image.thumbnail((256, 256))
-        image.save(content, missing.suffix[1:])
-        self._send_file("images", missing, content.getvalue())
-        self.client.set_tag(self.run_id, "mlflow.loggedImages", True)
-
-    def _send_animation(self, slug: str) -> None:
-        manifest, pictures = self.journal.manifest, self._pictures_of_probes()
-        n = manifest["probe_slugs"].index(slug)
-        steps = read_steps(self.journal)
-        content = _made(lambda: animation(steps, manifest, pictures, n))
-        self._send_file("gradcam/animation", Path(f"{slug}.webp"), content)
-
-    def _send_report(self) -> None:
-        """The review page, the strip, and in the run's description, after what the user wrote there, a link."""
-        self._fetch_earlier()
-        run = self.client.get_run(self.run_id)
-        steps = read_steps(self.journal)
-        pictures = self._pictures_of_probes()
-        page = _made(lambda: build([self.journal], names=[run.info.run_name or self.run_id], steps=[steps]))
-        self._send_file("gradcam", Path("report.html"), page.encode())
-        content = io.BytesIO()
-        Image.fromarray(_made(lambda: strip(steps, self.journal.manifest, pictures))).save(content, "PNG")
-        self._send_file("gradcam", Path("strip.png"), content.getvalue())
-        note = run.data.tags.get("mlflow.note.content", "")
-        if "gradcam%2Fstrip.png" not in note:
-            link = report_path(run.info.experiment_id, self.run_id)
-            picture = f"get-artifact?path=gradcam%2Fstrip.png&run_uuid={self.run_id}"
-            ours = f"[![Open the Grad-CAM review]({picture})]({link})"
-            self.client.set_tag(self.run_id, "mlflow.note.content", f"{note}\n\n{ours}".strip())
-
     def _fetch_earlier(self) -> None:
-        """Takes the steps of earlier trainings back, where their journal is gone."""
-        if self._has_earlier or not self._is_own:
+        """Takes back the steps of earlier trainings in this run, whose journal is gone: the review tells of all."""
+        if self._has_earlier or self._is_copy:
             return
         known = set(self.journal.steps())
-        for entry in self.client.list_artifacts(self.run_id, "gradcam/maps"):
-            match = re.fullmatch(r"gradcam/maps/(-1|\d+)\.npz", entry.path)
-            if match and int(match[1]) not in known:
-                step = int(match[1])
-                content = self.earlier[step] if step in self.earlier else maps_of(self.client, self.run_id, step)
-                _made(lambda step=step, content=content: self.journal.add(step, content))  # type: ignore[misc]
-                slugs = self.journal.manifest["probe_slugs"]
-                items = [f"metrics/{step}", f"maps/{step}", *(f"image/{slug}/{step}" for slug in slugs)]
-                self._sent.update(items)
-                self.journal.mark_uploaded(*items)
-        self._has_earlier = True
-
-    def _send_file(self, folder: str, path: Path, content: bytes) -> None:
-        """An artifact that is on disk, or that may be in memory only."""
-        if path.is_file():
-            self.client.log_artifact(self.run_id, str(path), folder)
-            return
-        with tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
-            file = Path(temporary, path.name)
-            file.write_bytes(content)
-            self.client.log_artifact(self.run_id, str(file), folder)
-
-    def _is_there(self, item: str, kind: str) -> bool:
-        """Whether the run holds the metrics or the image; what else there is can be sent twice and is there once."""
-        if kind not in ("metrics", "image"):
-            return False
-        if kind not in self._present:
-            self._present[kind] = self._metrics_there() if kind == "metrics" else self._images_there()
-        return item in self._present[kind]
-
-    def _metrics_there(self) -> set[str]:
-        history = self.client.get_metric_history(self.run_id, f"gradcam_health/{HEALTHS[-1]}")
-        return {f"metrics/{metric.step}" for metric in history}
-
-    def _images_there(self) -> set[str]:
-        found = set()
-        self._halves = {}
-        for item, copies in self._images().items():
-            if any(len(files) == 2 for files in copies.values()):
-                found.add(item)
+        for item in self.store.held(Kind.MAPS):
+            step = item.step
+            if step is None or step in known:
                 continue
-            stem, (end,) = next(iter(copies.items()))
-            self._halves[item] = f"{stem}{'.png' if end != '.png' else _small_end(stem)}"
-        return found
-
-    def _images(self) -> dict[str, dict[str, dict[str, str]]]:
-        """For each image item of the run, by what their names have in common, the paths of picture and small copy."""
-        found: dict[str, dict[str, dict[str, str]]] = {}
-        for entry in self.client.list_artifacts(self.run_id, "images"):
-            match = _IMAGE.fullmatch(entry.path)
-            if match:
-                stem, slug, step, end = match.groups()
-                found.setdefault(f"image/{slug}/{step}", {}).setdefault(stem, {})[end] = entry.path
-        return found
-
-
-Made = TypeVar("Made")
+            content = self._earlier[step] if step in self._earlier else self.store.fetch(step)
+            _made(lambda step=step, content=content: self.journal.add(step, content))  # type: ignore[misc]
+            tiles = [Item(Kind.TILE, step, probe) for probe in self.journal.manifest.probe_slugs]
+            self._mark(Item(Kind.METRICS, step), Item(Kind.MAPS, step), *tiles)
+        self._has_earlier = True
 
 
 def _made(make: Callable[[], Made]) -> Made:
@@ -348,12 +254,3 @@ def _made(make: Callable[[], Made]) -> Made:
         return make()
     except Exception as error:
         raise _UnusableError(str(error) or type(error).__name__) from error
-
-
-def _milliseconds(recorded: Step) -> int:
-    return int(recorded.time * 1000)
-
-
-def _small_end(stem: str) -> str:
-    """How the name of a small copy ends whose picture is named so."""
-    return "%compressed.webp" if "%step%" in stem else "+compressed.webp"

@@ -6,46 +6,41 @@ import logging
 import threading
 import time
 
-from gradcam_callbacks.publishing.mlflow_store import REQUEST_TIMEOUT, bounded_requests
-from gradcam_callbacks.publishing.uploader import Upload
+from gradcam_callbacks.publishing.uploader import Uploader
 
 logger = logging.getLogger(__name__)
-
 
 REPORT_EVERY = 5
 """Steps after which the review page is written anew, at least; of a long training more."""
 LONGEST_PAUSE = 60.0
-"""Seconds between two tries while a server is away, at most."""
+"""Seconds between two tries while a store is away, at most."""
 
 
-class Tracker:
-    """Uploads the steps of a journal to one MLflow run, in order, on a thread of its own.
+class Worker:
+    """Sends the steps of a journal, in order, on a thread of its own.
 
-    MLflow's active run belongs to a thread, so everything here names the run by its id. After a failure there is one
-    warning, then quiet tries with growing pauses until the server is back.
+    After a failure there is one warning, then quiet tries with growing pauses until the store takes them again.
+
+    Attributes:
+        uploader: what sends.
+        failures: how many passes have failed.
     """
 
-    def __init__(self, upload: Upload, *, timeout: float = REQUEST_TIMEOUT) -> None:
-        """Starts the worker; what describes the run is uploaded first.
-
-        Args:
-            upload: of the journal to the run.
-            timeout: seconds that a request may take.
-        """
-        self.upload = upload
+    def __init__(self, uploader: Uploader) -> None:
+        """Starts the thread; what describes the run is sent first."""
+        self.uploader = uploader
         self.failures = 0
-        self._timeout = timeout
         self._steps: set[int] = set()
         self._unreported = 0
         self._changed = threading.Condition()
         self._closing = False
         self._stopping = False
         self._is_done = False
-        self._thread = threading.Thread(target=self._work, name="gradcam-tracker", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="gradcam-worker", daemon=True)
         self._thread.start()
 
     def put(self, step: int) -> None:
-        """Asks for the upload of a recorded step; returns at once."""
+        """Asks for a recorded step to be sent; returns at once."""
         with self._changed:
             self._steps.add(step)
             self._is_done = False
@@ -59,7 +54,7 @@ class Tracker:
             return self._is_done
 
     def close(self, timeout: float) -> None:
-        """Waits until everything has arrived, and ends the worker.
+        """Waits until everything has arrived, and ends the thread.
 
         Args:
             timeout: seconds to wait at most.
@@ -81,40 +76,47 @@ class Tracker:
 
     def _work(self) -> None:
         pause = 0.0
-        with bounded_requests(self._timeout):
-            while not self._stopping:
-                steps, is_last = set(self._steps), self._closing
-                due = max(REPORT_EVERY, len(self.upload.journal.steps()) // 5)
-                whole = is_last or self._unreported + len(steps) >= due
-                arrived = self.upload.send(steps, whole=whole, stop=lambda: self._stopping)
-                pause = 0.0 if arrived else min(2 * pause or 1.0, LONGEST_PAUSE)
-                if not arrived and not self._stopping:
-                    self._failed()
-                with self._changed:
-                    if arrived:
-                        self._steps -= steps
-                        self._unreported = 0 if whole else self._unreported + len(steps)
-                    self._is_done = arrived and not self._steps
-                    self._changed.notify_all()
-                    if self._is_done and is_last:
-                        break
-                    if self._is_done:
-                        self._changed.wait_for(lambda: self._closing or not self._is_done)
-                    elif not arrived:
-                        self._changed.wait_for(lambda: self._closing, pause)
-                        if self._closing:  # somebody waits: no long pauses any more
-                            self._changed.wait_for(lambda: self._stopping, min(pause, 1.0))
-            if not self._stopping:
-                self.upload.tidy()
+        while not self._stopping:
+            steps, is_last = set(self._steps), self._closing
+            due = max(REPORT_EVERY, len(self.uploader.journal.steps()) // 5)
+            whole = is_last or self._unreported + len(steps) >= due
+            arrived = self.uploader.send(steps, whole=whole, stop=lambda: self._stopping)
+            pause = 0.0 if arrived else min(2 * pause or 1.0, LONGEST_PAUSE)
+            if not arrived and not self._stopping:
+                self._failed()
+            with self._changed:
+                if arrived:
+                    self._steps -= steps
+                    self._unreported = 0 if whole else self._unreported + len(steps)
+                self._is_done = arrived and not self._steps
+                self._changed.notify_all()
+                if self._is_done and is_last:
+                    break
+                self._rest(pause)
+        if not self._stopping:
+            self.uploader.tidy()
+
+    def _rest(self, pause: float) -> None:
+        """Waits for more to send, or for the next try; called with the lock held.
+
+        Args:
+            pause: seconds until the next try; 0 where the last one succeeded.
+        """
+        if self._is_done:
+            self._changed.wait_for(lambda: self._closing or not self._is_done)
+        elif pause:
+            self._changed.wait_for(lambda: self._closing, pause)
+            if self._closing:  # somebody waits: no long pauses any more
+                self._changed.wait_for(lambda: self._stopping, min(pause, 1.0))
 
     def _failed(self) -> None:
-        error = self.upload.error
+        error = self.uploader.error
         self.failures += 1
         if self.failures == 1:
             logger.warning(
                 "MLflow did not take the heatmaps of run %s (%s); training goes on. They are kept in '%s' and sent "
                 "when it takes them again.",
-                self.upload.run_id,
+                self.uploader.store.run_id,
                 (str(error).strip().splitlines() or [type(error).__name__])[0],
-                self.upload.journal.directory,
+                self.uploader.journal.directory,
             )

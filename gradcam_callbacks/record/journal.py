@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import dataclasses
 import errno
-import io
 import json
 import logging
 import operator
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.files import make_folder, remove_stale, stamp, write_whole
-from gradcam_callbacks.record.manifest import FORMAT, differences, encode_picture, read_manifest, refusal, versions
-from gradcam_callbacks.record.step import BASELINE, NO_NAMES, Step, parse_step
+from gradcam_callbacks.record.manifest import Manifest, differences
+from gradcam_callbacks.record.step import BASELINE, Step
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +35,7 @@ class Journal:
         trouble: the first error of the disk, or None.
     """
 
-    def __init__(self, directory: str | Path, *, _new: dict[str, Any] | None = None, _strict: bool = False) -> None:
+    def __init__(self, directory: str | Path, *, _new: Manifest | None = None, _strict: bool = False) -> None:
         """Opens a journal; temporary files that a killed process left in it are removed.
 
         Args:
@@ -48,12 +43,14 @@ class Journal:
 
         Raises:
             FileNotFoundError: if there is none in the folder.
-            ValueError: if its manifest is damaged, or of another format.
+            GradCAMError: if its manifest is damaged, or of another format.
         """
         self.directory = Path(directory)
-        with contextlib.suppress(OSError):  # the working directory is gone
-            self.directory = self.directory.absolute()  # the training may change its working directory
-        self.manifest = read_manifest(self.directory, directory) if _new is None else _new
+        # Absolute, because a training may change its working directory. Where that directory was removed, there is no
+        # absolute path, and the relative one is kept.
+        with contextlib.suppress(OSError):
+            self.directory = self.directory.absolute()
+        self.manifest = self._manifest_on_disk(directory) if _new is None else _new
         self.trouble: OSError | None = None
         self._strict = _strict
         self._lock = threading.RLock()
@@ -67,41 +64,33 @@ class Journal:
             remove_stale(folder)
 
     @classmethod
-    def create(
-        cls, directory: str | Path, *, manifest: Mapping[str, Any], pictures: Array, strict: bool = False
-    ) -> Journal:
+    def create(cls, directory: str | Path, *, manifest: Manifest, pictures: Array, strict: bool = False) -> Journal:
         """Starts a journal, or goes on with the one that is there.
 
         Args:
             directory: made if it is missing.
-            manifest: what decides and describes the maps, as JSON takes it.
+            manifest: what decides and describes the maps.
             pictures: (N, H, W, 3) uint8.
             strict: whether errors of the disk are raised; otherwise what cannot be written is held in memory.
 
         Raises:
-            ValueError: if the folder's journal was made with other probes, another layer or another method, or if its
+            GradCAMError: if the folder's journal was made with other probes, another layer or another method, or if its
                 manifest is damaged.
             OSError: if strict, and the folder cannot be read or written.
         """
         try:
             journal = cls(directory, _strict=strict)
-        except OSError:  # none is there, or it cannot be read now: `flush` finds out which
-            content = {
-                "format": FORMAT,
-                "created": time.time(),
-                "platform": platform.platform(),
-                **manifest,
-                "versions": versions() | dict(manifest.get("versions", {})),
-                "pictures": [encode_picture(picture) for picture in pictures],
-            }
-            text = json.dumps(content)
-            journal = cls(directory, _new=json.loads(text), _strict=strict)
-            journal._held[journal.directory / "manifest.json"] = text.encode()
+        except OSError:
+            # There is no journal yet, or the folder cannot be read now. Writing tells the two apart: `_settle` compares
+            # the manifest again where one turns up.
+            new = dataclasses.replace(manifest, created=manifest.created or time.time()).with_pictures(pictures)
+            journal = cls(directory, _new=new, _strict=strict)
+            journal._held[journal.directory / "manifest.json"] = new.encoded()
             journal.flush()
             return journal
         different = differences(journal.manifest, manifest)
         if different:
-            raise ValueError(refusal(directory, different))
+            raise _other_maps(directory, different)
         return journal
 
     @property
@@ -116,10 +105,10 @@ class Journal:
             ValueError: if they are damaged.
         """
         try:
-            files = [io.BytesIO(base64.b64decode(picture)) for picture in self.manifest["pictures"]]
-            return np.stack([np.asarray(Image.open(file)) for file in files])
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises at broken PNG
-            raise ValueError(f"The pictures in '{self.directory / 'manifest.json'}' are damaged: {error}.") from error
+            return self.manifest.decoded_pictures()
+        except ValueError as error:
+            file = self.directory / "manifest.json"
+            raise GradCAMError(f"The pictures in '{file}' are damaged: {error}.") from error
 
     def append(self, step: int, arrays: Mapping[str, Array], logs: Mapping[str, float]) -> Path:
         """Writes a step, so that it is there as a whole or not at all; an earlier one of that number is replaced.
@@ -137,20 +126,11 @@ class Journal:
             OSError: if strict, and the disk does not take it.
         """
         if operator.index(step) < BASELINE:
-            raise ValueError(f"A step is an epoch, 0 or more, or -1 for the baseline, not {step}.")
-        wrong = [name for name, array in arrays.items() if name in NO_NAMES or np.asarray(array).dtype.hasobject]
-        if wrong:
-            raise ValueError(f"Arrays {wrong} hold Python objects, or have one of the taken names {NO_NAMES}.")
-        own = {
-            "arrays": np.array(sorted(arrays), str),
-            "logs": np.array(json.dumps({name: float(value) for name, value in logs.items()})),
-            "time": np.array(time.time()),
-        }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **own, **arrays)  # type: ignore[arg-type]
+            raise GradCAMError(f"A step is an epoch, 0 or more, or -1 for the baseline, not {step}.")
+        content = Step(step, arrays, logs, time.time()).encoded()
         path = self.path(step)
         with self._lock:
-            self._hold(path, buffer.getvalue())
+            self._hold(path, content)
         return path
 
     def add(self, step: int, content: bytes) -> None:
@@ -160,7 +140,7 @@ class Journal:
             ValueError: if the bytes are damaged.
             OSError: if strict, and the disk does not take it.
         """
-        parse_step(self.path(step), content)
+        Step.parse(content, self.path(step))
         with self._lock:
             self._hold(self.path(step), content)
 
@@ -188,7 +168,7 @@ class Journal:
             FileNotFoundError: if it was not recorded.
             ValueError: if its file is damaged.
         """
-        return parse_step(self.path(step), self.content(step))
+        return Step.parse(self.content(step), self.path(step))
 
     def content(self, step: int) -> bytes:
         """The bytes of a step's file, also while it is only in memory.
@@ -197,15 +177,17 @@ class Journal:
             FileNotFoundError: if it was not recorded.
         """
         path = self.path(step)
-        held = self._held.get(path)  # without the lock: it leaves memory only after it is on disk
+        # No lock is needed: a file leaves memory only after it is on disk, so one of the two has it.
+        held = self._held.get(path)
         return path.read_bytes() if held is None else held
 
     def uploaded(self) -> frozenset[str]:
         """The items that were marked as uploaded, by this or another process; a half-written line does not count."""
         with self._lock:
-            with contextlib.suppress(OSError):  # none yet, or for now only what is known
+            # Where the file is missing or cannot be read, what this process marked itself is the answer.
+            with contextlib.suppress(OSError):
                 for line in (self.directory / "uploaded").read_bytes().split(b"\n")[:-1]:
-                    with contextlib.suppress(ValueError):  # a half-written line that another one followed
+                    with contextlib.suppress(ValueError):  # a process was killed while it wrote this line
                         self._uploaded.add(str(json.loads(line)))
             return frozenset(self._uploaded)
 
@@ -263,13 +245,16 @@ class Journal:
         with self._lock:
             if not self.held:
                 return True
-            for path in list(self._held):  # where one cannot be written, the next one may be smaller
+            for path in list(self._held):  # all of them: on a full disk, a smaller file may still fit
                 self._try(self._put, path)
             self._try(self._write_marks)
             return not self.held
 
     def _hold(self, path: Path, content: bytes) -> None:
-        """Writes a file if the disk takes it; where it takes the oldest of those that wait, it gets all of them."""
+        """Writes a file, or keeps it in memory until the disk takes it.
+
+        The oldest file that waits is tried first. Where the disk takes it, all that wait are written.
+        """
         self._held[path] = content
         oldest = next(iter(self._held))
         if self._try(self._put, oldest):
@@ -288,32 +273,39 @@ class Journal:
         return True
 
     def _put(self, path: Path) -> None:
-        if path in self._held:  # and not the manifest, which is there since `_settle`
+        if path in self._held:  # `_settle`, which came before, has written the manifest already
             write_whole(path, self._held[path])
             self._checked[path] = (stamp(path), "")
             del self._held[path]
 
     def _settle(self) -> None:
-        """Makes the folders, and the manifest unless it is there: no step is ever without the manifest of its own."""
+        """Makes the folders, and writes the manifest unless it is there.
+
+        This comes before each file, so that no step is ever beside the manifest of another record.
+        """
         make_folder(self.directory / "steps")
         manifest = self.directory / "manifest.json"
-        if not manifest.exists():  # new, or somebody removed the folder
-            write_whole(manifest, json.dumps(self.manifest).encode())
-        elif not self._is_ours:  # the folder could not be read when this journal started
+        if not manifest.exists():  # the journal is new, or somebody removed its folder
+            write_whole(manifest, self.manifest.encoded())
+        elif not self._is_ours:  # a manifest that could not be read when this journal was made
             try:
-                different = differences(read_manifest(self.directory, self.directory), self.manifest)
+                different = differences(self._manifest_on_disk(self.directory), self.manifest)
             except ValueError as error:
                 raise FileExistsError(errno.EEXIST, str(error)) from error
             if different:
-                raise FileExistsError(errno.EEXIST, refusal(self.directory, different))
+                raise FileExistsError(errno.EEXIST, str(_other_maps(self.directory, different)))
         self._held.pop(manifest, None)
         self._is_ours = True
+
+    def _manifest_on_disk(self, name: str | Path) -> Manifest:
+        """The manifest in the folder; `name` is what errors call the journal."""
+        return Manifest.parse((self.directory / "manifest.json").read_bytes(), name)
 
     def _write_marks(self) -> None:
         if not self._marks:
             return
-        # Unbuffered, so that each write is one system call at the end of the file. A line is JSON, because no part of a
-        # JSON string is one: a torn "12" is not taken for "1", whatever follows it.
+        # Unbuffered, so that each line is one system call at the end of the file. Each line is a JSON string: what a
+        # killed process leaves of one is no JSON, so that a torn "12" is never taken for "1".
         with (self.directory / "uploaded").open("ab+", buffering=0) as file:
             is_torn = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
             for item in list(self._marks):
@@ -332,10 +324,10 @@ class Journal:
             found = stamp(path)
             if found == checked:
                 return not known_problem
-            parse_step(path, path.read_bytes())
+            Step.parse(path.read_bytes(), path)
         except FileNotFoundError:
             return False
-        except OSError as error:  # the next time it may be readable
+        except OSError as error:  # such as a network drive that is away: it is read again at the next call
             found, problem = None, f"Journal file '{path}' cannot be read: {error}."
         except ValueError as error:
             problem = str(error)
@@ -351,4 +343,13 @@ class Journal:
             self._marks.clear()
             raise error
         if self.trouble is None:
-            self.trouble = error.with_traceback(None)  # whose frames would keep arrays alive
+            self.trouble = error.with_traceback(None)  # a traceback would keep the arrays of its frames in memory
+
+
+def _other_maps(directory: str | Path, different: str) -> GradCAMError:
+    """The error where a journal holds other maps."""
+    return GradCAMError(
+        f"Journal '{directory}' was made with {different}.",
+        "Pass another {argument}, or take another run.",
+        argument="journal_dir",
+    )

@@ -4,58 +4,244 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import importlib.metadata
 import io
 import json
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.names import class_name
 
 FORMAT = 1
+"""Of a journal on disk; this version reads no other."""
 DECIDING = ("probes", "layer", "method", "output")
 """What of a manifest decides the maps: steps of one journal, or one run, have all of it in common."""
-DESCRIBING = ("layer", "method", "output", "score_kind", "probes", "version")
-"""What of a manifest is a tag of the run too."""
 
 
-def read_manifest(folder: Path, name: str | Path) -> dict[str, Any]:
-    """The manifest of the journal in a folder; `name` is what errors call it."""
-    content = (folder / "manifest.json").read_bytes()
-    try:
-        manifest = json.loads(content)
-        if not isinstance(manifest, dict) or "format" not in manifest:
-            raise ValueError("it is not a journal's")
-    except ValueError as error:
-        raise ValueError(
-            f"The manifest.json of journal '{name}' is damaged: {error}. Restore it, or choose another journal_dir."
-        ) from error
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"Journal '{name}' has format {manifest['format']}; this version reads {FORMAT}.")
-    return manifest
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What decides and describes the maps of a record. The fields are the keys of `manifest.json`.
+
+    Lists may be given where tuples are named, as JSON has them.
+
+    Attributes:
+        probes: SHA-256 over everything that decides the maps; see `ProbeSet.digest`.
+        names: N names of the probes.
+        targets: K names of the targets.
+        probe_slugs: N names as file systems and MLflow take them.
+        target_slugs: K of these.
+        labels: N class indices, or None.
+        class_names: in the order of the model's output, or None.
+        slices: how many slices of a volume the pictures show; None for pictures and signals.
+        regions: N base64 PNGs of one bit a pixel, None for a probe without a region; or None.
+        pictures: N base64 PNGs, what people see.
+        layer: the path of the explained layer; of several joined by " + ".
+        method: the name of the CAM method.
+        output: the head that was asked for, or "".
+        score_kind: "logit" or "probability".
+        unit: what a step counts: "epoch" or "batch".
+        source: what was swept, as JSON; None for a training.
+        run_id: the run that the record belongs to.
+        run_name: what people call it.
+        tracking_uri: where it is.
+        version: of this library.
+        created: seconds since 1970.
+        platform: the machine's system.
+        versions: of Python and of what matters to the maps, by package.
+    """
+
+    probes: str
+    names: tuple[str, ...]
+    targets: tuple[str, ...]
+    probe_slugs: tuple[str, ...]
+    target_slugs: tuple[str, ...]
+    labels: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    slices: int | None = None
+    regions: tuple[str | None, ...] | None = None
+    pictures: tuple[str, ...] = ()
+    layer: str = ""
+    method: str = ""
+    output: str = ""
+    score_kind: str = "logit"
+    unit: str = "epoch"
+    source: str | None = None
+    run_id: str = ""
+    run_name: str = ""
+    tracking_uri: str = ""
+    version: str = ""
+    created: float = 0.0
+    platform: str = field(default_factory=platform.platform)
+    versions: Mapping[str, str] = field(default_factory=lambda: _installed_versions())
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, list):
+                object.__setattr__(self, each.name, tuple(value))
+
+    @classmethod
+    def parse(cls, content: bytes, name: str | Path) -> Manifest:
+        """The manifest in a file.
+
+        What the file lacks and older versions did not write gets its default; what it has beside is left out.
+
+        Args:
+            content: of `manifest.json`.
+            name: what errors call the journal.
+
+        Raises:
+            GradCAMError: if it is damaged, or of a format that this version does not read.
+        """
+        try:
+            held = json.loads(content)
+            if not isinstance(held, dict) or "format" not in held:
+                raise ValueError("it is not a journal's")
+            if held["format"] != FORMAT:
+                raise GradCAMError(f"Journal '{name}' has format {held['format']}; this version reads {FORMAT}.")
+            return cls._checked(held)
+        except GradCAMError:
+            raise
+        except ValueError as error:
+            raise GradCAMError(
+                f"The manifest.json of journal '{name}' is damaged: {error}.",
+                "Restore it, or pass another {argument}.",
+                argument="journal_dir",
+            ) from error
+
+    @classmethod
+    def _checked(cls, held: Mapping[str, Any]) -> Manifest:
+        """A manifest of what JSON held, each field of its own kind, and as many of each as there are probes.
+
+        Raises:
+            ValueError: if a field is missing or of another kind.
+        """
+        known = {}
+        for each in dataclasses.fields(cls):
+            is_needed = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+            if each.name not in held:
+                if is_needed:
+                    raise ValueError(f"it lacks '{each.name}'")
+                continue
+            value = held[each.name]
+            if not _is_of_kind(value, str(each.type)):
+                raise ValueError(f"'{each.name}' is {type(value).__name__}, not {each.type}")
+            known[each.name] = value
+        manifest = cls(**known)
+        for several, count in (
+            ("probe_slugs", len(manifest.names)),
+            ("target_slugs", len(manifest.targets)),
+            ("labels", len(manifest.names)),
+            ("regions", len(manifest.names)),
+            ("pictures", len(manifest.names)),
+        ):
+            held_now = getattr(manifest, several)
+            if held_now and len(held_now) != count:
+                raise ValueError(f"it has {len(held_now)} {several}, not {count}")
+        return manifest
+
+    def encoded(self) -> bytes:
+        """The content of `manifest.json`."""
+        # Not `dataclasses.asdict`, which would copy the pictures.
+        held = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return json.dumps({"format": FORMAT, **held, "versions": dict(self.versions)}).encode()
+
+    def class_name(self, index: int) -> str:
+        """The name of a class for people: its own, or "class_<index>"."""
+        return class_name(self.class_names, index)
+
+    def explained_name(self, k: int, explained: int) -> str:
+        """What a map explains, for people.
+
+        Args:
+            k: which target.
+            explained: the class that the map explains; negative for a function.
+
+        Returns:
+            The target, and its class unless the target says that.
+        """
+        target = self.targets[k]
+        name = self.class_name(int(explained))
+        if explained < 0 or name == target or " − " in target:  # a function, a class, a contrast
+            return target
+        return f"{name} ({target})"
+
+    def region(self, n: int) -> Array | None:
+        """Where a person says the model should look on probe n: (H, W) bool, or None."""
+        encoded = None if self.regions is None else self.regions[n]
+        return None if encoded is None else _decoded(encoded).astype(bool)
+
+    def masks(self) -> Array | None:
+        """(N, H, W) bool: the regions of all probes, empty where one has none; None without regions."""
+        regions = [self.region(n) for n in range(len(self.names))]
+        shape = next((mask.shape for mask in regions if mask is not None), None)
+        if shape is None:
+            return None
+        return np.stack([np.zeros(shape, bool) if mask is None else mask for mask in regions])
+
+    def decoded_pictures(self) -> Array:
+        """(N, H, W, 3) uint8, what people see.
+
+        Raises:
+            ValueError: if they are damaged.
+        """
+        try:
+            return np.stack([_decoded(picture) for picture in self.pictures])
+        except (OSError, SyntaxError) as error:  # what Pillow raises at broken PNG
+            raise ValueError(str(error)) from error
+
+    def with_pictures(self, pictures: Array) -> Manifest:
+        """The same with (N, H, W, 3) uint8 pictures."""
+        return dataclasses.replace(self, pictures=tuple(_encoded(picture) for picture in pictures))
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What decides the maps and is not the same in two manifests, in words; "" if nothing."""
+def differences(before: Mapping[str, str | None] | Manifest, now: Manifest) -> str:
+    """What decides the maps and is not the same in two records, in words; "" if nothing.
+
+    Args:
+        before: a manifest, or what a run says of itself by the names in `DECIDING`.
+        now: the manifest to compare.
+    """
     digits = {"probes": 8}  # of the digest, enough to tell two apart
-    pairs = [
-        (key, *(str(manifest.get(key) or "")[: digits.get(key)] for manifest in (before, now))) for key in DECIDING
-    ]
-    return "; ".join(
-        f"{key} {then or 'not named'}, now it is {new or 'not named'}" for key, then, new in pairs if then != new
-    )
+    told = []
+    for key in DECIDING:
+        earlier = getattr(before, key) if isinstance(before, Manifest) else before.get(key)
+        then, new = (str(value or "")[: digits.get(key)] for value in (earlier, getattr(now, key)))
+        if then != new:
+            told.append(f"{key} {then or 'not named'}, now it is {new or 'not named'}")
+    return "; ".join(told)
 
 
-def refusal(directory: str | Path, different: str) -> str:
-    """The error where a journal holds other maps."""
-    return f"Journal '{directory}' was made with {different}. Choose another journal_dir, or another run."
+_KINDS: Mapping[str, Any] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "None": (type(None),),
+}
 
 
-def versions() -> dict[str, str]:
+def _is_of_kind(value: Any, annotation: str) -> bool:
+    """Whether what JSON held fits the annotation of a field."""
+    if annotation.startswith("Mapping"):
+        return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
+    if annotation.startswith("tuple["):
+        inner, _, rest = annotation.removeprefix("tuple[").partition(", ...]")
+        if value is None:
+            return "None" in rest
+        return isinstance(value, list) and all(_is_of_kind(entry, inner) for entry in value)
+    return any(isinstance(value, _KINDS[kind]) and not isinstance(value, bool) for kind in annotation.split(" | "))
+
+
+def _installed_versions() -> dict[str, str]:
     """The versions of Python and of what is installed, without importing it."""
     found = {"python": platform.python_version()}
     for name in ("gradcam_callbacks", "keras", "tensorflow", "numpy"):
@@ -64,8 +250,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def encode_picture(picture: Array) -> str:
-    """A picture as a base64 PNG."""
+def _encoded(picture: Array) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _decoded(encoded: str) -> Array:
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+        return np.asarray(picture)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.ranks import rank_correlation
 
 
 def drift(before: Array, after: Array) -> Array:
@@ -60,10 +61,7 @@ def rank(before: Array, after: Array) -> Array:
     Returns:
         (N, K) float64 in [-1, 1]; NaN where either map says nothing or is the same everywhere.
     """
-    a, b = _centred_ranks(before), _centred_ranks(after)
-    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
-    correlation: Array = np.divide((a * b).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 0)
-    return correlation.clip(-1, 1)
+    return rank_correlation(_shares(before), _shares(after))
 
 
 def focus(maps: Array, regions: Array) -> Array:
@@ -135,24 +133,6 @@ def _shares(maps: Array) -> Array:
     known = np.isfinite(total) & (total > 0)
     shares: Array = np.divide(cells, total, out=np.full(cells.shape, np.nan), where=known)
     return shares
-
-
-def _centred_ranks(maps: Array) -> Array:
-    """(N, K, cells) float64 ranks less their mean; equal cells share theirs; NaN where the map says nothing."""
-    shares = _shares(maps)
-    order = np.argsort(shares, axis=-1, kind="stable")
-    ordered = np.take_along_axis(shares, order, axis=-1)
-    edge = np.ones((*shares.shape[:-1], 1), bool)
-    changes = ordered[..., 1:] != ordered[..., :-1]
-    places = np.arange(shares.shape[-1])
-    # Of each group of equal cells, the place of the first and of the last in the order.
-    first = np.maximum.accumulate(np.where(np.concatenate([edge, changes], axis=-1), places, 0), axis=-1)
-    ends = np.where(np.concatenate([changes, edge], axis=-1), places, len(places))
-    last = np.minimum.accumulate(ends[..., ::-1], axis=-1)[..., ::-1]
-    ranks: Array = np.empty(shares.shape)
-    np.put_along_axis(ranks, order, (first + last) / 2 - (len(places) - 1) / 2, axis=-1)
-    ranks[np.isnan(shares[..., 0])] = np.nan
-    return ranks
 
 
 def _has_region(regions: Array) -> Array:

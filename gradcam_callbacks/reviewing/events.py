@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.probes.regions import explained_name, region
-from gradcam_callbacks.probes.targets import class_name
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE, Step
-from gradcam_callbacks.reviewing.comparison import Measures, recorded, step_means
+from gradcam_callbacks.reviewing.measuring import Measures, recorded, step_means
 from gradcam_callbacks.reviewing.words import at, percent
 
 # When attention has moved: more of it than a fifth, than four times the noise, and than three times what moved in any
@@ -50,7 +48,7 @@ class Event:
     text: str
 
 
-def find_events(steps: Sequence[Step], measures: Measures, manifest: Mapping[str, Any]) -> list[Event]:
+def find_events(steps: Sequence[Step], measures: Measures, manifest: Manifest) -> list[Event]:
     """What a person should look at, in the order of the steps.
 
     Attention moved where the prediction and the answer (see `_answer_stayed`) are those of the previous step, and more
@@ -77,16 +75,16 @@ def find_events(steps: Sequence[Step], measures: Measures, manifest: Mapping[str
     return sorted(events, key=lambda event: event.step)
 
 
-def _moves(steps: Sequence[Step], measures: Measures, manifest: Mapping[str, Any]) -> Iterator[Event]:
+def _moves(steps: Sequence[Step], measures: Measures, manifest: Manifest) -> Iterator[Event]:
     stayed = _answer_stayed(steps)
-    drifts = measures.drift
-    least = np.maximum(_MOVED, _TIMES_FLOOR * np.nan_to_num(measures.floor))
+    drifts = measures["drift"]
+    least = np.maximum(_MOVED, _TIMES_FLOOR * np.nan_to_num(measures["floor"]))
     for s in range(_USUAL_STEPS, len(steps)):
         usual = drifts[s - _USUAL_STEPS : s].max(axis=0)  # NaN, and thus nothing is flagged, unless all are known
         for n, k in np.argwhere(stayed[s] & (drifts[s] > np.maximum(least[s], _TIMES_USUAL * usual))).tolist():
-            what, when = explained_name(manifest, k, steps[s].arrays["explained"][n, k]), at(steps[s], manifest)
+            what, when = manifest.explained_name(k, steps[s].explained[n, k]), at(steps[s], manifest)
             text = (
-                f"On {manifest['names'][n]}, {percent(drifts[s, n, k])} of the attention for {what} moved {when}, "
+                f"On {manifest.names[n]}, {percent(drifts[s, n, k])} of the attention for {what} moved {when}, "
                 f"after at most {percent(usual[n, k])} in each of the {_USUAL_STEPS} steps before, while "
                 f"{_answer(steps[s - 1], steps[s], manifest, n, k)}."
             )
@@ -101,7 +99,7 @@ def _answer_stayed(steps: Sequence[Step]) -> Array:
     the range in which 90 % of the target's scores lie, over all steps and probes.
     """
     scores, probabilities = recorded(steps, "scores"), recorded(steps, "probabilities")
-    predicted = np.stack([step.arrays["predicted"] for step in steps])
+    predicted = np.stack([step.predicted for step in steps])
     spans = np.zeros(scores.shape[2])
     for k in range(len(spans)):
         finite = scores[..., k][np.isfinite(scores[..., k])]
@@ -117,7 +115,7 @@ def _answer_stayed(steps: Sequence[Step]) -> Array:
     return stayed
 
 
-def _shortcuts(steps: Sequence[Step], measures: Measures, manifest: Mapping[str, Any]) -> Iterator[Event]:
+def _shortcuts(steps: Sequence[Step], measures: Measures, manifest: Manifest) -> Iterator[Event]:
     """One event or none."""
     name, values = _success(steps)
     success = values * (-1 if name.endswith("loss") else 1)
@@ -126,7 +124,7 @@ def _shortcuts(steps: Sequence[Step], measures: Measures, manifest: Mapping[str,
         return
     if steps[0].step == BASELINE and np.isnan(success[0]):
         success[0] = success[known[0]]  # it had learned nothing yet
-    focus = _focus_of_what_is_shown(steps, measures.focus, manifest)
+    focus = _focus_of_what_is_shown(steps, measures["focus"], manifest)
     falls = []  # from the last step back, as long as it is below
     for s in reversed(known.tolist()):
         fall = _fall(focus, success, s)
@@ -145,23 +143,21 @@ def _shortcuts(steps: Sequence[Step], measures: Measures, manifest: Mapping[str,
     yield Event(steps[falls[-1][0]].step, "shortcut", None, None, text)
 
 
-def _focus_of_what_is_shown(steps: Sequence[Step], focus: Array, manifest: Mapping[str, Any]) -> Array:
+def _focus_of_what_is_shown(steps: Sequence[Step], focus: Array, manifest: Manifest) -> Array:
     """The focus of the maps that explain the class of the picture, or a function; NaN for the others.
 
     The class is the label, or else the prediction: what speaks for another class should lie beside the object.
     """
-    explained = np.stack([step.arrays["explained"] for step in steps])
-    predicted = np.stack([step.arrays["predicted"] for step in steps])[..., None]
-    labels = manifest.get("labels")
+    explained = np.stack([step.explained for step in steps])
+    predicted = np.stack([step.predicted for step in steps])[..., None]
+    labels = manifest.labels
     shown = predicted if labels is None else np.asarray(labels)[None, :, None]
     return np.where((explained == shown) | (explained < 0) | (predicted < 0), focus, np.nan)
 
 
-def _beside(
-    steps: Sequence[Step], focus: Array, manifest: Mapping[str, Any], name: str, accuracy: Array
-) -> Iterator[Event]:
+def _beside(steps: Sequence[Step], focus: Array, manifest: Manifest, name: str, accuracy: Array) -> Iterator[Event]:
     """One event where the network is right and looks at the regions no more than chance would, or none."""
-    masks = [region(manifest, n) for n in range(focus.shape[1])]
+    masks = [manifest.region(n) for n in range(focus.shape[1])]
     area = np.array([np.nan if mask is None else mask.mean() for mask in masks])[:, None]
     if np.isnan(area).all() or not name.endswith("accuracy"):
         return
@@ -206,22 +202,20 @@ def _fall(focus: Array, success: Array, s: int) -> tuple[int, float, float] | No
     return best, float(then[best]), float(now[best])
 
 
-def _class_changes(steps: Sequence[Step], measures: Measures, manifest: Mapping[str, Any]) -> Iterator[Event]:
+def _class_changes(steps: Sequence[Step], measures: Measures, manifest: Manifest) -> Iterator[Event]:
     for s, n, k in np.argwhere(~measures.same_class).tolist():
-        before, after = (
-            class_name(manifest["class_names"], int(step.arrays["explained"][n, k])) for step in steps[s - 1 : s + 1]
-        )
+        before, after = (manifest.class_name(int(step.explained[n, k])) for step in steps[s - 1 : s + 1])
         text = (
-            f"On {manifest['names'][n]}, the target '{manifest['targets'][k]}' changed from {before} to {after} "
+            f"On {manifest.names[n]}, the target '{manifest.targets[k]}' changed from {before} to {after} "
             f"{at(steps[s], manifest)}."
         )
         yield Event(steps[s].step, "class", n, k, text)
 
 
-def _health_changes(steps: Sequence[Step], manifest: Mapping[str, Any]) -> Iterator[Event]:
+def _health_changes(steps: Sequence[Step], manifest: Manifest) -> Iterator[Event]:
     """One event a map, or one for all where all of them changed to the same."""
     for previous, step in pairwise(steps):
-        before, after = previous.arrays["health"], step.arrays["health"]
+        before, after = previous.health, step.health
         changed = before != after
         when = at(step, manifest)
         if after.size > 1 and changed.all() and len(np.unique(after)) == 1:
@@ -229,22 +223,18 @@ def _health_changes(steps: Sequence[Step], manifest: Mapping[str, Any]) -> Itera
             yield Event(step.step, "health", None, None, text)
             continue
         for n, k in np.argwhere(changed).tolist():
-            what = explained_name(manifest, k, step.arrays["explained"][n, k])
-            which = f"The map of {manifest['names'][n]} for {what}"
+            what = manifest.explained_name(k, step.explained[n, k])
+            which = f"The map of {manifest.names[n]} for {what}"
             text = f"{which} became {after[n, k]} {when}; it was {before[n, k]}."
             yield Event(step.step, "health", n, k, text)
 
 
-def _answer(before: Step, after: Step, manifest: Mapping[str, Any], n: int, k: int) -> str:
+def _answer(before: Step, after: Step, manifest: Manifest, n: int, k: int) -> str:
     """What stayed, such as "the prediction stayed tabby (probability 0.91, now 0.93)"."""
-    predicted = int(after.arrays["predicted"][n])
-    stayed = (
-        "the score stayed"
-        if predicted < 0
-        else f"the prediction stayed {class_name(manifest['class_names'], predicted)}"
-    )
-    explained = int(after.arrays["explained"][n, k])
-    of = "" if explained in (predicted, -1) else f"of {class_name(manifest['class_names'], explained)} "
+    predicted = int(after.predicted[n])
+    stayed = "the score stayed" if predicted < 0 else f"the prediction stayed {manifest.class_name(predicted)}"
+    explained = int(after.explained[n, k])
+    of = "" if explained in (predicted, -1) else f"of {manifest.class_name(explained)} "
     for kind, name in (("probability", "probabilities"), ("score", "scores")):
         values = [float(step.arrays[name][n, k]) for step in (before, after) if name in step.arrays]
         if len(values) == 2 and np.isfinite(values).all():

@@ -1,8 +1,7 @@
 """The review page: journals in, one HTML file out that needs no network.
 
-Template, style and script lie in the folder `page`; the data is in the page as JSON. Arrays there are the base64 of
-little-endian numbers: maps as uint8 shares of each map's own maximum, with that maximum as float32; other shares as
-uint16 of 0 to 65534, where 65535 is "not known".
+Template, style and the modules of the script lie in the folder `page`; the data is in the page as JSON. What that is,
+down to the numbers in an array, is described once, by the typedef `PageData` in `page/js/types.js`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import io
 import itertools
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,14 +26,18 @@ from PIL import Image
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.probes.regions import region
-from gradcam_callbacks.probes.targets import class_name
+from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.record.files import write_whole
+from gradcam_callbacks.record.health import HEALTHS
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.record.step import BASELINE, HEALTHS, Step
-from gradcam_callbacks.reviewing.comparison import Measures, measure, step_means
+from gradcam_callbacks.record.manifest import Manifest
+from gradcam_callbacks.record.measures import MEASURES, Measure
+from gradcam_callbacks.record.step import BASELINE, Step
 from gradcam_callbacks.reviewing.events import Event, find_events
+from gradcam_callbacks.reviewing.measuring import Measures, measure, step_means
 from gradcam_callbacks.reviewing.outlines import outline
-from gradcam_callbacks.reviewing.sentences import summary
+from gradcam_callbacks.reviewing.script import script
+from gradcam_callbacks.reviewing.sentences import SETTLED, SETTLED_TIMES_FLOOR, summary
 
 COLORMAPS = ("turbo", "viridis", "inferno", "jet", "Greys")
 # All the maps of a page take this many bytes at most, and no page has more steps than this; others are left out.
@@ -58,7 +60,7 @@ class _Run:
 
     name: str
     link: str | None
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     steps: Sequence[Step]
     measures: Measures
     events: Sequence[Event]
@@ -92,25 +94,25 @@ def build(
         HTML that loads nothing else.
 
     Raises:
-        ValueError: if there is no journal, one has no step, the probes differ, or names and links do not fit.
+        GradCAMError: if there is no journal, one has no step, the probes differ, or names and links do not fit.
     """
     journals = list(journals)
     if not journals:
-        raise ValueError("No journal to report; pass at least one.")
+        raise GradCAMError("No journal to report; pass at least one.")
     names = _distinct([_default_name(journal) for journal in journals] if names is None else names)
     links = [None] * len(journals) if links is None else list(links)
     if not len(names) == len(links) == len(journals):
-        raise ValueError(f"{len(journals)} journals, but {len(names)} names and {len(links)} links; pass one each.")
+        raise GradCAMError(f"{len(journals)} journals, but {len(names)} names and {len(links)} links; pass one each.")
     for link in links:
         if link is not None and not re.match(r"https?://", link):
-            raise ValueError(f"A link starts with http:// or https://, not {link!r}.")
+            raise GradCAMError(f"A link starts with http:// or https://, not {link!r}.")
     for journal, name in zip(journals[1:], names[1:], strict=True):
         _check_same_probes(journals[0], journal, names[0], name)
     steps = [read_steps(journal) for journal in journals] if steps is None else steps
-    units = [str(journal.manifest.get("unit") or "epoch") for journal in journals]
+    units = [journal.manifest.unit for journal in journals]
     for name, unit in zip(names, units, strict=True):
         if unit != units[0]:
-            raise ValueError(
+            raise GradCAMError(
                 f"A step of '{names[0]}' is one {units[0]}, of '{name}' one {unit}: they cannot be aligned, so "
                 "write two pages."
             )
@@ -138,24 +140,19 @@ def write(
         The path.
 
     Raises:
-        ValueError: see `build`.
+        GradCAMError: see `build`.
         OSError: if the file cannot be written.
     """
     page = build(journals, names=names, links=links)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(page, encoding="utf-8", newline="\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, page.encode())
     return path
 
 
 def _default_name(journal: Journal) -> str:
     manifest = journal.manifest
-    return str(manifest.get("run_name") or manifest.get("run_id") or journal.directory.name)
+    return str(manifest.run_name or manifest.run_id or journal.directory.name)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -169,26 +166,26 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def _check_same_probes(first: Journal, other: Journal, first_name: str, other_name: str) -> None:
     """Raises where two journals were made with different probes, and says how they differ."""
     before, now = first.manifest, other.manifest
-    if before["probes"] == now["probes"]:
+    if before.probes == now.probes:
         return
     reasons = []
-    for what, key in (("probes", "names"), ("targets", "targets")):
-        only_before, only_now = _without(before[key], now[key]), _without(now[key], before[key])
+    for what, then, here in (("probes", before.names, now.names), ("targets", before.targets, now.targets)):
+        only_before, only_now = _without(then, here), _without(here, then)
         if only_before:
             reasons.append(f"only '{first_name}' has the {what} {_listed(only_before)}")
         if only_now:
             reasons.append(f"only '{other_name}' has the {what} {_listed(only_now)}")
-        if before[key] != now[key] and not only_before and not only_now:
+        if then != here and not only_before and not only_now:
             reasons.append(f"the {what} are in another order")
     if not reasons:
-        pairs = zip(before["names"], before["pictures"], now["pictures"], strict=True)
+        pairs = zip(before.names, before.pictures, now.pictures, strict=True)
         changed = [name for name, picture, other_picture in pairs if picture != other_picture]
         reasons.append(
             f"the pixels of {_listed(changed)} differ"
             if changed
             else "the pictures look the same, but what the model was fed, or the classes explained, differ"
         )
-    raise ValueError(f"'{first_name}' and '{other_name}' have different probes: {'; '.join(reasons)}.")
+    raise GradCAMError(f"'{first_name}' and '{other_name}' have different probes: {'; '.join(reasons)}.")
 
 
 def _without(names: Sequence[str], others: Sequence[str]) -> list[str]:
@@ -215,80 +212,74 @@ def read_steps(journal: Journal) -> list[Step]:
 
 def _measured(journal: Journal, steps: Sequence[Step], name: str, link: str | None) -> _Run:
     """A journal's steps with what can be said of them."""
-    manifest: dict[str, Any] = {"unit": "epoch", "class_names": None, "labels": None, "slices": None, "regions": None}
-    manifest |= {key: value for key, value in journal.manifest.items() if value is not None}
+    manifest = journal.manifest
     if not steps:
-        raise ValueError(f"Journal '{journal.directory}' has no step that can be read: nothing to report.")
+        raise GradCAMError(f"Journal '{journal.directory}' has no step that can be read: nothing to report.")
     damaged = len(list((journal.directory / "steps").glob("*.npz"))) - len(steps)
-    regions = None
-    if manifest["regions"] is not None and not any("focus" in step.arrays for step in steps):
-        masks = [region(manifest, n) for n in range(len(manifest["names"]))]
-        shape = next((mask.shape for mask in masks if mask is not None), (1, 1))
-        regions = np.stack([np.zeros(shape, bool) if mask is None else mask for mask in masks])
-    measures = measure(steps, regions)
+    is_measured = any("focus" in step.arrays for step in steps)
+    measures = measure(steps, None if is_measured else manifest.masks())
     events = find_events(steps, measures, manifest)
     told = summary(steps, measures, manifest, events)
     return _Run(name, link, manifest, steps, measures, events, told, max(0, damaged))
 
 
 def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
-    """What the script gets, as JSON takes it."""
+    """What the script gets, as JSON takes it: the `PageData` of `page/js/types.js`."""
     manifest = runs[0].manifest
     grids, kept = _plan(runs, pictures.shape[1:3])
-    names = manifest["class_names"]
-    used: set[int] = set(manifest["labels"] or ())
+    used: set[int] = set(manifest.labels or ())
     for run in runs:
         for step in run.steps:
-            used.update(np.unique(step.arrays["predicted"]).tolist(), np.unique(step.arrays["explained"]).tolist())
+            used.update(np.unique(step.predicted).tolist(), np.unique(step.explained).tolist())
     return {
-        "unit": manifest["unit"],
-        "names": manifest["names"],
-        "targets": manifest["targets"],
-        "labels": manifest["labels"],
-        "classes": {str(index): class_name(names, index) for index in sorted(used) if index >= 0},
+        "unit": manifest.unit,
+        "names": manifest.names,
+        "targets": manifest.targets,
+        "labels": manifest.labels,
+        "classes": {str(index): manifest.class_name(index) for index in sorted(used) if index >= 0},
         "size": list(pictures.shape[1:3]),
         "pictures": _encoded(pictures),
-        "regions": [outline(region(manifest, n)) for n in range(len(manifest["names"]))],
+        "regions": [outline(manifest.region(n)) for n in range(len(manifest.names))],
+        "crowded": len(pictures) > _MANY_PROBES,
         "colormaps": {
             name: _packed(drawing.colour(np.linspace(0, 1, 256), colormap=name), np.uint8) for name in COLORMAPS
         },
         "healths": HEALTHS,
+        "warnings": _WARNINGS,
+        "settled": {"drift": SETTLED, "floors": SETTLED_TIMES_FLOOR},
+        "measures": {
+            name: {"title": row.title, "says": row.says, "unit": row.unit, "low": row.low, "high": row.high}
+            for name, row in _shown_measures().items()
+        },
         "runs": [_of_run(run, grid, kept, pictures.shape[1:3]) for run, grid in zip(runs, grids, strict=True)],
     }
 
 
 def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, int]) -> dict[str, Any]:
+    """What the script gets of a run: the `RunData` of `page/js/types.js`."""
     shown = [s for s, step in enumerate(run.steps) if step.step in kept]
     steps = [run.steps[s] for s in shown]
-    maps, peaks = _quantised([_on_grid(step.arrays["maps"], grid, size, run.manifest["slices"]) for step in steps])
-    measures, arrays = run.measures, [step.arrays for step in steps]
-    unknown = np.full(arrays[0]["scores"].shape, np.nan)
-    probabilities = np.stack([each.get("probabilities", unknown) for each in arrays])
-    health = np.select([np.stack([each["health"] for each in arrays]) == name for name in HEALTHS], range(len(HEALTHS)))
-    has_focus = bool(np.isfinite(measures.focus).any())
+    maps, peaks = _quantised([_on_grid(step.maps, grid, size, run.manifest.slices) for step in steps])
+    measures = run.measures
+    probabilities = measures["probabilities"][shown]
+    health = np.select([np.stack([step.health for step in steps]) == name for name in HEALTHS], range(len(HEALTHS)))
     return {
         "name": run.name,
         "link": run.link,
-        "layer": run.manifest["layer"],
-        "method": run.manifest["method"],
-        "score": run.manifest.get("score_kind", "score"),
+        "layer": run.manifest.layer,
+        "method": run.manifest.method,
+        "score": run.manifest.score_kind,
         "grid": list(grid),
         "steps": [step.step for step in steps],
         "maps": _packed(maps, np.uint8),
         "peaks": _packed(peaks, np.float32),
-        "scores": _packed(np.stack([each["scores"] for each in arrays]), np.float32),
+        "scores": _packed(measures["scores"][shown], np.float32),
         "probabilities": _packed_shares(probabilities) if np.isfinite(probabilities).any() else None,
-        "predicted": _packed(np.stack([each["predicted"] for each in arrays]), np.int32),
-        "explained": _packed(np.stack([each["explained"] for each in arrays]), np.int32),
+        "predicted": _packed(np.stack([step.predicted for step in steps]), np.int32),
+        "explained": _packed(np.stack([step.explained for step in steps]), np.int32),
         "health": _packed(health, np.uint8),
-        "drift": _packed_shares(measures.drift[shown]),
-        "first": _packed_shares(measures.from_first[shown]),
-        "shift": _packed_shares(measures.shift[shown]),
-        "rank": _packed_shares((measures.rank[shown] + 1) / 2),
-        "floor": _packed_shares(measures.floor[shown]),
-        "focus": _packed_shares(measures.focus[shown]) if has_focus else None,
-        "pointing": _packed_shares(measures.pointing[shown]) if has_focus else None,
-        "curves": _curves(run, has_focus=has_focus),
+        "measures": _packed_measures(measures, shown),
+        "curves": _curves(run),
         "summary": _told(run),
         "events": _listed_events(run),
         "notes": [*_notes(run, len(steps)), *_unlisted_events(run)],
@@ -301,9 +292,9 @@ def _plan(runs: Sequence[_Run], size: tuple[int, int]) -> tuple[list[tuple[int, 
     grids: list[tuple[int, int]] = []
     most = 0
     for longest in _GRIDS:
-        grids = [_grid(run.steps[0].arrays["maps"].shape, size, longest) for run in runs]
+        grids = [_grid(run.steps[0].maps.shape, size, longest) for run in runs]
         cells = sum(
-            math.prod(run.steps[0].arrays["maps"].shape[:2]) * height * width
+            math.prod(run.steps[0].maps.shape[:2]) * height * width
             for run, (height, width) in zip(runs, grids, strict=True)
         )
         most = min(_MOST_STEPS, max(2, _MAP_BYTES // cells))
@@ -372,7 +363,26 @@ def _packed_shares(values: Array) -> str:
     return _packed(shares, np.uint16)
 
 
-def _curves(run: _Run, *, has_focus: bool) -> dict[str, Any]:
+def _shown_measures() -> dict[str, Measure]:
+    """What stands in the page's table of a probe; scores and probabilities have columns of their own."""
+    return {name: row for name, row in MEASURES.items() if row.of != "model"}
+
+
+def _packed_measures(measures: Measures, shown: Sequence[int]) -> dict[str, str]:
+    """What is known of some step, at the steps shown: as shares of its range, or as it is where it has none."""
+    packed = {}
+    for name, row in _shown_measures().items():
+        values = measures[name]
+        if not np.isfinite(values).any():
+            continue
+        if row.low is None or row.high is None:
+            packed[name] = _packed(values[shown], np.float32)
+        else:
+            packed[name] = _packed_shares((values[shown] - row.low) / (row.high - row.low))
+    return packed
+
+
+def _curves(run: _Run) -> dict[str, Any]:
     """The means over all maps and the metrics, for every step, also those whose maps are left out."""
     every = max(1, math.ceil(len(run.steps) / (5 * _MOST_STEPS)))
     part = sorted({*range(0, len(run.steps), every), len(run.steps) - 1})
@@ -380,9 +390,9 @@ def _curves(run: _Run, *, has_focus: bool) -> dict[str, Any]:
     names = list(dict.fromkeys(name for step in run.steps for name in step.logs if not name.startswith("gradcam")))
     return {
         "steps": [run.steps[s].step for s in part],
-        "drift": _numbers(step_means(measures.drift[part])),
-        "floor": _numbers(step_means(measures.floor[part])),
-        "focus": _numbers(step_means(measures.focus[part])) if has_focus else None,
+        "drift": _numbers(step_means(measures["drift"][part])),
+        "floor": _numbers(step_means(measures["floor"][part])),
+        "focus": _numbers(step_means(measures["focus"][part])) if np.isfinite(measures["focus"]).any() else None,
         "metrics": {name: [_number(run.steps[s].logs.get(name)) for s in part] for name in names},
     }
 
@@ -440,7 +450,7 @@ def _unlisted_events(run: _Run) -> list[str]:
 
 def _notes(run: _Run, shown: int) -> list[str]:
     """What a reader has to know of the record."""
-    unit, steps = run.manifest["unit"], run.steps
+    unit, steps = run.manifest.unit, run.steps
     notes = []
     if shown < len(steps):
         notes.append(
@@ -449,13 +459,13 @@ def _notes(run: _Run, shown: int) -> list[str]:
         )
     if run.damaged:
         notes.append(f"{_counted(run.damaged, 'step')} could not be read from the journal.")
-    lost = max((int(step.arrays["lost"]) for step in steps if "lost" in step.arrays), default=0)
+    lost = max(step.lost for step in steps)
     if lost:
         notes.append(f"{_counted(lost, unit)} could not be explained, and {'is' if lost == 1 else 'are'} missing.")
-    cut = [step.step for step in steps if "cut_short" in step.arrays]
+    cut = [step.step for step in steps if step.is_cut_short]
     if cut:
         notes.append(f"{unit.capitalize()} {', '.join(map(str, cut))} {'was' if len(cut) == 1 else 'were'} cut short.")
-    if steps[0].step != BASELINE and run.manifest.get("source") is None:
+    if steps[0].step != BASELINE and run.manifest.source is None:
         notes.append(f"The state before training was not recorded: the first step is {unit} {steps[0].step}.")
     return notes
 
@@ -485,17 +495,16 @@ def _encoded(pictures: Array) -> list[str]:
 def _page(data: Mapping[str, Any], summary: str) -> str:
     """The template with style, script and data in it."""
     resources = files("gradcam_callbacks.reviewing") / "page"
-    template, style, script = (
-        (resources / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css", "report.js")
-    )
+    template, style = ((resources / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css"))
+    whole = script(resources / "js")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(template).render(
         title=", ".join(run["name"] for run in data["runs"]),
         summary=summary,
         style=style,
-        script=script,
+        script=whole,
         style_hash=_hash(style),
-        script_hash=_hash(script),
+        script_hash=_hash(whole),
         data=_as_json(data),
     )
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import Step
-from gradcam_callbacks.reviewing.comparison import Measures, step_means
 from gradcam_callbacks.reviewing.events import Event
+from gradcam_callbacks.reviewing.measuring import Measures, step_means
 from gradcam_callbacks.reviewing.words import at, listed, name_of, percent
 
 # When attention has settled: its mean drift stays within a tenth, or twice the noise.
-_SETTLED, _SETTLED_TIMES_FLOOR, _LEAST_SETTLED_STEPS = 0.1, 2, 2
+SETTLED, SETTLED_TIMES_FLOOR, _LEAST_SETTLED_STEPS = 0.1, 2, 2
 # How many jumps a sentence names.
 _PLACES = 3
 
 
-def summary(steps: Sequence[Step], measures: Measures, manifest: Mapping[str, Any], events: Sequence[Event]) -> str:
+def summary(steps: Sequence[Step], measures: Measures, manifest: Manifest, events: Sequence[Event]) -> str:
     """The training in a sentence or two: whether and when attention settled, whether it jumped, and what is wrong.
 
     Attention settles at the first step after which its mean drift stays within a tenth, or within twice the noise where
@@ -39,25 +39,23 @@ def summary(steps: Sequence[Step], measures: Measures, manifest: Mapping[str, An
     return " ".join(sentences)
 
 
-def _movement(
-    steps: Sequence[Step], measures: Measures, manifest: Mapping[str, Any], moves: Sequence[Event]
-) -> Iterator[str]:
+def _movement(steps: Sequence[Step], measures: Measures, manifest: Manifest, moves: Sequence[Event]) -> Iterator[str]:
     first, last = name_of(steps[0], manifest), name_of(steps[-1], manifest)
     if len(steps) == 1:
         yield f"Only one step was recorded, {first}: there is nothing to compare it with."
         return
-    if not np.isfinite(measures.drift).any():
+    if not np.isfinite(measures["drift"]).any():
         yield f"From {first} to {last}, no map can be compared with the one before it."
         return
-    if not np.nansum(measures.drift):
+    if not np.nansum(measures["drift"]):
         yield f"The maps did not change: drift is exactly 0 from {first} to {last}."
         return
-    calm = measures.drift.copy()
+    calm = measures["drift"].copy()
     for event in moves:
         calm[measures.steps.index(event.step), event.probe, event.target] = np.nan
     means = step_means(calm)
     known = np.flatnonzero(np.isfinite(means))
-    limits = np.maximum(_SETTLED, _SETTLED_TIMES_FLOOR * np.nan_to_num(step_means(measures.floor)))
+    limits = np.maximum(SETTLED, SETTLED_TIMES_FLOOR * np.nan_to_num(step_means(measures["floor"])))
     restless = np.flatnonzero(means > limits)
     if not restless.size:
         yield f"From {first} to {last} attention was steady: {percent(means[known].mean())} of it moved in a step."
@@ -71,8 +69,8 @@ def _movement(
         yield _jumps(steps, manifest, moves)
 
 
-def _jumps(steps: Sequence[Step], manifest: Mapping[str, Any], moves: Sequence[Event]) -> str:
-    count = len(manifest["names"])
+def _jumps(steps: Sequence[Step], manifest: Manifest, moves: Sequence[Event]) -> str:
+    count = len(manifest.names)
     places = []
     for step in steps:
         probes = {event.probe for event in moves if event.step == step.step}
@@ -80,14 +78,14 @@ def _jumps(steps: Sequence[Step], manifest: Mapping[str, Any], moves: Sequence[E
             places.append(f"on {len(probes)} of {count} probes " * (count > 1) + at(step, manifest))
     if len(places) > _PLACES:
         places[_PLACES:] = [f"at {len(places) - _PLACES} more steps"]
-    answer = "prediction" if (steps[-1].arrays["predicted"] >= 0).any() else "score"
+    answer = "prediction" if (steps[-1].predicted >= 0).any() else "score"
     plural = "s" * (len({event.probe for event in moves}) > 1)
     return f"It jumped {listed(places)} while the {answer}{plural} stayed."
 
 
-def _unfit(step: Step, manifest: Mapping[str, Any]) -> Iterator[str]:
+def _unfit(step: Step, manifest: Manifest) -> Iterator[str]:
     """What is wrong with the maps of a step, if anything."""
-    health = step.arrays["health"]
+    health = step.health
     counts = Counter(health[health != "ok"].tolist())
     if not counts:
         return

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE, Step
 
 
-def name_of(step: Step, manifest: Mapping[str, Any]) -> str:
+def name_of(step: Step, manifest: Manifest) -> str:
     """A step as a noun: "epoch 3", "before training"."""
-    return "before training" if step.step == BASELINE else f"{manifest['unit']} {step.step}"
+    return "before training" if step.step == BASELINE else f"{manifest.unit} {step.step}"
 
 
-def at(step: Step, manifest: Mapping[str, Any]) -> str:
+def at(step: Step, manifest: Manifest) -> str:
     """A step as an adverb: "at epoch 3", "before training"."""
     return "before training" if step.step == BASELINE else f"at {name_of(step, manifest)}"
 

@@ -19,6 +19,8 @@ from gradcam_callbacks.sweeping.formats import Checkpoint
 if TYPE_CHECKING:
     import keras
 
+    from gradcam_callbacks.explaining.methods import Method
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,12 +31,23 @@ class Task:
     probes: ProbeSet
     model: Any
     layer: str | Sequence[str] | None
-    method: str
+    method: str | Method
     output: str | int | None
     grid: tuple[int, int] | None
     custom_objects: dict[str, Any] | None
     safe_mode: bool
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def method_name(self) -> str:
+        """What the method is called in the record.
+
+        Raises:
+            GradCAMError: if there is no such method.
+        """
+        from gradcam_callbacks.explaining.methods import find_method
+
+        return find_method(self.method)[0]
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.publishing.delivery import Delivery
+from gradcam_callbacks.publishing.store import Store
 from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.sweeping.loading import Outcome, Task
 
 if TYPE_CHECKING:
-    from gradcam_callbacks.publishing.mlflow_store import Run
+    from gradcam_callbacks.publishing.mlflow_store import MLflowStore
     from gradcam_callbacks.publishing.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -32,35 +33,37 @@ class Recording:
         self,
         task: Task,
         checkpoints: list[str],
-        delivery: Mapping[str, Any],
+        delivery: Delivery,
         *,
         run_id: str | None,
         experiment: str | None,
+        store: Store | None,
     ) -> None:
         """Finds the run that the sweep goes on with, and what it holds.
 
         Args:
             task: what is explained.
             checkpoints: as the user named them; an interrupted sweep of the same goes on.
-            delivery: `journal_dir`, and the other settings of `Recorder` for how maps reach MLflow.
+            delivery: how maps reach the run.
             run_id: the run that the user named.
             experiment: the name of the experiment of a new run.
+            store: the run, where it is not one of MLflow.
 
         Raises:
             mlflow.MlflowException: if there is no such run, or no tracking server.
         """
-        from gradcam_callbacks.publishing import mlflow_store
+        from gradcam_callbacks.publishing.recorder import steps_of
 
         self._task = task
         self._source = json.dumps({"checkpoints": checkpoints, "layer": task.layer, "output": task.output})
         self._experiment = experiment
         self._delivery = delivery
-        journal_dir = delivery["journal_dir"]
-        self._run = _run_to_go_on_with(task, self._source, run_id, experiment, journal_dir)
-        self._held = _journal_there(journal_dir, self._run)
+        journal_dir = delivery.journal_dir
+        self._store = store or _run_to_go_on_with(task, self._source, run_id, experiment, journal_dir)
+        self._held = _journal_there(delivery, self._store)
         self.known = set() if self._held is None else set(self._held.steps())
-        if self._run is not None:
-            self.known |= mlflow_store.steps_of(self._run)
+        if self._store is not None:
+            self.known |= steps_of(self._store)
         self._recorder: Recorder | None = None
         self._layer = ""
         self._grid: tuple[int, ...] = ()
@@ -68,8 +71,8 @@ class Recording:
     @property
     def run_id(self) -> str | None:
         """The id of the run, or None if there was nothing to record."""
-        run = self._run if self._recorder is None else self._recorder.run
-        return None if run is None else run.run_id
+        store = self._store if self._recorder is None else self._recorder.store
+        return None if store is None else store.run_id
 
     @property
     def recorded(self) -> tuple[int, ...]:
@@ -79,8 +82,8 @@ class Recording:
     def __enter__(self) -> Recording:
         held = self._held
         if held is not None and held.steps():  # they may not have arrived in MLflow: the recorder sends them
-            maps = held.read(held.steps()[0]).arrays["maps"]
-            self._open(held.manifest["layer"], maps.shape[2:], held.manifest["score_kind"])
+            maps = held.read(held.steps()[0]).maps
+            self._open(held.manifest.layer, maps.shape[2:], held.manifest.score_kind)
         return self
 
     def __exit__(
@@ -118,21 +121,22 @@ class Recording:
         from gradcam_callbacks.publishing.recorder import Recorder
 
         self._layer, self._grid = layer, grid
-        self._recorder = Recorder(
-            self._task.probes,
-            self._run or mlflow_store.choose_run(None, experiment=self._experiment),
+        task = self._task
+        manifest = Manifest(
+            **task.probes.description(),
             layer=layer,
-            method=self._task.method,
+            method=task.method_name,
             score_kind=score_kind,
-            output=self._task.output,
+            output="" if task.output is None else str(task.output),
             source=self._source,
-            **self._delivery,
         )
+        store = self._store or mlflow_store.choose_run(None, experiment=self._experiment)
+        self._recorder = Recorder.open(store, task.probes, manifest, self._delivery)
 
 
 def _run_to_go_on_with(
     task: Task, source: str, run_id: str | None, experiment: str | None, journal_dir: str | Path | None
-) -> Run | None:
+) -> MLflowStore | None:
     """The run that was named, that of the journal, the active one, or that of an interrupted sweep of the same."""
     from gradcam_callbacks.publishing import mlflow_store
 
@@ -140,8 +144,9 @@ def _run_to_go_on_with(
         return mlflow_store.choose_run(run_id)
     if journal_dir is not None and Path(journal_dir, "manifest.json").exists():
         manifest = Journal(journal_dir).manifest
-        run = mlflow_store.find_run(manifest["run_id"], manifest["tracking_uri"])
-        return replace(run, is_ours=manifest.get("source") is not None)
+        run = mlflow_store.find_run(manifest.run_id, manifest.tracking_uri)
+        run.is_ours = manifest.source is not None
+        return run
     if experiment is not None:
         return None
     if mlflow_store.has_active_run():
@@ -149,33 +154,33 @@ def _run_to_go_on_with(
     return None if journal_dir is not None else _run_of_interrupted_sweep(task, source)
 
 
-def _run_of_interrupted_sweep(task: Task, source: str) -> Run | None:
+def _run_of_interrupted_sweep(task: Task, source: str) -> MLflowStore | None:
     """The run of a sweep of the same checkpoints and probes whose journal is still in .gradcam."""
     from gradcam_callbacks.publishing import mlflow_store
 
     for folder in sorted(Path(".gradcam").glob("*")):
         try:
             manifest = Journal(folder).manifest
-            swept = manifest["source"], manifest["probes"], manifest["method"]
-        except (OSError, ValueError, KeyError):  # another folder, or a damaged journal
+        except (OSError, ValueError):  # another folder, or a damaged journal
             logger.debug("'%s' is no journal of a sweep.", folder, exc_info=True)
             continue
-        if swept != (source, task.probes.digest, task.method):
+        if (manifest.source, manifest.probes, manifest.method) != (source, task.probes.digest, task.method_name):
             continue
         try:
-            run = mlflow_store.find_run(manifest["run_id"], manifest["tracking_uri"])
+            run = mlflow_store.find_run(manifest.run_id, manifest.tracking_uri)
         except Exception as error:  # whatever its server says
             logger.warning("The sweep in '%s' is not gone on with: %s", folder, error)
             continue
         if not run.is_deleted:
             logger.warning("The interrupted sweep in '%s' goes on, in run %s.", folder, run.name)
-            return replace(run, is_ours=True)
+            run.is_ours = True
+            return run
     return None
 
 
-def _journal_there(journal_dir: str | Path | None, run: Run | None) -> Journal | None:
+def _journal_there(delivery: Delivery, store: Store | None) -> Journal | None:
     """The journal in the folder that was named or that is the run's by default, if there is one."""
-    if journal_dir is None and run is None:
+    if delivery.journal_dir is None and store is None:
         return None
-    folder = Path(".gradcam", run.run_id) if journal_dir is None and run is not None else Path(journal_dir or "")
+    folder = delivery.folder("" if store is None else store.run_id)
     return Journal(folder) if (folder / "manifest.json").exists() else None

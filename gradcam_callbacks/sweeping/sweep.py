@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import as_probes
+from gradcam_callbacks.publishing.delivery import Delivery
+from gradcam_callbacks.publishing.store import Store
 from gradcam_callbacks.sweeping.failures import why_not_loaded
 from gradcam_callbacks.sweeping.finding import StepFrom, find_checkpoints, listed
 from gradcam_callbacks.sweeping.formats import Checkpoint
@@ -20,6 +22,8 @@ from gradcam_callbacks.sweeping.spreading import outcomes
 
 if TYPE_CHECKING:
     import keras
+
+    from gradcam_callbacks.explaining.methods import Method
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +58,12 @@ def explain_checkpoints(
     *,
     model: keras.Model | Callable[[], keras.Model] | None = None,
     layer: str | Sequence[str] | None = None,
-    method: str = "gradcam",
+    method: str | Method = "gradcam",
     output: str | int | None = None,
     grid: tuple[int, int] | None = None,
     run_id: str | None = None,
     experiment: str | None = None,
+    store: Store | None = None,
     journal_dir: str | Path | None = None,
     jobs: int = 1,
     step_from: StepFrom = None,
@@ -90,6 +95,7 @@ def explain_checkpoints(
         grid: see `Explainer`.
         run_id: the MLflow run; by default the active one, or a new one.
         experiment: the name of the experiment of a new run.
+        store: what keeps the run instead of MLflow, such as an `InMemoryStore`.
         journal_dir: where the record is kept on disk; see `GradCAMCallback`.
         jobs: how many processes on this machine. Inside `joblib.parallel_config(backend="dask")` or "ray" its workers
             are used.
@@ -113,6 +119,10 @@ def explain_checkpoints(
             or `probes` is a function and all checkpoints hold weights alone.
         mlflow.MlflowException: if there is no such run, or no tracking server.
     """
+    if store is not None and (run_id or experiment):
+        raise GradCAMError(
+            "A store is a run already.", "Leave {argument} away.", argument="run_id" if run_id else "experiment"
+        )
     probes = probes if callable(probes) else as_probes(probes)  # what is wrong with them is said before a download
     objects = None if custom_objects is None else dict(custom_objects)
     with ExitStack() as stack:
@@ -123,13 +133,8 @@ def explain_checkpoints(
             del shown  # so that it does not stay in memory beside the one that is explained
         task = Task(probes, model, layer, method, output, grid, objects, safe_mode)
         named = [str(item) for item in listed(checkpoints)]
-        delivery = {
-            "journal_dir": journal_dir,
-            "animation": animation,
-            "flush_timeout": flush_timeout,
-            "verbose": verbose,
-        }
-        recording = Recording(task, named, delivery, run_id=run_id, experiment=experiment)
+        delivery = Delivery(journal_dir, animation=animation, flush_timeout=flush_timeout, verbose=verbose)
+        recording = Recording(task, named, delivery, run_id=run_id, experiment=experiment, store=store)
         wanted = [checkpoint for checkpoint in found if checkpoint.step not in recording.known]
         on_start(len(wanted))
         with recording:

@@ -46,6 +46,7 @@ def test_a_picture_depends_on_seed_and_position_and_the_mark_is_all_that_differs
     assert 0.1 < masks.mean() < 0.3
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # SQLAlchemy 2.1 of MLflow 3.17
 def test_both_networks_are_right_and_only_one_looks_at_the_boat() -> None:
     """The demo, as its user runs it: fine accuracy twice, the boat in one run, the watermark in the other."""

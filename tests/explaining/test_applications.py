@@ -46,11 +46,6 @@ KINDS = {"ConvNeXt": "Add", "MobileNetV3": "Activation", "NASNet": "Activation"}
 SIZES = {"InceptionResNetV2": (107, 139), "InceptionV3": (107, 139), "Xception": (71, 96)}
 # A graph and an eager pass round differently, and hundreds of random layers amplify that; in float64 they agree.
 ROUNDING = 0.01
-SLOW = {
-    *("ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge", "DenseNet201", "InceptionResNetV2", "NASNetLarge"),
-    *("EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7", "EfficientNetV2M", "EfficientNetV2L"),
-    *("ResNet152", "ResNet152V2"),
-}
 
 
 def test_no_architecture_is_forgotten() -> None:
@@ -133,9 +128,8 @@ def attributes(model: keras.Model) -> list[dict[str, int]]:
     return [{name: id(value) for name, value in vars(part).items() if name != "_called"} for part in parts]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in sorted(PICKED)]
-)
+@pytest.mark.usefixtures("large_network")
+@pytest.mark.parametrize("name", sorted(PICKED))
 def test_an_architecture_is_explained_at_its_last_map(name: str) -> None:
     """The last map before the pooling is picked, its maps are those of an eager tape, the scores are the logits."""
     images = np.random.default_rng(1).uniform(0, 255, (2, *SIZES.get(name, (64, 96)), 3)).astype(np.float32)

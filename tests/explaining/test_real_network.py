@@ -17,9 +17,11 @@ from support.photographs import EGYPTIAN_CAT, ESPRESSO, TABBY, TIGER_CAT, cat, c
 
 from gradcam_callbacks import GradCAMCallback, ProbeSet, explain
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.reviewing.comparison import measure
 from gradcam_callbacks.reviewing.events import find_events
+from gradcam_callbacks.reviewing.measuring import measure
 from gradcam_callbacks.reviewing.sentences import summary
+
+pytestmark = pytest.mark.usefixtures("large_network")
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +171,7 @@ def test_where_the_weights_do_not_change_there_is_no_drift_and_nothing_to_flag(c
     assert [step.step for step in steps] == [-1, 0, 1, 2, 3]
     assert steps[0].arrays["maps"].max() > 0
     measures = measure(steps)
-    known = measures.drift[1:, steps[0].arrays["health"] == "ok"]
+    known = measures["drift"][1:, steps[0].arrays["health"] == "ok"]
     assert known.shape[1] >= 6
     assert np.array_equal(known, np.zeros(known.shape))
     events = find_events(steps, measures, journal.manifest)

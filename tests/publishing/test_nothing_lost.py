@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -29,53 +30,20 @@ import pytest
 import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
-from support.mlflow_runs import artifact_paths, wait_until_healthy
+from support.mlflow_runs import Server, artifact_paths
 from support.models import pictures, small_model
 
 from gradcam_callbacks import GradCAMCallback
 from gradcam_callbacks.cli import main
-from gradcam_callbacks.publishing.mlflow_store import bounded_requests, choose_run, end_run, find_run
-from gradcam_callbacks.publishing.uploader import Upload
+from gradcam_callbacks.publishing import recorder
+from gradcam_callbacks.publishing.mlflow_store import choose_run, find_run
+from gradcam_callbacks.publishing.store import Item, Kind
+from gradcam_callbacks.publishing.uploader import Uploader
 from gradcam_callbacks.record.journal import Journal
 
 KILLS = int(os.environ.get("GRADCAM_KILLS", "10"))
 
 # ---- What can go wrong ----
-
-
-class Server:
-    """An `mlflow server` process of a test's own, which can be killed and started again on its port."""
-
-    def __init__(self, folder: Path, artifacts: str | Path) -> None:
-        folder.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._artifacts = artifacts
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        destination = ["--artifacts-destination", str(self._artifacts)]
-        with (self._folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *store, *destination],
-                cwd=self._folder,
-                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # starts faster
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_until_healthy(self.address, self.process, self._folder / "log")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(30)
-            self.process = None
 
 
 @pytest.fixture
@@ -85,7 +53,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
     servers = []
 
     def start(artifacts: str | Path) -> Server:
-        servers.append(Server(tmp_path_factory.mktemp("own") / "server", artifacts))
+        servers.append(Server(tmp_path_factory.mktemp("server"), artifacts))
         servers[-1].start()
         mlflow.set_tracking_uri(servers[-1].address)
         mlflow.set_experiment(experiment_id="0")
@@ -214,6 +182,39 @@ def train(*callbacks: keras.callbacks.Callback, epochs: int, model: keras.Model 
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(pictures(32), np.arange(32) % 4, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
+
+
+SCRIPT = """
+import os, signal, sys, time, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # is ignored in the background of a script, and inherited so
+import keras, mlflow, numpy as np
+from support.models import pictures, small_model
+from gradcam_callbacks import GradCAMCallback
+import gradcam_callbacks.publishing.mlflow_store, gradcam_callbacks.publishing.worker
+
+mlflow.set_tracking_uri(sys.argv[1])
+
+def fit(*callbacks, epochs):
+    keras.utils.set_random_seed(1)
+    model = small_model()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(pictures(32), np.arange(32) % 4, epochs=epochs, callbacks=list(callbacks), verbose=0)
+
+def call(**actions):
+    return type("Own", (keras.callbacks.Callback,), {name: staticmethod(action) for name, action in actions.items()})()
+"""
+
+
+def start_script(body: str, *arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT + body, *arguments],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 # ---- What must hold ----
@@ -374,7 +375,7 @@ def test_answers_that_are_lost_on_the_way_double_nothing(proxy: Proxy, client: M
     callback = GradCAMCallback(pictures(2), flush_timeout=10, journal_dir="kept")
     train(callback, At(0, lambda: setattr(proxy, "mode", "lost")), Pause(0.2), epochs=6)
     assert proxy.lost > 5
-    run_id = Journal("kept").manifest["run_id"]
+    run_id = Journal("kept").manifest.run_id
     for _ in range(3):  # the last machine before the network is repaired
         CliRunner().invoke(main, ["upload", "kept"])
     proxy.mode = "ok"
@@ -391,7 +392,7 @@ def test_an_image_that_half_arrived_or_came_late_is_there_once(proxy: Proxy, cli
     time.sleep(2 * (mode == "late"))
     proxy.mode = "ok"
     upload("kept")
-    assert_complete(client, Journal("kept").manifest["run_id"], range(4))
+    assert_complete(client, Journal("kept").manifest.run_id, range(4))
 
 
 def test_a_run_of_our_own_that_is_completed_later_is_ended(proxy: Proxy, client: MlflowClient) -> None:
@@ -418,20 +419,19 @@ def test_a_second_fit_goes_on_while_the_server_is_away(proxy: Proxy, client: Mlf
     assert_complete(client, run_id, range(4))
 
 
+IN_A_RUN = """
+with mlflow.start_run(run_id=sys.argv[2]):
+    fit(GradCAMCallback(pictures(2)), epochs=2)
+"""
+
+
 def test_a_run_whose_steps_nobody_can_say_is_not_overwritten(proxy: Proxy, client: MlflowClient) -> None:
     """Another process, the same run, a server that is away: before the training there is an error, later no loss."""
-    finish = f"""
-import sys
-sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
-import mlflow
-from test_nothing_lost import GradCAMCallback, pictures, train
-mlflow.set_tracking_uri({proxy.address!r})
-with mlflow.start_run(run_id=sys.argv[1]):
-    train(GradCAMCallback(pictures(2)), epochs=2)
-"""
     with mlflow.start_run() as run:
         pass
-    subprocess.run([sys.executable, "-c", finish, run.info.run_id], check=True, timeout=240)
+    another = start_script(IN_A_RUN, proxy.address, run.info.run_id)
+    _, err = another.communicate(timeout=240)
+    assert another.returncode == 0, err
     with mlflow.start_run(run_id=run.info.run_id):
         proxy.mode = "dead"
         with pytest.raises(RuntimeError, match=f"MLflow does not say which steps run {run.info.run_id} holds already"):
@@ -447,7 +447,7 @@ def test_a_status_that_was_left_does_not_end_a_run_that_goes_on(proxy: Proxy, cl
     train(callback, At(0, lambda: setattr(proxy, "mode", "dead")), epochs=1)
     assert Journal("kept").status == "FINISHED"
     proxy.mode = "ok"
-    run_id = Journal("kept").manifest["run_id"]
+    run_id = Journal("kept").manifest.run_id
     train(GradCAMCallback(pictures(2), journal_dir="kept", run_id=run_id, keep_journal=True), epochs=1)
     assert Journal("kept").status is None
     assert client.get_run(run_id).info.status == "FINISHED"
@@ -463,7 +463,7 @@ def test_a_step_that_is_gone_from_the_journal_costs_no_other_step(proxy: Proxy, 
 
     dead = At(0, lambda: setattr(proxy, "mode", "dead"))
     train(dead, At(3, remove), GradCAMCallback(pictures(1), journal_dir="kept", flush_timeout=10), Pause(0.2), epochs=6)
-    assert_complete(client, Journal("kept").manifest["run_id"], [0, 2, 3, 4, 5], probes=1)
+    assert_complete(client, Journal("kept").manifest.run_id, [0, 2, 3, 4, 5], probes=1)
 
 
 def test_a_run_deleted_under_the_training_is_completed_when_it_is_back(
@@ -477,7 +477,7 @@ def test_a_run_deleted_under_the_training_is_completed_when_it_is_back(
     assert Journal(journal).steps() == [-1, *range(4)]
     first, last = our_warnings(caplog)
     assert "training goes on" in first
-    missing = Upload(Journal(journal), client, run_id).missing()
+    missing = Uploader(Journal(journal), find_run(run_id, client.tracking_uri)).missing()
     assert last.startswith(f"{len(missing)} items have not arrived in MLflow. `gradcam upload {journal.absolute()}`")
     client.restore_run(run_id)
     upload(journal)
@@ -489,10 +489,8 @@ def test_metrics_are_not_held_up_by_a_server_that_hangs_up_after_each_error(prox
     callback = GradCAMCallback(pictures(1), journal_dir="kept", flush_timeout=1)
     dead = At(0, lambda: setattr(proxy, "mode", "dead"))
     train(dead, callback, At(3, lambda: setattr(proxy, "mode", "no artifacts")), epochs=4)
-    run_id = Journal("kept").manifest["run_id"]
-    again = Upload(Journal("kept"), MlflowClient(), run_id)
-    with bounded_requests(10):
-        assert not again.send()
+    run_id = Journal("kept").manifest.run_id
+    assert not Uploader(Journal("kept"), find_run(run_id, proxy.address)).send()
     metrics = metric_steps(client, run_id)
     assert metrics
     assert metrics == {key: [0, 1, 2, 3] for key in metrics}
@@ -505,9 +503,9 @@ def test_a_run_is_ended_by_a_server_that_hangs_up_after_an_error(proxy: Proxy, c
     """The request that ends it comes on the connection of one that failed."""
     run = choose_run(None)
     proxy.mode = "no artifacts"
-    with bounded_requests(10), pytest.raises(mlflow.MlflowException, match="500 error responses"):
-        MlflowClient().log_artifact(run.run_id, __file__)
-    assert end_run(run)
+    with pytest.raises(mlflow.MlflowException, match="500 error responses"):
+        run.put(Item(Kind.MAPS, 0), b"maps", 0.0)
+    assert recorder._end(run, "FINISHED")
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
@@ -543,40 +541,8 @@ def test_a_journal_that_cannot_be_made_is_kept_in_memory(
     assert not [warning for warning in warnings if "lost" in warning], warnings
 
 
-SCRIPT = """
-import os, sys, time, threading
-import keras, mlflow, numpy as np
-from support.models import pictures, small_model
-from gradcam_callbacks import GradCAMCallback
-import gradcam_callbacks.publishing.mlflow_store, gradcam_callbacks.publishing.worker
-
-mlflow.set_tracking_uri(sys.argv[1])
-
-def fit(*callbacks, epochs):
-    keras.utils.set_random_seed(1)
-    model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(pictures(32), np.arange(32) % 4, epochs=epochs, callbacks=list(callbacks), verbose=0)
-
-def call(**actions):
-    return type("Own", (keras.callbacks.Callback,), {name: staticmethod(action) for name, action in actions.items()})()
-"""
-
-
-def start_script(body: str, *arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT + body, *arguments],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 FULL_DISK = """
-import logging, resource, signal
+import logging, resource
 logging.basicConfig(format="%(name)s|%(message)s")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -672,7 +638,7 @@ def test_strict_raises_where_the_server_is_dead(proxy: Proxy, client: MlflowClie
     assert Journal("kept").steps() == [-1, 0, 1]
     proxy.mode = "ok"
     upload("kept")
-    assert_complete(client, Journal("kept").manifest["run_id"], [0, 1])
+    assert_complete(client, Journal("kept").manifest.run_id, [0, 1])
 
 
 def test_strict_raises_where_a_picture_cannot_be_drawn(client: MlflowClient) -> None:
@@ -680,7 +646,8 @@ def test_strict_raises_where_a_picture_cannot_be_drawn(client: MlflowClient) -> 
 
     def damage(callback: GradCAMCallback) -> None:
         assert callback._session is not None
-        callback._session.recorder.journal.manifest["pictures"][0] = "AAAA"
+        journal = callback._session.recorder.journal
+        journal.manifest = replace(journal.manifest, pictures=("AAAA",))
 
     callback = GradCAMCallback(pictures(1), strict=True, baseline=False)
     spoil = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: damage(callback))
@@ -775,8 +742,8 @@ def test_kill_9_at_any_moment_loses_no_epoch(
             assert steps == list(range(len(steps)))
             assert len(announced) <= len(steps) <= len(announced) + 1
             assert not list(folder.rglob(".*"))
-            run_id = journal.manifest["run_id"]
-            sending = Upload(journal, find_run(run_id, mlflow_server).client(), run_id)
+            run_id = journal.manifest.run_id
+            sending = Uploader(journal, find_run(run_id, mlflow_server))
             assert sending.send(), sending.error
             assert_complete(client, run_id, steps, probes=1)
     finally:
@@ -849,7 +816,7 @@ def test_two_hundred_epochs_take_no_more_memory_than_twenty(
     assert result["open"] is False
     assert result["here"] == []
     assert list(temporary.glob("gradcam*")) == []
-    assert "gradcam-tracker" not in result["names"]
+    assert "gradcam-worker" not in result["names"]
     growth = result["sizes"][-1] - result["sizes"][20]
     if growth >= 5e6:
         alone = measured("alone")["sizes"]
@@ -912,6 +879,15 @@ def test_an_interrupt_that_is_caught_leaves_no_worker(client: MlflowClient, tmp_
     assert set(Path(tempfile.gettempdir()).glob("gradcam-*")) == before
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts this process, also where it runs in the background of a script, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_it_waits_for_mlflow_ends_the_run_too(
     proxy: Proxy, client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:

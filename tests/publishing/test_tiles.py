@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from gradcam_callbacks import ProbeSet, drawing
 from gradcam_callbacks.publishing import metrics as step_numbers
 from gradcam_callbacks.publishing import strip as strips
 from gradcam_callbacks.publishing import tiles
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import Step
 
 MASK = np.zeros((16, 16), bool)
@@ -20,7 +22,7 @@ MASK[2:9, 3:12] = True
 PROBES = ProbeSet(
     (pictures(2) * 255).astype(np.uint8), targets=[0, 1], class_names=["cat", "dog"], regions=[MASK, None]
 )
-MANIFEST: dict[str, Any] = {"unit": "epoch", **PROBES.description()}
+MANIFEST = Manifest(**PROBES.description())
 
 
 def step(number: int, place: int = 0, **more: Any) -> Step:
@@ -75,7 +77,7 @@ def test_a_region_is_outlined_in_white_on_black_and_its_inside_is_seen() -> None
 
 def test_a_tile_shows_the_region_of_its_probe_only() -> None:
     """The probe with a region has another tile than without, the one without has the same."""
-    bare = MANIFEST | {"regions": None}
+    bare = replace(MANIFEST, regions=None)
     drawn = [[tiles.step_tile(step(0), which, PROBES.pictures, n) for which in (MANIFEST, bare)] for n in range(2)]
     assert (drawn[0][0] != drawn[0][1]).any()
     np.testing.assert_array_equal(*drawn[1])

@@ -14,32 +14,37 @@ import sys
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from support.manifests import a_manifest
 
 import gradcam_callbacks
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing.drift import focus
 
-MANIFEST = {"probes": "a" * 64, "layer": "conv", "method": "gradcam", "names": ["кот", "\udcff"]}
+MANIFEST = a_manifest(["кот", "\udcff"])
 PICTURES = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
 
 # What the processes of these tests begin with.
 PREAMBLE = """
 import os, resource, sys
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from gradcam_callbacks.record.journal import Journal
-manifest = {"probes": "a" * 64, "layer": "conv", "method": "gradcam"}
+from support.manifests import a_manifest
+manifest = a_manifest(["cat"])
 pictures = np.zeros((1, 4, 4, 3), np.uint8)
 def say(*words): print(*words, flush=True)
 """
 
 
-def new_journal(folder: str = "journal", *, strict: bool = False, **changes: str) -> Journal:
-    return Journal.create(folder, manifest=MANIFEST | changes, pictures=PICTURES, strict=strict)
+def new_journal(folder: str = "journal", *, strict: bool = False, **changes: Any) -> Journal:
+    return Journal.create(folder, manifest=replace(MANIFEST, **changes), pictures=PICTURES, strict=strict)
 
 
 def arrays(value: float) -> dict[str, np.ndarray]:
@@ -53,7 +58,10 @@ def value(journal: Journal, step: int) -> float:
 def start(code: str) -> subprocess.Popen[str]:
     """A process that runs Python code after the preamble."""
     pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-W", "error", "-c", PREAMBLE + code], stdin=pipe, stdout=pipe, text=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PREAMBLE + code], env=environment, stdin=pipe, stdout=pipe, text=True
+    )
 
 
 def run(code: str) -> list[str]:
@@ -84,7 +92,7 @@ def test_what_is_written_is_read_back() -> None:
         assert step.arrays[name].dtype == array.dtype
     assert step.logs == {"loss": 0.1, "accuracy": 0.5, "count": 2}
     assert before <= step.time <= time.time()
-    assert journal.manifest["names"] == MANIFEST["names"]
+    assert journal.manifest.names == MANIFEST.names
     np.testing.assert_array_equal(journal.pictures(), PICTURES)
     assert path == journal.path(3)
     assert journal.content(3) == path.read_bytes()
@@ -100,13 +108,13 @@ def test_metrics_that_are_not_finite_survive() -> None:
 
 
 def test_the_manifest_says_with_what_it_was_made() -> None:
-    """Versions of what is installed and of Python, except where the caller knows better."""
-    manifest = MANIFEST | {"versions": {"keras": "mine"}}
-    versions = Journal.create("journal", manifest=manifest, pictures=PICTURES).manifest["versions"]
+    """Versions of what is installed and of Python; what a journal says of another machine stays."""
+    new_journal("elsewhere", versions={"keras": "mine"})
+    assert Journal("elsewhere").manifest.versions == {"keras": "mine"}
+    versions = new_journal().manifest.versions
     assert versions["python"] == platform.python_version()
     assert versions["numpy"] == np.__version__
     assert versions["gradcam_callbacks"] == gradcam_callbacks.__version__
-    assert versions["keras"] == "mine"
     assert "tensorflow" in versions
 
 
@@ -303,7 +311,7 @@ except OSError as error:
     say(error.strerror)
 say(journal.held, *journal.uploaded())
 try:
-    Journal.create("other", manifest=manifest | {"names": "n" * 5000}, pictures=pictures, strict=True)
+    Journal.create("other", manifest=replace(manifest, run_name="n" * 5000), pictures=pictures, strict=True)
 except OSError as error:
     say(error.strerror)
 """)
@@ -556,14 +564,14 @@ def test_a_journal_of_something_else_is_refused() -> None:
     """The message names everything that differs, both values, and what to do."""
     new_journal()
     assert new_journal().steps() == []
-    assert new_journal(names="others").manifest["names"] == MANIFEST["names"]
+    assert new_journal(names=("others", "more")).manifest.names == MANIFEST.names
     changes = {"probes": "b" * 64, "layer": "other", "method": "layercam"}
     for number in range(1, 4):
         some = dict(list(changes.items())[:number])
-        differing = "; ".join(f"{key} {MANIFEST[key][:8]}, now it is {now[:8]}" for key, now in some.items())
-        with pytest.raises(ValueError, match=r"Choose another journal_dir, or another run\.") as error:
+        differing = "; ".join(f"{key} {getattr(MANIFEST, key)[:8]}, now it is {now[:8]}" for key, now in some.items())
+        with pytest.raises(ValueError, match=r"Pass another journal_dir=, or take another run\.") as error:
             new_journal(**some)
-        expected = f"Journal 'journal' was made with {differing}. Choose another journal_dir, or another run."
+        expected = f"Journal 'journal' was made with {differing}. Pass another journal_dir=, or take another run."
         assert str(error.value) == expected
 
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from support.manifests import a_manifest
 
 from gradcam_callbacks import ProbeSet
+from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import Step
 from gradcam_callbacks.reviewing import drift
-from gradcam_callbacks.reviewing.comparison import Measures, measure
 from gradcam_callbacks.reviewing.events import Event, find_events
+from gradcam_callbacks.reviewing.measuring import Measures, measure
 from gradcam_callbacks.reviewing.sentences import summary
 
 CLASSES = ["tabby", "lynx", "puma"]
 
 
-def manifest(probes: int = 1, targets: Sequence[str] = ("tabby",), unit: str = "epoch") -> dict[str, Any]:
-    return {
-        "names": [f"cat_{n}" for n in range(probes)],
-        "targets": list(targets),
-        "class_names": CLASSES,
-        "unit": unit,
-    }
+def manifest(probes: int = 1, targets: Sequence[str] = ("tabby",), unit: str = "epoch") -> Manifest:
+    return a_manifest([f"cat_{n}" for n in range(probes)], targets, class_names=CLASSES, unit=unit)
 
 
 def training(
@@ -98,44 +96,44 @@ def test_measures_are_those_of_drift() -> None:
     """Each step is compared with the one before and with the first; the first has nothing to be compared with."""
     measures = measure(training([0.2, 0.3, 0.7], first=-1))
     assert measures.steps == (-1, 0, 1)
-    np.testing.assert_allclose(measures.drift[:, 0, 0], [np.nan, 0.1, 0.4])
-    np.testing.assert_allclose(measures.from_first[:, 0, 0], [np.nan, 0.1, 0.5])
-    np.testing.assert_allclose(measures.shift[:, 0, 0], np.array([np.nan, 0.1, 0.4]) / 2 / np.sqrt(2))
-    np.testing.assert_allclose(measures.rank[:, 0, 0], [np.nan, 1, -1])
+    np.testing.assert_allclose(measures["drift"][:, 0, 0], [np.nan, 0.1, 0.4])
+    np.testing.assert_allclose(measures["from_first"][:, 0, 0], [np.nan, 0.1, 0.5])
+    np.testing.assert_allclose(measures["shift"][:, 0, 0], np.array([np.nan, 0.1, 0.4]) / 2 / np.sqrt(2))
+    np.testing.assert_allclose(measures["rank"][:, 0, 0], [np.nan, 1, -1])
     assert measures.same_class.all()
     for name in ("floor", "focus", "pointing"):
-        assert np.isnan(getattr(measures, name)).all()
+        assert np.isnan(measures[name]).all()
     for name in ("drift", "from_first", "shift", "rank", "floor", "focus", "pointing"):
-        assert getattr(measures, name).shape == (3, 1, 1)
-        assert getattr(measures, name).dtype == np.float64
+        assert measures[name].shape == (3, 1, 1)
+        assert measures[name].dtype == np.float64
 
 
 def test_the_floor_is_the_last_one_measured() -> None:
     """Before the first measurement it is unknown; a map that was empty when it was measured keeps its earlier floor."""
     floors = [None, [[0.1, 0.2]], None, [[0.3, np.nan]], None]
     measures = measure(training(np.full((5, 1, 2), 0.5), floor=floors))
-    np.testing.assert_array_equal(measures.floor[:, 0, 0], [np.nan, 0.1, 0.1, 0.3, 0.3])
-    np.testing.assert_array_equal(measures.floor[:, 0, 1], [np.nan, 0.2, 0.2, 0.2, 0.2])
+    np.testing.assert_array_equal(measures["floor"][:, 0, 0], [np.nan, 0.1, 0.1, 0.3, 0.3])
+    np.testing.assert_array_equal(measures["floor"][:, 0, 1], [np.nan, 0.2, 0.2, 0.2, 0.2])
 
 
 def test_focus_comes_from_the_regions_or_the_record() -> None:
     """Regions that are given decide; without them it is what was recorded."""
     steps = training([[[0.2]], [[0.7]]], focus=[None, 0.25], pointing=[None, 1])
     measures = measure(steps)
-    np.testing.assert_array_equal(measures.focus[:, 0, 0], [np.nan, 0.25])
-    np.testing.assert_array_equal(measures.pointing[:, 0, 0], [np.nan, 1])
+    np.testing.assert_array_equal(measures["focus"][:, 0, 0], [np.nan, 0.25])
+    np.testing.assert_array_equal(measures["pointing"][:, 0, 0], [np.nan, 1])
     measures = measure(steps, np.array([[[False, True]]]))
-    np.testing.assert_allclose(measures.focus[:, 0, 0], [0.2, 0.7])
-    np.testing.assert_array_equal(measures.pointing[:, 0, 0], [0, 1])
+    np.testing.assert_allclose(measures["focus"][:, 0, 0], [0.2, 0.7])
+    np.testing.assert_array_equal(measures["pointing"][:, 0, 0], [0, 1])
 
 
 def test_only_maps_of_one_class_are_compared() -> None:
     """Where a target explains another class than before, or than at first, that comparison is undefined."""
     measures = measure(training([0.1, 0.2, 0.4, 0.7], explained=np.reshape([0, 0, 1, 0], (4, 1, 1))))
     assert measures.same_class[:, 0, 0].tolist() == [True, True, False, False]
-    np.testing.assert_allclose(measures.drift[:, 0, 0], [np.nan, 0.1, np.nan, np.nan])
-    np.testing.assert_allclose(measures.from_first[:, 0, 0], [np.nan, 0.1, np.nan, 0.6])
-    for values in (measures.shift, measures.rank):
+    np.testing.assert_allclose(measures["drift"][:, 0, 0], [np.nan, 0.1, np.nan, np.nan])
+    np.testing.assert_allclose(measures["from_first"][:, 0, 0], [np.nan, 0.1, np.nan, 0.6])
+    for values in (measures["shift"], measures["rank"]):
         assert np.isnan(values[:, 0, 0]).tolist() == [True, False, True, True]
 
 
@@ -148,9 +146,9 @@ def test_signals_and_volumes_are_reviewed_too(grid: tuple[int, ...]) -> None:
         step.arrays["maps"] = each  # type: ignore[index]
     measures = measure(steps, np.ones((2, 8, 8), bool))
     for s in range(1, 4):
-        np.testing.assert_array_equal(measures.drift[s], drift.drift(maps[s - 1], maps[s]))
-        np.testing.assert_array_equal(measures.rank[s], drift.rank(maps[s - 1], maps[s]))
-    assert np.isnan(measures.focus).all()
+        np.testing.assert_array_equal(measures["drift"][s], drift.drift(maps[s - 1], maps[s]))
+        np.testing.assert_array_equal(measures["rank"][s], drift.rank(maps[s - 1], maps[s]))
+    assert np.isnan(measures["focus"]).all()
 
 
 # ---- Attention that jumps ----
@@ -356,7 +354,7 @@ def test_from_before_the_training() -> None:
 def test_a_single_step(first: int, name: str) -> None:
     """Nothing is said to have settled or stayed."""
     measures, events, text = reviewed(training([0.3], first=first))
-    assert np.isnan(measures.drift).all()
+    assert np.isnan(measures["drift"]).all()
     assert events == []
     assert text == f"Only one step was recorded, {name}: there is nothing to compare it with."
 
@@ -467,7 +465,7 @@ def test_what_speaks_for_another_class_may_lie_beside_the_object() -> None:
     steps = training(np.full((3, 1, 2), 0.3), explained=[0, 1], predicted=0, focus=focus, logs=logs)
 
     def kinds(**labels: Any) -> list[str]:
-        about = manifest(probes=1, targets=("cat", "dog")) | labels
+        about = replace(manifest(probes=1, targets=("cat", "dog")), **labels)
         return [event.kind for event in find_events(steps, measure(steps), about)]
 
     assert kinds() == []
@@ -501,7 +499,7 @@ def test_a_prediction_that_changes_is_an_event_of_its_own() -> None:
 def test_classes_without_names() -> None:
     """They are numbered."""
     steps = training([0.1, 0.1], explained=np.reshape([3, 5], (2, 1, 1)))
-    about = manifest(targets=["predicted"]) | {"class_names": None}
+    about = replace(manifest(targets=["predicted"]), class_names=None)
     (event,) = find_events(steps, measure(steps), about)
     assert "changed from class_3 to class_5" in event.text
 
@@ -571,7 +569,7 @@ def test_a_network_that_is_right_and_never_looks_there_is_flagged() -> None:
     mask = np.zeros((8, 8), bool)
     mask[:4, :4] = True  # a quarter
     images = np.zeros((2, 8, 8, 3), np.uint8)
-    described = manifest(2) | {"regions": ProbeSet(images, regions=[mask, mask]).description()["regions"]}
+    described = replace(manifest(2), regions=ProbeSet(images, regions=[mask, mask]).description()["regions"])
 
     def found(focus: list[float], accuracy: list[float]) -> list[Event]:
         steps = watched(focus, accuracy)

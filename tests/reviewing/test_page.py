@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -16,7 +16,8 @@ from support.journals import HOSTILE, JAPANESE, jumping, make_journal, place_of
 from support.pages import PIXELS
 
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.reviewing import report
+from gradcam_callbacks.record.measures import MEASURES, Measure
+from gradcam_callbacks.reviewing import drift, report
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 
@@ -445,6 +446,39 @@ def test_a_cell_opens_large(opened: Opener, one: Path) -> None:
     assert not dialog.evaluate("node => node.open")
     assert page.evaluate("document.activeElement === document.querySelectorAll('.cell')[2]")
     assert epoch(page) == "epoch 7"
+
+
+def test_the_numbers_are_those_that_are_measured(opened: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table has a column of each measure that is known, in the words of Python; a new one is there by its row."""
+    journal = make_journal(folder / "measured", targets=["tabby"], steps=range(4))
+    row = Measure("spread", "Spread", "share of the places above none", "map", 0, 1, "share")
+    monkeypatch.setitem(cast(dict[str, Measure], MEASURES), "spread", row)
+    monkeypatch.setattr(drift, "spread", lambda maps: np.ones(maps.shape[:2]), raising=False)
+    page = opened(report.write([journal], folder / "measured.html"))
+    ready(page)
+    page.locator(".cell").first.click()
+    settled(page)
+    heads = page.locator("#large-table thead th")
+    known = ["Drift", "From first", "Shift", "Rank", "Noise floor", "Spread"]  # and no focus, without a region
+    assert heads.all_inner_texts() == ["Target", "Prob.", "Score", *known, "Health"]
+    assert heads.nth(8).get_attribute("title") == "Share of the places above none"
+    shown = page.locator("#large-table tbody td").all_inner_texts()
+    moved = drift.drift(*(journal.read(step).arrays["maps"] for step in (2, 3)))[0, 0]
+    assert shown[:3] == ["0.25", "5.50", f"{100 * moved:.0f} %"]
+    assert shown[-3:] == ["2 %", "100 %", "ok"]
+
+
+def test_drift_is_marked_where_it_is_not_settled(opened: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is more than the summary calls settled stands out; the bounds are those of Python."""
+    journal = make_journal(folder / "calm", names=["cat"], targets=["tabby"], steps=range(4))
+    marked = []
+    for number, (share, floors) in enumerate([(report.SETTLED, report.SETTLED_TIMES_FLOOR), (1, 2), (0.1, 60)]):
+        monkeypatch.setattr(report, "SETTLED", share)
+        monkeypatch.setattr(report, "SETTLED_TIMES_FLOOR", floors)
+        page = opened(report.write([journal], folder / f"calm{number}.html"))
+        ready(page)
+        marked.append(page.locator(".drifted.beyond").count())
+    assert marked == [1, 0, 0]
 
 
 def test_help_opens_and_closes(opened: Opener, one: Path) -> None:

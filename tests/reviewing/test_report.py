@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from support.journals import HOSTILE, JAPANESE, Array, jumping, make_journal, pl
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.record.measures import MEASURES, Measure
 from gradcam_callbacks.reviewing import drift, outlines, report
 
 
@@ -81,16 +84,60 @@ def test_the_page_holds_what_the_journal_recorded(tmp_path: Path) -> None:
     health = np.array(report.HEALTHS)[unpacked(run["health"], "u1", shape)]
     np.testing.assert_array_equal(health, [each["health"] for each in recorded])
     np.testing.assert_allclose(shares(run["probabilities"], shape), 0.25, atol=1e-5)
-    moved = shares(run["drift"], shape)
+    moved = shares(run["measures"]["drift"], shape)
     assert np.isnan(moved[0]).all()
     assert np.isnan(moved[:, 1, 1]).all()
     np.testing.assert_allclose(
         moved[1, :, 1][0], drift.drift(recorded[0]["maps"], recorded[1]["maps"])[0, 1], atol=1e-4
     )
-    np.testing.assert_allclose(shares(run["floor"], shape), 0.02, atol=1e-4)
+    np.testing.assert_allclose(shares(run["measures"]["floor"], shape), 0.02, atol=1e-4)
     assert run["curves"]["steps"] == run["steps"]
     assert run["curves"]["metrics"]["accuracy"] == [None, 0.5, 0.51, 0.52, 0.53, 0.54]
     assert "Attention" in "".join(text for text, _ in run["summary"])
+
+
+def typedefs() -> dict[str, dict[str, str]]:
+    """The properties of each type of the page, with their types."""
+    source = (Path(report.__file__).parent / "page" / "js" / "types.js").read_text(encoding="utf-8")
+    blocks = re.findall(r"@typedef \{object\} (\w+)(.*?)\*/", source, re.DOTALL)
+    return {
+        name: {key: kind for kind, key in re.findall(r"@property \{(.*?)\} (\w+)", block)} for name, block in blocks
+    }
+
+
+def test_the_page_gets_what_its_types_say(tmp_path: Path) -> None:
+    """What is sent has the keys of the typedef `PageData`, and what lies in it those of its own types."""
+    steps = range(8)
+    mask = np.ones((48, 64), bool)
+    journal = make_journal(tmp_path / "run", steps=steps, maps=jumping(steps, 5, 2, 2), regions=[mask, None])
+    types = typedefs()
+    found = set()
+
+    def check(value: Any, name: str) -> None:
+        found.add(name)
+        assert value.keys() == types[name].keys(), name
+        for key, kind in types[name].items():
+            of_value = re.fullmatch(r"(Record<string, )?(\w+)(\[\])?>?", kind)
+            if of_value is None or of_value[2] not in types:
+                continue
+            parts = value[key].values() if of_value[1] else value[key] if of_value[3] else [value[key]]
+            for part in parts:
+                check(part, of_value[2])
+
+    check(data_of(report.build([journal])), "PageData")
+    assert found == {"PageData", "Settled", "Measure", "RunData", "Curves", "EventData"}
+
+
+def test_a_measure_is_sent_over_its_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A correlation between -1 and 1 is a share of the way between them; what has no upper end is sent as it is."""
+    journal = make_journal(tmp_path / "run")
+    maps = [step.arrays["maps"] for step in report.read_steps(journal)]
+    rank = [drift.rank(*pair)[:, 1] for pair in itertools.pairwise(maps)]  # of the target that does not follow
+    sent = data_of(report.build([journal]))["runs"][0]["measures"]
+    np.testing.assert_allclose(2 * shares(sent["rank"], (6, 2, 2))[1:, :, 1] - 1, rank, atol=1e-4)
+    monkeypatch.setitem(cast(dict[str, Measure], MEASURES), "rank", replace(MEASURES["rank"], high=None))
+    sent = data_of(report.build([journal]))["runs"][0]["measures"]
+    np.testing.assert_allclose(unpacked(sent["rank"], "<f4", (6, 2, 2))[1:, :, 1], rank, rtol=1e-6)
 
 
 def test_maps_are_within_half_a_step_of_256(tmp_path: Path) -> None:
@@ -307,15 +354,19 @@ def test_lost_and_cut_epochs_are_told(tmp_path: Path) -> None:
 
 
 def test_probabilities_labels_and_names_may_be_missing(tmp_path: Path) -> None:
-    """A regression has no probabilities, labels or class names; the unit and regions of old journals are missing."""
+    """A regression has no probabilities, labels or class names; without a unit, steps are epochs."""
     journal = make_journal(tmp_path / "run", has_probabilities=False, class_names=None, labels=None)
+    file = journal.directory / "manifest.json"
+    held = json.loads(file.read_text())
     for key in ("unit", "regions", "labels"):
-        del journal.manifest[key]
+        del held[key]
+    file.write_text(json.dumps(held))
+    journal = Journal(journal.directory)
     data = data_of(report.build([journal]))
     assert data["unit"] == "epoch"
     assert data["labels"] is None
     assert data["runs"][0]["probabilities"] is None
-    assert data["runs"][0]["focus"] is None
+    assert "focus" not in data["runs"][0]["measures"]
     assert set(data["classes"].values()) == {"class_0", "class_1", "class_2"}
 
 
@@ -365,7 +416,7 @@ def test_the_outline_of_a_box_is_its_corners(tmp_path: Path) -> None:
     corners = {tuple(corner) for corner in rings_of(outline)[0].tolist()}
     assert corners >= {(250, 250), (750, 250), (750, 750), (250, 750)}
     assert abs(area(rings_of(outline)[0])) == pytest.approx(250_000)
-    assert data["runs"][0]["focus"] is not None
+    assert "focus" in data["runs"][0]["measures"]
 
 
 def test_the_outline_of_any_mask_encloses_its_area() -> None:
@@ -395,7 +446,7 @@ def test_focus_is_measured_where_the_journal_lacks_it(tmp_path: Path) -> None:
         arrays = {name: array for name, array in recorded.arrays.items() if name != "focus"}
         journal.append(step, arrays, recorded.logs)
     run = data_of(report.build([journal]))["runs"][0]
-    np.testing.assert_allclose(shares(run["focus"], (6, 2, 2)), 1, atol=1e-4)
+    np.testing.assert_allclose(shares(run["measures"]["focus"], (6, 2, 2)), 1, atol=1e-4)
 
 
 # ---- Words, files, imports ----

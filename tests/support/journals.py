@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from support.manifests import a_manifest
 
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing import drift
@@ -58,21 +59,16 @@ def make_journal(
     count, kinds = len(names), len(targets)
     if pictures is None:
         pictures = np.full((count, 48, 64, 3), 255, np.uint8)
-    content = {
+    described = {
         "probes": digest,
-        "names": list(names),
-        "targets": list(targets),
         "labels": [n % 3 for n in range(count)],
-        "class_names": None if class_names is None else list(class_names),
+        "class_names": class_names,
         "layer": "top_conv",
-        "method": "gradcam",
-        "score_kind": "logit",
-        "unit": "epoch",
         "run_id": folder.name,
-        "slices": None,
         "regions": None if regions is None else [None if mask is None else encoded_mask(mask) for mask in regions],
         **manifest,
     }
+    content = a_manifest(names, targets, **described)
     journal = Journal.create(folder, manifest=content, pictures=pictures)
     for step in steps:
         if maps is not None:

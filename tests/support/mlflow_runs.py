@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
+import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -12,15 +17,55 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 
-def wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise RuntimeError(f"mlflow server did not start:\n{log.read_text()}")
+class Server:
+    """An `mlflow server` process on loopback, which can be killed and started again on its port."""
+
+    def __init__(self, folder: Path, artifacts: str | Path) -> None:
+        """Chooses a free port.
+
+        Args:
+            folder: where the database and the log are; it exists.
+            artifacts: where the artifacts are.
+        """
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._artifacts = artifacts
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when the server answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
+        store = ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
+        destination = ["--artifacts-destination", str(self._artifacts)]
+        with (self._folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *store, *destination],
+                cwd=self._folder,
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # six processes less, which poll
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.address}/health", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        self.kill()
+        raise RuntimeError(f"mlflow server did not start:\n{(self._folder / 'log').read_text()}")
+
+    def kill(self) -> None:
+        """Ends it at once: asked politely, it can wait half a minute for connections that nobody uses."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(30)
+            self.process = None
 
 
 def artifact_paths(client: MlflowClient, run_id: str, folder: str = "") -> list[str]:

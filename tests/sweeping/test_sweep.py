@@ -467,6 +467,7 @@ def test_a_process_that_is_killed_loses_nothing(client: MlflowClient, saved: Pat
     assert_maps(saved)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_dask_cluster_gives_the_same_maps_also_when_a_worker_is_killed(client: MlflowClient, saved: Path) -> None:
     """A scheduler and two worker processes on loopback; nothing is explained in this process."""
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
@@ -498,6 +499,7 @@ ray.shutdown()
 """
 
 
+@pytest.mark.usefixtures("cluster")
 def test_ray_gives_the_same_maps(client: MlflowClient, saved: Path) -> None:
     """A real local Ray; nothing is explained in the driver."""
     pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -672,6 +674,7 @@ print(json.dumps({"sizes": sizes, "traces": [e.traces for e in explainers], "rec
 """
 
 
+@pytest.mark.usefixtures("process")
 def test_five_hundred_checkpoints_take_no_more_memory_than_fifty(saved: Path) -> None:
     """One model, one trace, the same memory."""
     Path("ckpt").mkdir()

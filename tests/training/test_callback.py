@@ -18,10 +18,10 @@ from PIL import Image
 from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures, small_model
 
-from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet
+from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, ProbeSet
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.reviewing.comparison import measure
 from gradcam_callbacks.reviewing.events import find_events
+from gradcam_callbacks.reviewing.measuring import measure
 from gradcam_callbacks.reviewing.sentences import summary
 
 
@@ -226,10 +226,13 @@ def test_wrong_configuration_raises_before_the_first_batch(
     assert list(Path().iterdir()) == []
 
 
-def test_every_below_one_is_refused() -> None:
+@pytest.mark.parametrize(("argument", "unit"), [("every", "epoch"), ("every_batches", "batch")])
+def test_every_below_one_is_refused(argument: str, unit: str) -> None:
     """every=0 is no plan."""
-    with pytest.raises(ValueError, match=r"every is at least 1 epoch, not 0\."):
-        GradCAMCallback(pictures(2), every=0)
+    message = rf"it is at least 1 {unit}, not 0\. Pass {argument}=1 or more\."
+    with pytest.raises(GradCAMError, match=message) as caught:
+        GradCAMCallback(pictures(2), **{argument: 0})
+    assert caught.value.argument == argument
 
 
 class Poison(keras.callbacks.Callback):
@@ -281,7 +284,7 @@ def test_a_tracker_that_fails_ends_no_training_and_loses_no_map(
 def test_a_journal_of_other_probes_is_refused(client: MlflowClient) -> None:
     """A folder that holds the record of other probes is not written to."""
     fit(compiled_model(), GradCAMCallback(pictures(1), journal_dir="kept"), epochs=1)
-    with pytest.raises(ValueError, match=r"Journal 'kept' was made with probes .* Choose another journal_dir"):
+    with pytest.raises(GradCAMError, match=r"Journal 'kept' was made with probes .* Pass another journal_dir="):
         fit(compiled_model(), GradCAMCallback(pictures(2), journal_dir="kept"), epochs=1)
     assert mlflow.active_run() is None
 

@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures, small_model
 
-from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet
+from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, ProbeSet
 from gradcam_callbacks.record.journal import Journal
 
 X, Y = pictures(32), np.arange(32) % 4
@@ -434,8 +434,10 @@ def test_noise_that_cannot_be_measured_costs_no_map(
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
 def test_a_time_to_wait_that_is_none_is_refused(seconds: float) -> None:
     """A negative, endless or undefined flush_timeout is said at once."""
-    with pytest.raises(ValueError, match="flush_timeout is a number of seconds, 0 or more, not"):
+    message = rf"is a number of seconds, 0 or more, not {seconds}\. Pass flush_timeout=60, for example\."
+    with pytest.raises(GradCAMError, match=message) as caught:
         GradCAMCallback(two_probes(), flush_timeout=seconds)
+    assert caught.value.argument == "flush_timeout"
 
 
 def test_two_fits_without_a_run_are_two_runs(client: MlflowClient) -> None:
@@ -474,7 +476,7 @@ def test_a_second_callback_with_other_probes_is_refused_before_the_first_batch(c
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
     del caught  # whose frames hold Keras's list of callbacks
     gc.collect()
-    assert not [thread for thread in threading.enumerate() if thread.name == "gradcam-tracker"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "gradcam-worker"]
 
 
 def test_a_run_that_holds_other_maps_is_refused(client: MlflowClient) -> None:
@@ -716,6 +718,7 @@ def outcome(*processes: subprocess.Popen[str], seconds: float = 90) -> list[tupl
             process.communicate()
 
 
+@pytest.mark.usefixtures("cluster")
 def test_mirrored_strategy(client: MlflowClient) -> None:
     """On two devices, with a BatchNormalization, the maps are those of the same weights without a strategy."""
     run_id = new_run(client)
@@ -738,6 +741,7 @@ def two_workers(script: str, *arguments: str) -> list[tuple[int, str, str]]:
     return outcome(*(python(script, *own[index], TF_CONFIG=json.dumps(tasks[index])) for index in range(2)))
 
 
+@pytest.mark.usefixtures("cluster")
 def test_of_two_workers_only_the_chief_records(client: MlflowClient) -> None:
     """In a loop of one's own under MultiWorkerMirroredStrategy the chief records, the other not, and neither waits."""
     run_id = new_run(client)
@@ -748,6 +752,7 @@ def test_of_two_workers_only_the_chief_records(client: MlflowClient) -> None:
     assert image_steps(client, run_id) == cards(0, 1)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_fit_on_two_workers(client: MlflowClient) -> None:
     """`fit` under MultiWorkerMirroredStrategy records on the chief only, where Keras can train under it at all."""
     alone = two_workers(KERAS_ALONE)

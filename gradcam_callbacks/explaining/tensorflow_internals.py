@@ -1,0 +1,31 @@
+"""What we rely on in TensorFlow that it does not promise to keep. No other file touches it.
+
+Each function has a test in `test_tensorflow_internals.py` that says what breaks here when TensorFlow changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+
+def is_compiled_by_xla(operation: Any) -> bool:
+    """Whether a call of a function in a graph is one that XLA compiles, as Keras makes them for single operations."""
+    return bool(operation.node_def.attr["_XlaMustCompile"].b)
+
+
+@contextmanager
+def functions_inlined() -> Iterator[None]:
+    """Has a `tf.function` that is called while a graph is traced add its operations to that graph.
+
+    That "eager" functions do so inside of another trace is not documented.
+    """
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)

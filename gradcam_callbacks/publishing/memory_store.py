@@ -1,0 +1,98 @@
+"""InMemoryStore: a run in the memory of this process, for tests and for whoever wants the numbers and no server."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Mapping, Set
+from typing import Any
+
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.publishing.store import Item, Kind, Review
+from gradcam_callbacks.record.manifest import DECIDING, Manifest
+
+
+class InMemoryStore:
+    """Keeps one run in memory: `GradCAMCallback(probes, store=InMemoryStore())`.
+
+    Attributes:
+        run_id: of the run.
+        name: the same; nobody gave it another.
+        manifest: what it was told of the maps, or None.
+        metrics: of each step the values by key.
+        maps: of each step the bytes of its file.
+        tiles: by the slug of the probe and the step, (height, width, 3) uint8.
+        animations: by the slug of the probe, a WebP.
+        review: the page and the strip, or None.
+        status: "RUNNING", or what it was ended with.
+    """
+
+    def __init__(self, run_id: str | None = None) -> None:
+        """Begins a run.
+
+        Args:
+            run_id: a new one by default.
+        """
+        self.run_id = run_id or uuid.uuid4().hex
+        self.name = self.run_id
+        self.address = "memory"
+        self.is_ours = True
+        self.is_new = self.was_empty = True
+        self.manifest: Manifest | None = None
+        self.metrics: dict[int, Mapping[str, float]] = {}
+        self.maps: dict[int, bytes] = {}
+        self.tiles: dict[tuple[str, int], Array] = {}
+        self.animations: dict[str, bytes] = {}
+        self.review: Review | None = None
+        self.status = "RUNNING"
+        self._lock = threading.Lock()
+
+    def current_name(self) -> str:
+        """Its id: nobody gave it a name."""
+        return self.name
+
+    def description(self) -> Mapping[str, str | None]:
+        """See `Store`."""
+        return {} if self.manifest is None else {name: getattr(self.manifest, name) for name in DECIDING}
+
+    def held(self, kind: Kind) -> Set[Item]:
+        """See `Store`."""
+        with self._lock:
+            if kind is Kind.TILE:
+                return {Item(kind, step, probe) for probe, step in self.tiles}
+            steps = {Kind.METRICS: list(self.metrics), Kind.MAPS: list(self.maps)}.get(kind, [])
+            return {Item(kind, step) for step in steps}
+
+    def put(self, item: Item, content: Any, time: float) -> None:
+        """See `Store`."""
+        del time
+        probe, step = item.probe or "", -1 if item.step is None else item.step
+        with self._lock:
+            if item.kind is Kind.DESCRIPTION:
+                self.manifest = content
+            elif item.kind is Kind.METRICS:
+                self.metrics[step] = content
+            elif item.kind is Kind.MAPS:
+                self.maps[step] = content
+            elif item.kind is Kind.TILE:
+                self.tiles[probe, step] = content
+            elif item.kind is Kind.ANIMATION:
+                self.animations[probe] = content
+            elif item.kind is Kind.REVIEW:
+                self.review = content
+            self.is_new = self.was_empty = False
+
+    def fetch(self, step: int) -> bytes:
+        """See `Store`."""
+        return self.maps[step]
+
+    def finish(self, status: str) -> None:
+        """See `Store`."""
+        self.status = status
+
+    def tidy(self) -> None:
+        """Nothing is there twice."""
+
+    def where_to_look(self) -> str:
+        """See `Store`."""
+        return f"  in memory, run {self.run_id}"

@@ -1,0 +1,170 @@
+// @ts-check
+/* Pictures with their heat. */
+
+import { data, mapOf } from "./data.js";
+import { bytesOf } from "./decode.js";
+import { contextOf, element } from "./dom.js";
+import { axisOf, fillPixels, mixPaints } from "./interpolation.js";
+import { isHeatShown, state } from "./state.js";
+
+/** @import { Axis } from "./interpolation.js" */
+/** @import { Run } from "./types.js" */
+/** @typedef {ReturnType<typeof makeSheet>} Sheet */
+
+const tables = Object.fromEntries(Object.entries(data.colormaps).map(([name, text]) => [name, bytesOf(text)]));
+const paints = new Uint32Array(256);
+
+export const mix = () => mixPaints(tables[state.colormap], paints);
+
+/**
+ * What a cache has for the key, or else what is made for it now.
+ * @template Kept
+ * @param {Map<string, Kept>} cache
+ * @param {string} key
+ * @param {() => Kept} make
+ */
+function kept(cache, key, make) {
+  let found = cache.get(key);
+  if (found === undefined) {
+    found = make();
+    cache.set(key, found);
+  }
+  return found;
+}
+
+/** @type {Map<string, Axis>} */
+const axes = new Map();
+/** @type {Map<string, Sheet>} */
+const sheets = new Map();
+/** @type {Map<string, HTMLCanvasElement>} */
+const prints = new Map();
+
+/** @param {number} cells @param {number} pixels */
+const axisFor = (cells, pixels) => kept(axes, `${cells} ${pixels}`, () => axisOf(cells, pixels));
+
+/** @param {number} width @param {number} height */
+function makeSheet(width, height) {
+  const canvas = element("canvas", { width, height });
+  const context = contextOf(canvas, { willReadFrequently: true });
+  const image = context.createImageData(width, height);
+  return { canvas, context, image, pixels: new Uint32Array(image.data.buffer) };
+}
+
+/** @param {number} width @param {number} height */
+const sheetOf = (width, height) => kept(sheets, `${width} ${height}`, () => makeSheet(width, height));
+
+/**
+ * The heat of a map, at most as fine as asked; the canvas enlarges it the last two or three times. Null where there is
+ * none.
+ * @param {Run} run
+ * @param {number} s
+ * @param {number} n
+ * @param {number} k
+ * @param {number} width of the picture
+ * @param {number} height of the picture
+ * @param {number} finest the longest side, in pixels
+ */
+function heatOf(run, s, n, k, width, height, finest) {
+  const { values, peak } = mapOf(run, s, n, k);
+  if (!(peak > 0)) return null;
+  const [rows, columns] = run.grid;
+  const scale = Math.min(1, finest / Math.max(width, height));
+  const wide = Math.max(1, Math.round(width * scale));
+  const high = Math.max(1, Math.round(height * scale));
+  const factor = state.scale === "shared" ? peak / run.highest : 1;
+  const sheet = sheetOf(wide, high);
+  fillPixels(values, axisFor(rows, high), axisFor(columns, wide), factor, paints, sheet.pixels);
+  sheet.context.putImageData(sheet.image, 0, 0);
+  return sheet.canvas;
+}
+
+/** A row of all colours, as they are now. */
+export function colourRow() {
+  const sheet = sheetOf(256, 1);
+  sheet.pixels.set(paints);
+  sheet.context.putImageData(sheet.image, 0, 0);
+  return sheet.canvas;
+}
+
+export const photographs = data.pictures.map((source) => {
+  const image = new Image();
+  image.src = source;
+  return image;
+});
+const outlines = data.regions.map((path) => (path === null ? null : new Path2D(path)));
+
+/** Once the cells have another size, or the pictures other colours. */
+export const forgetPrints = () => prints.clear();
+
+/**
+ * A picture at the size of its cells, so that a frame copies instead of scaling.
+ * @param {number} n
+ * @param {number} width
+ * @param {number} height
+ */
+function printOf(n, width, height) {
+  return kept(prints, `${n} ${width} ${height}`, () => {
+    const image = photographs[n];
+    const canvas = element("canvas", { width, height });
+    const context = contextOf(canvas);
+    context.imageSmoothingEnabled = width < 3 * image.naturalWidth; // a tiny picture keeps its pixels
+    context.imageSmoothingQuality = "high";
+    context.drawImage(image, 0, 0, width, height);
+    if (state.isGrey) {
+      context.globalCompositeOperation = "saturation";
+      context.fillStyle = "hsl(0 0% 50%)";
+      context.fillRect(0, 0, width, height);
+    }
+    return canvas;
+  });
+}
+
+/**
+ * Draws a picture with its heat, and with the outline of its region.
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} width
+ * @param {number} height
+ * @param {Run} run
+ * @param {number} s
+ * @param {number} n
+ * @param {number} k
+ * @param {{ finest?: number, hasOutline?: boolean }} [options] see `heatOf`
+ */
+export function paint(canvas, width, height, run, s, n, k, { finest = 112, hasOutline = true } = {}) {
+  if (canvas.width !== width || canvas.height !== height) {
+    canvas.width = width;
+    canvas.height = height;
+  }
+  const image = photographs[n];
+  if (!image.complete || !image.naturalWidth) return;
+  const context = contextOf(canvas);
+  context.globalAlpha = 1;
+  context.drawImage(printOf(n, width, height), 0, 0);
+  const heat = s >= 0 && isHeatShown() ? heatOf(run, s, n, k, width, height, finest) : null;
+  if (heat !== null) {
+    context.globalAlpha = state.opacity;
+    context.imageSmoothingEnabled = true;
+    context.drawImage(heat, 0, 0, width, height);
+  }
+  const outline = outlines[n];
+  if (hasOutline && outline !== null) strokeOutline(context, outline, width, height);
+}
+
+/** @param {CanvasRenderingContext2D} context @param {Path2D} outline @param {number} width @param {number} height */
+function strokeOutline(context, outline, width, height) {
+  context.save();
+  context.globalAlpha = 1;
+  context.lineJoin = "round";
+  const pen = Math.max(1, Math.min(2.4, Math.max(width, height) / 170));
+  const whole = new Path2D();
+  whole.addPath(outline, { a: width / 1000, d: height / 1000 });
+  for (const [color, thick] of /** @type {[string, number][]} */ ([
+    ["rgba(0,0,0,.6)", 2.4],
+    ["#fff", 1],
+  ])) {
+    context.strokeStyle = color;
+    context.lineWidth = thick * pen;
+    context.stroke(whole);
+  }
+  context.restore();
+}

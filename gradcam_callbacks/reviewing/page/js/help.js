@@ -1,0 +1,45 @@
+// @ts-check
+/* The help, and what it shares with the other dialog. */
+
+import { byId } from "./dom.js";
+
+const help = byId("help", HTMLDialogElement);
+
+export const isHelpOpen = () => help.open;
+
+export function openHelp() {
+  const before = document.activeElement;
+  help.showModal();
+  byId("help-close").focus();
+  help.addEventListener("close", () => before instanceof HTMLElement && before.focus(), { once: true });
+}
+
+export function fillHelp() {
+  byId("help-open").addEventListener("click", openHelp);
+  byId("help-close").addEventListener("click", () => help.close());
+  for (const box of [byId("large", HTMLDialogElement), help]) {
+    box.addEventListener("click", (event) => {
+      if (event.target === box) box.close(); // on the backdrop
+    });
+    box.addEventListener("keydown", (event) => {
+      if (event.key === "Tab") keepFocus(box, event);
+    });
+  }
+}
+
+/**
+ * Goes on at the other end where Tab would leave the dialog.
+ * @param {HTMLDialogElement} box
+ * @param {KeyboardEvent} event
+ */
+function keepFocus(box, event) {
+  /** @type {NodeListOf<HTMLButtonElement | HTMLInputElement | HTMLSelectElement>} */
+  const nodes = box.querySelectorAll("button, input, select, [tabindex='0']");
+  const all = [...nodes].filter((node) => !node.disabled && node.tabIndex >= 0 && node.offsetParent !== null);
+  const [first, last] = [all[0], all[all.length - 1]];
+  const now = document.activeElement;
+  const isOut = now === (event.shiftKey ? first : last) || now === box || !box.contains(now);
+  if (!isOut) return;
+  event.preventDefault();
+  (event.shiftKey ? last : first).focus();
+}

@@ -1,0 +1,74 @@
+// @ts-check
+/* From a map's cells to the colours of pixels. */
+
+/**
+ * Between which two cells each pixel's centre lies, and how far from the first to the second.
+ * @typedef {object} Axis
+ * @property {number} cells
+ * @property {Int32Array} low
+ * @property {Int32Array} high
+ * @property {Float32Array} share
+ */
+
+/**
+ * Cells and pixels tile the same side, so their centres are half a cell or pixel from its end, as in tf.image.resize.
+ * @param {number} cells
+ * @param {number} pixels
+ * @returns {Axis}
+ */
+export function axisOf(cells, pixels) {
+  const low = new Int32Array(pixels);
+  const high = new Int32Array(pixels);
+  const share = new Float32Array(pixels);
+  for (let at = 0; at < pixels; at++) {
+    const place = Math.min(cells - 1, Math.max(0, ((at + 0.5) * cells) / pixels - 0.5));
+    low[at] = Math.floor(place);
+    high[at] = Math.min(cells - 1, low[at] + 1);
+    share[at] = place - low[at];
+  }
+  return { cells, low, high, share };
+}
+
+/**
+ * The share of the opacity that a value gets: little evidence lets the picture through, so that it stays recognisable.
+ * @param {number} value in [0, 1]
+ */
+export const cover = (value) => Math.min(1, 1.15 * value ** 0.65);
+
+/**
+ * Puts the 256 colours of a colour map, each with its cover, into `paints`.
+ * @param {Uint8Array} table (256, 3) red, green and blue
+ * @param {Uint32Array} paints 256 pixels
+ */
+export function mixPaints(table, paints) {
+  const bytes = new Uint8Array(paints.buffer);
+  for (let value = 0; value < 256; value++) {
+    bytes.set(table.subarray(3 * value, 3 * value + 3), 4 * value);
+    bytes[4 * value + 3] = Math.round(255 * cover(value / 255));
+  }
+}
+
+/**
+ * Draws a map into pixels: its values are interpolated between the cells, then coloured.
+ * @param {Uint8Array} map rows x columns
+ * @param {Axis} down
+ * @param {Axis} across
+ * @param {number} factor of all values, in [0, 1]
+ * @param {Uint32Array} paints 256 colours
+ * @param {Uint32Array} pixels to be filled, row by row
+ */
+export function fillPixels(map, down, across, factor, paints, pixels) {
+  const columns = across.cells;
+  const row = new Float32Array(columns);
+  let pixel = 0;
+  for (let y = 0; y < down.low.length; y++) {
+    const above = down.low[y] * columns;
+    const below = down.high[y] * columns;
+    const part = down.share[y];
+    for (let x = 0; x < columns; x++) row[x] = (map[above + x] * (1 - part) + map[below + x] * part) * factor;
+    for (let x = 0; x < across.low.length; x++) {
+      const left = row[across.low[x]];
+      pixels[pixel++] = paints[(left + (row[across.high[x]] - left) * across.share[x] + 0.5) | 0];
+    }
+  }
+}

@@ -1,0 +1,104 @@
+// @ts-check
+/* How the heat looks, and the page. */
+
+import { data, runs } from "./data.js";
+import { buttonOf, byId, contextOf, element, inputOf, selectOf, setText } from "./dom.js";
+import { number } from "./format.js";
+import { colourRow, forgetPrints, mix } from "./heat.js";
+import { state } from "./state.js";
+import { schedule } from "./time.js";
+
+/** Has everything drawn anew, as the settings now are. */
+export function restyle() {
+  mix();
+  drawBar();
+  state.version++;
+  schedule();
+}
+
+function drawBar() {
+  const canvas = byId("bar", HTMLCanvasElement);
+  const context = contextOf(canvas);
+  context.globalAlpha = 1;
+  context.fillStyle = "#8c8a86"; // a picture's middle grey
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.globalAlpha = state.opacity;
+  context.imageSmoothingEnabled = false;
+  context.drawImage(colourRow(), 0, 0, canvas.width, canvas.height);
+  const tops = [...new Set(runs.map((run) => run.highest))];
+  const isShared = state.scale === "shared";
+  const highest = tops.length === 1 ? `${number(tops[0])}, the highest of all` : "highest of each layer";
+  setText(byId("bar-high"), isShared ? highest : "each map’s highest");
+  const most = isShared ? "the largest maximum of all maps" : "each map’s own maximum";
+  canvas.setAttribute("aria-label", `Colour bar, ${state.colormap}, from no evidence to ${most}`);
+}
+
+/** @param {number} value */
+export function setOpacity(value) {
+  state.opacity = Math.max(0, Math.min(1, value));
+  const share = Math.round(100 * state.opacity);
+  inputOf("opacity").value = String(share);
+  inputOf("opacity").setAttribute("aria-valuetext", `${share} %`);
+  restyle();
+}
+
+/** @param {string} scale "map" or "shared" */
+export function setScale(scale) {
+  state.scale = scale;
+  for (const input of scaleInputs()) input.checked = input.value === scale;
+  restyle();
+}
+
+/** @returns {NodeListOf<HTMLInputElement>} */
+const scaleInputs = () => document.querySelectorAll("input[name=scale]");
+
+export function fillSettings() {
+  const choice = selectOf("colormap");
+  choice.append(
+    ...Object.keys(data.colormaps).map((name) => element("option", { value: name, text: name.toLowerCase() })),
+  );
+  choice.addEventListener("change", () => {
+    state.colormap = choice.value;
+    restyle();
+  });
+  for (const input of scaleInputs()) input.addEventListener("change", () => setScale(input.value));
+  inputOf("opacity").addEventListener("input", () => setOpacity(Number(inputOf("opacity").value) / 100));
+  onPress("hide", () => {
+    state.isHidden = !state.isHidden;
+    restyle();
+    return state.isHidden;
+  });
+  onPress("grey", () => {
+    state.isGrey = !state.isGrey;
+    forgetPrints();
+    restyle();
+    return state.isGrey;
+  });
+  const options = buttonOf("options");
+  options.addEventListener("click", () => {
+    options.setAttribute("aria-expanded", String(byId("controls").classList.toggle("open")));
+  });
+  setOpacity(state.opacity);
+}
+
+/** @param {string} id @param {() => boolean} press says whether the button is pressed from now on */
+function onPress(id, press) {
+  const button = buttonOf(id);
+  button.addEventListener("click", () => button.setAttribute("aria-pressed", String(press())));
+}
+
+export function fillTheme() {
+  const root = document.documentElement;
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const follow = () => {
+    const theme = state.theme ?? (dark.matches ? "dark" : "light");
+    root.dataset.theme = theme;
+    byId("theme").setAttribute("aria-pressed", String(theme === "dark"));
+  };
+  dark.addEventListener("change", follow);
+  byId("theme").addEventListener("click", () => {
+    state.theme = root.dataset.theme === "dark" ? "light" : "dark";
+    follow();
+  });
+  follow();
+}

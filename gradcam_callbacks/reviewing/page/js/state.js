@@ -1,0 +1,42 @@
+// @ts-check
+/* What is shown and what goes on: all that changes, but for the elements themselves. */
+
+import { data, steps } from "./data.js";
+
+export const state = {
+  /** The place of the step shown among all steps. */
+  at: steps.length - 1,
+  isPlaying: false,
+  isHidden: false,
+  /** Whether h is held, which hides the heat as well. */
+  isHeld: false,
+  isGrey: false,
+  /** @type {string} "map" or "shared" */
+  scale: "map",
+  colormap: Object.keys(data.colormaps)[0],
+  opacity: 0.6,
+  /** @type {string | null} "light", "dark", or what the system prefers */
+  theme: null,
+  /** Which probe and target are shown large. @type {{ n: number, k: number } | null} */
+  large: null,
+  /** The probes that match the filters, in the order in which they are shown. @type {number[]} */
+  order: [],
+  /** The kinds of events that are hidden. @type {Set<string>} */
+  hiddenKinds: new Set(),
+  /** The size of a cell's canvas. */
+  cell: { width: 0, height: 0 },
+  /** Counts what makes every drawing stale, such as another colour map. */
+  version: 0,
+  /** Whether a frame has been asked for. */
+  isScheduled: false,
+  /** When the last step of a play was shown, and when numbers were last written, in milliseconds. */
+  playedAt: 0,
+  wroteAt: 0,
+  /** The timer that waits for a pause. */
+  resting: 0,
+  /** The place of the step that was last said to a screen reader. */
+  announced: -1,
+};
+
+export const stepNow = () => steps[state.at];
+export const isHeatShown = () => !(state.isHidden || state.isHeld);

@@ -1,0 +1,157 @@
+"""Session: one training, from its first batch to its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from gradcam_callbacks.explaining.explainer import Explainer
+from gradcam_callbacks.probes.probe_set import ProbeSet
+from gradcam_callbacks.record.step import BASELINE
+from gradcam_callbacks.training import failed_fit
+from gradcam_callbacks.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from gradcam_callbacks.publishing.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Session:
+    """Explains the probes whenever the schedule says so, and hands the maps to the recorder.
+
+    A step that cannot be explained or recorded is counted and left out, and the training goes on; if `strict`, that
+    raises.
+
+    Attributes:
+        explainer: of the model that is trained.
+        probes: what is explained.
+        jittered: the same under a tiny change, to measure the noise of the maps; None to do without.
+        recorder: the run; the session closes it.
+        schedule: says which step is recorded.
+        strict: whether a problem raises.
+        on_problem: called for each step that a problem has left out.
+    """
+
+    explainer: Explainer
+    probes: ProbeSet
+    jittered: ProbeSet | None
+    recorder: Recorder
+    schedule: Schedule
+    strict: bool
+    on_problem: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        self._optimizer = getattr(self.explainer.model, "optimizer", None)
+        self._logs: dict[str, Any] = {}  # of the schedule's last step
+
+    def begin(self, *, baseline: bool) -> None:
+        """Begins the training; from now on it is closed when its `fit` fails.
+
+        Args:
+            baseline: whether to record the model as it is now, where the run has no step yet.
+        """
+        try:
+            self.schedule.train_began(self.recorder.next_free, self._iterations())
+            if baseline and self.recorder.next_free == 0:
+                self._record(BASELINE)
+            failed_fit.watch(self)
+        except BaseException:
+            self.recorder.close("FAILED")
+            raise
+
+    def epoch_began(self, epoch: int) -> None:
+        """Takes note of the epoch under way."""
+        self.schedule.epoch_began(epoch)
+
+    def batch_ended(self, batch: int, logs: Mapping[str, Any] | None) -> None:
+        """Records the batch if it is due; does nothing where steps are epochs."""
+        if self.schedule.counts_batches:
+            due = self.schedule.batch_ended(batch, self._iterations())
+            self._logs = dict(logs or {})
+            self._record(due)
+
+    def epoch_ended(self, epoch: int, logs: dict[str, Any] | None, *, is_stopping: bool) -> None:
+        """Records the epoch if it is due, and adds its drift to `logs`, for the callbacks that follow in the list."""
+        logs = {} if logs is None else logs
+        due = self.schedule.epoch_ended(epoch, self._iterations(), is_stopping=is_stopping)
+        self._logs = self._logs | logs if self.schedule.counts_batches else logs
+        self._record(due)
+        if self.recorder.drift is not None and (due is not None or self.schedule.counts_batches):
+            logs["gradcam_drift"] = self.recorder.drift
+
+    def close(self, status: str) -> None:
+        """Records what is left, waits until everything has arrived, and says where it is; called again, does nothing.
+
+        Args:
+            status: "FINISHED", or "FAILED" where `fit` has raised.
+        """
+        failed_fit.unwatch(self)
+        try:
+            if self.recorder.is_open and status == "FINISHED":
+                self._record(self.schedule.train_ended())
+            elif self.recorder.is_open:
+                self._record_rest()
+        finally:
+            self.recorder.close(status)
+
+    def _iterations(self) -> int | None:
+        """How many batches the optimizer has trained on; None without one, and if the model was compiled anew."""
+        if self._optimizer is None or self._optimizer is not self.explainer.model.optimizer:
+            return None
+        return int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+
+    def _record_rest(self) -> None:
+        """Records what a `fit` that raised has left; its error is on its way, so none of ours takes its place."""
+        rest = self.schedule.train_failed(self._iterations())
+        if rest is not None:
+            try:
+                self._record(rest.step, is_cut_short=rest.is_cut_short)
+            except Exception:
+                logger.exception("The last step of the failed training, %d, could not be recorded.", rest.step)
+
+    def _record(self, step: int | None, *, is_cut_short: bool = False) -> None:
+        """Explains the probes and records a step, if there is one to record."""
+        if step is None or step in self.recorder.earlier:  # a resumed training repeats it; the first record stays
+            return
+        logs = self._logs if step == self.schedule.step else {}
+        try:
+            arrays = self.explainer(self.probes).arrays()
+            self.recorder.record(step, arrays, _numbers(logs), noisy=self._noisy(), is_cut_short=is_cut_short)
+        except Exception:
+            self.on_problem()
+            self.recorder.failed(step)
+        except BaseException:  # Ctrl-C: `close` tries it again
+            self.schedule.interrupted(step)
+            raise
+
+    def _noisy(self) -> dict[str, Any] | None:
+        """The arrays of the jittered probes, if the recorder wants them for this record."""
+        if self.jittered is None or not self.recorder.wants_noise():
+            return None
+        try:
+            return self.explainer(self.jittered).arrays()
+        except Exception:
+            if self.strict:
+                raise
+            self.jittered = None
+            logger.exception("The noise floor could not be measured; it goes on without.")
+            return None
+
+
+def _numbers(logs: Mapping[str, Any]) -> dict[str, float]:
+    """The single numbers in `logs`; other callbacks may have put anything there, and that is left out."""
+    numbers = {}
+    for name, value in logs.items():
+        try:
+            if np.ndim(value) == 0 and not isinstance(value, str):
+                numbers[name] = float(value)
+        except Exception:  # of whatever that is
+            logger.debug("'%s' in the logs is no number.", name)
+    return numbers

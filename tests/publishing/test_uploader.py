@@ -1,0 +1,181 @@
+"""The uploader sends in order, each item once, and tries again; a store that keeps all in memory tells."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.journals import make_journal
+
+from gradcam_callbacks import InMemoryStore
+from gradcam_callbacks.publishing.metrics import ARRIVED, step_metrics
+from gradcam_callbacks.publishing.recorder import steps_of
+from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, UnreachableError
+from gradcam_callbacks.publishing.uploader import Uploader
+from gradcam_callbacks.record.health import HEALTHS
+from gradcam_callbacks.record.journal import Journal
+
+
+class Sick(InMemoryStore):
+    """Raises at each put as long as there are errors left, and then takes everything, in a list."""
+
+    def __init__(self, *errors: Exception | None, takes_it_first: bool = False) -> None:
+        super().__init__("run")
+        self.errors = list(errors)
+        self.takes_it_first = takes_it_first
+        self.arrived: list[str] = []
+        self.asked: list[Kind] = []
+
+    def put(self, item: Item, content: Any, time: float) -> None:
+        error = self.errors.pop(0) if self.errors else None
+        if error is None or self.takes_it_first:
+            super().put(item, content, time)
+            self.arrived.append(str(item))
+        if error is not None:
+            raise error
+
+    def held(self, kind: Kind) -> Set[Item]:
+        self.asked.append(kind)
+        return super().held(kind)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """Of one probe: before training, and two epochs."""
+    return make_journal(tmp_path / "run", names=["cat"], targets=["predicted"], steps=[-1, 0, 1])
+
+
+ALL = [
+    *("description", "maps/-1", "metrics/0", "maps/0", "image/cat/0", "metrics/1", "maps/1", "image/cat/1"),
+    "report/1",
+]
+
+
+def test_items_arrive_in_order_and_once(journal: Journal) -> None:
+    """What describes the run first, then step by step, the review last; a second pass sends nothing."""
+    store = Sick()
+    sending = Uploader(journal, store)
+    assert [str(item) for item in sending.missing()] == ALL
+    assert sending.send()
+    assert store.arrived == ALL
+    assert sending.send()
+    assert Uploader(Journal(journal.directory), store).send()
+    assert store.arrived == ALL
+    assert store.asked == []  # a new run need not be asked
+    assert store.metrics[1].keys() == step_metrics(journal.read(1), journal.manifest).keys()
+    assert store.maps[1] == journal.content(1)
+    assert store.tiles["cat", 1].dtype == np.uint8
+    assert store.review is not None
+    assert store.review.strip.startswith(b"\x89PNG")
+
+
+def test_an_item_that_failed_holds_up_its_kind_alone(journal: Journal) -> None:
+    """After an error at the metrics of step 0, no other metrics are tried in this pass, and all else is sent."""
+    store = Sick(None, None, ValueError("no"))
+    sending = Uploader(journal, store)
+    assert not sending.send()
+    assert str(sending.error) == "no"
+    assert store.arrived == [item for item in ALL if not item.startswith("metrics")]
+    assert sending.send()
+    assert sorted(store.arrived) == sorted(ALL)
+    assert store.asked == [Kind.METRICS]  # it may have arrived although it failed
+
+
+def test_nothing_more_is_tried_when_nobody_answers(journal: Journal) -> None:
+    """One request found out; the next one would wait as long."""
+    store = Sick(None, UnreachableError("nobody"))
+    assert not Uploader(journal, store).send()
+    assert store.arrived == ["description"]
+
+
+@pytest.mark.parametrize("takes_it_first", [False, True])
+def test_a_store_that_hung_up_is_asked_again_at_once(journal: Journal, takes_it_first: bool) -> None:
+    """The same pass brings the item, and brings it once, whether the first request had arrived or not."""
+    store = Sick(None, None, HungUpError("again"), takes_it_first=takes_it_first)
+    assert Uploader(journal, store).send()
+    assert store.arrived == ALL
+    assert store.asked == [Kind.METRICS]
+
+
+def test_a_store_that_hangs_up_twice_is_left_for_now(journal: Journal) -> None:
+    """The item is missing, and the others have arrived."""
+    store = Sick(None, None, HungUpError("again"), HungUpError("again"))
+    sending = Uploader(journal, store)
+    assert not sending.send()
+    assert [str(item) for item in sending.missing()] == ["metrics/0", "metrics/1"]
+
+
+def test_what_cannot_be_drawn_is_left_out_and_the_rest_is_sent(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Damaged pictures cost the tiles and the review, and one warning each; they are not tried again."""
+    journal.manifest = replace(journal.manifest, pictures=("AAAA",))
+    store = Sick()
+    sending = Uploader(journal, store)
+    assert sending.send()
+    assert store.arrived == ["description", "maps/-1", "metrics/0", "maps/0", "metrics/1", "maps/1"]
+    assert len(caplog.records) == 3
+    assert sending.send()
+    assert len(caplog.records) == 3
+
+
+def test_the_record_of_one_run_can_be_copied_to_another(journal: Journal) -> None:
+    """The marks of the journal are not those of the copy, and stay as they are."""
+    assert Uploader(journal, Sick()).send()
+    marks = journal.uploaded()
+    copy = InMemoryStore("another")
+    assert Uploader(journal, copy).send()
+    assert set(copy.maps) == {-1, 0, 1}
+    assert journal.uploaded() == marks
+
+
+def test_the_status_is_sent_where_one_is_left(journal: Journal) -> None:
+    """`gradcam upload` ends a run that its training could not end."""
+    journal.leave_status("FAILED")
+    store = InMemoryStore("run")
+    sending = Uploader(journal, store)
+    assert str(sending.missing()[-1]) == "status"
+    assert sending.send()
+    assert store.status == "FAILED"
+
+
+def test_earlier_steps_are_taken_back_for_the_review(journal: Journal, tmp_path: Path) -> None:
+    """A journal that begins at epoch 2 gets the steps that the run holds, and does not send them again."""
+    store = Sick()
+    assert Uploader(journal, store).send()
+    later = make_journal(tmp_path / "later", names=["cat"], targets=["predicted"], steps=[2], run_id="run")
+    assert Uploader(later, store).send()
+    assert later.steps() == [-1, 0, 1, 2]
+    assert store.arrived == [*ALL, "description", "metrics/2", "maps/2", "image/cat/2", "report/2"]
+
+
+def test_a_step_has_arrived_when_the_named_metric_has(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sent last, whatever states of a map there are: a new state does not make runs of before look empty."""
+    assert ARRIVED == "gradcam_health/non-finite"  # what runs of version 0.1.0 hold
+    assert list(step_metrics(journal.read(1), journal.manifest))[-1] == ARRIVED
+    states = (*HEALTHS, "misplaced")
+    monkeypatch.setattr("gradcam_callbacks.publishing.metrics.HEALTHS", states)
+    metrics = step_metrics(journal.read(1), journal.manifest)
+    assert "gradcam_health/misplaced" in metrics
+    assert list(metrics)[-1] == ARRIVED
+
+
+def test_the_steps_of_a_run_are_those_whose_metrics_arrived(journal: Journal) -> None:
+    """Not those of which only the maps have."""
+    store = Sick(None, None, None, None, None, ValueError("metrics of step 1"))
+    Uploader(journal, store).send()
+    assert steps_of(store) == {0}
+    assert {item.step for item in store.held(Kind.MAPS)} == {-1, 0, 1}
+
+
+def test_marks_are_those_of_version_0_1_0() -> None:
+    """Journals of before are gone on with."""
+    assert str(Item(Kind.TILE, 3, "cat")) == "image/cat/3"
+    assert str(Item(Kind.ANIMATION, 3, "cat")) == "animation/cat/3"
+    assert str(Item(Kind.MAPS, -1)) == "maps/-1"
+    assert str(Item(Kind.REVIEW, 3)) == "report/3"
+    assert [str(Item(kind)) for kind in (Kind.DESCRIPTION, Kind.STATUS)] == ["description", "status"]

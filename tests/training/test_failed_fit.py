@@ -1,0 +1,228 @@
+"""What Keras does when a `fit` fails, and that we notice it. One test for each thing that Keras might change."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from gradcam_callbacks.training import failed_fit
+
+
+class FaultError(RuntimeError):
+    """What ends a training."""
+
+
+class Watched(keras.callbacks.Callback):
+    """Is watched from its `on_train_begin` on, and notes in which thread it was closed with which status."""
+
+    def __init__(self, *, fails: bool = True, begin: Callable[[], Any] | None = None) -> None:
+        super().__init__()
+        self.closed: list[tuple[str, threading.Thread]] = []
+        self.lists: list[list[keras.callbacks.CallbackList]] = []
+        self._fails = fails
+        self._begin = begin
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        failed_fit.close_failed()
+        failed_fit.watch(self)
+        if self._begin is not None:
+            self._begin()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._fails:
+            raise FaultError
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.close("FINISHED")
+
+    def close(self, status: str) -> None:
+        failed_fit.unwatch(self)
+        self.closed.append((status, threading.current_thread()))
+
+    @property
+    def statuses(self) -> list[str]:
+        return [status for status, _ in self.closed]
+
+
+@pytest.fixture(autouse=True)
+def nothing_watched() -> Iterator[None]:
+    """No test leaves a training to the next one."""
+    gc.collect()
+    assert not failed_fit._watched
+    yield
+    gc.collect()
+    assert not failed_fit._watched
+
+
+def fit(*callbacks: keras.callbacks.Callback) -> None:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(np.zeros((1, 1)), np.zeros((1, 1)), verbose=0, callbacks=list(callbacks))
+
+
+def failing(*callbacks: keras.callbacks.Callback) -> FaultError:
+    """The exception of a `fit`, held with its frames."""
+    with pytest.raises(FaultError) as caught:
+        fit(*callbacks)
+    return caught.value
+
+
+def test_keras_calls_no_hook_when_fit_raises() -> None:
+    """If this fails, Keras tells callbacks of a failed `fit`, and failed_fit.py can go."""
+    called: list[str] = []
+
+    class Telling(keras.callbacks.Callback):
+        def __getattribute__(self, name: str) -> Any:
+            if name.startswith("on_"):
+                called.append(name)
+            return super().__getattribute__(name)
+
+    with contextlib.suppress(FaultError):
+        fit(Telling(), Watched())
+    gc.collect()
+    assert called[-1] == "on_epoch_end"
+
+
+def test_keras_calls_hooks_from_a_list_that_fit_holds() -> None:
+    """If this fails, other names or places must be looked for: the list is in the frames of both functions."""
+    found: dict[str, list[keras.callbacks.CallbackList]] = {}
+
+    def look() -> None:
+        for function in ("fit", "on_train_begin"):
+            found[function] = list(failed_fit._callback_lists(function))
+
+    ours = Watched(fails=False, begin=look)
+    fit(ours)
+    (of_fit,), (caller,) = found["fit"], found["on_train_begin"]
+    assert of_fit is caller
+    assert ours in caller.callbacks
+    assert list(failed_fit._callback_lists("fit")) == []
+
+
+def test_a_fit_that_raised_is_closed_when_its_list_is_deleted() -> None:
+    """If this fails, something else holds Keras's list of callbacks now, and failed trainings are closed late."""
+    ours = Watched()
+    with contextlib.suppress(FaultError):
+        fit(ours)
+    gc.collect()
+    assert ours.closed == [("FAILED", threading.current_thread())]
+
+
+def test_ctrl_c_is_a_fault_too() -> None:
+    """KeyboardInterrupt, which is no Exception, ends a training in the same way."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    ours = Watched(begin=interrupt)
+    with contextlib.suppress(KeyboardInterrupt):
+        fit(ours)
+    gc.collect()
+    assert ours.statuses == ["FAILED"]
+
+
+def test_a_fit_whose_exception_is_held_is_closed_when_the_next_one_begins() -> None:
+    """A notebook holds the last exception; nothing is closed until another `fit` begins, and then once."""
+    first, second = Watched(), Watched(fails=False)
+    held = failing(first)
+    gc.collect()
+    assert first.statuses == []
+    fit(second)
+    assert (first.statuses, second.statuses) == (["FAILED"], ["FINISHED"])
+    del held
+    gc.collect()
+    assert (first.statuses, second.statuses) == (["FAILED"], ["FINISHED"])
+
+
+def test_a_fit_that_still_runs_is_not_closed() -> None:
+    """Neither the one around a `fit`, nor one in another thread, whose list is in no frame of this thread."""
+    inner, goes_on, has_begun = Watched(fails=False), threading.Event(), threading.Event()
+    outer = Watched(fails=False, begin=lambda: fit(inner))
+    fit(outer)
+    assert (outer.statuses, inner.statuses) == (["FINISHED"], ["FINISHED"])
+
+    def wait() -> None:
+        has_begun.set()
+        goes_on.wait(60)
+
+    elsewhere = Watched(fails=False, begin=wait)
+    thread = threading.Thread(target=fit, args=(elsewhere,))
+    thread.start()
+    assert has_begun.wait(60)
+    fit(Watched(fails=False))
+    assert elsewhere.statuses == []
+    goes_on.set()
+    thread.join(60)
+    assert elsewhere.statuses == ["FINISHED"]
+
+
+def test_a_training_is_not_closed_in_the_thread_that_happens_to_delete_its_list() -> None:
+    """That may be one that the closing waits for, so it is done in its own thread, or else in a new one."""
+    ours, held = Watched(), []
+
+    def train() -> None:
+        held.append(failing(ours))
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join(60)
+    assert ours.statuses == []
+    held.clear()  # the last reference to the exception goes, in this thread
+    gc.collect()
+    for closing in [thread for thread in threading.enumerate() if thread.name == "gradcam-close"]:
+        closing.join(60)
+    ((status, closing),) = ours.closed
+    assert (status, closing.name) == ("FAILED", "gradcam-close")
+
+
+def test_a_loop_without_keras_s_list_is_only_closed_at_the_end_of_the_process() -> None:
+    """Where hooks are called directly there is no list in any frame, and no `fit` whose end could be seen."""
+    ours = Watched()
+    ours.on_train_begin()
+    fit(Watched(fails=False))
+    gc.collect()
+    assert ours.statuses == []
+    failed_fit._close_all()
+    assert ours.statuses == ["FAILED"]
+
+
+AT_EXIT = """
+import tempfile
+from pathlib import Path
+from gradcam_callbacks.training import failed_fit
+from test_failed_fit import Watched, fit
+
+folder = tempfile.TemporaryDirectory()
+
+class Late(Watched):
+    def close(self, status):
+        super().close(status)
+        print(status, Path(folder.name).is_dir())
+
+fit(Late())
+"""
+
+
+def test_at_the_end_of_the_process_it_is_closed_before_temporary_folders_go() -> None:
+    """Nobody caught the exception, which the interpreter holds: our turn comes before that of earlier functions."""
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_EXIT],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "FAILED True\n"), ended.stderr
+    assert ended.stderr.rstrip().endswith("FaultError")
