@@ -38,11 +38,12 @@ class Capture:
     """One traced graph from what the model is fed and a target matrix to raw maps.
 
     Attributes:
-        layers: those that are explained, as they were asked for.
-        explainable: all that could be and have more than one place, in the order of their calls.
-        runners_up: those that would be picked next, the best first.
-        score_kind: "logit", or "probability" where the model does more than squash its logits.
-        classes: how many classes a target may name; None where only the pictures decide, 0 where the model is no
+        layers: those that are explained, in the order in which they were asked for.
+        explainable: all that have a map of more than one place, in the order of their calls.
+        runners_up: those that would be picked next where none was asked for, the best first.
+        score_kind: what a score is: "logit", or "probability" where the model does more with its logits than a softmax
+            or sigmoid, so that they cannot be had.
+        classes: how many classes a target may name; None where that depends on the picture, 0 where the model is no
             classifier.
         has_probabilities: whether the model's outputs are probabilities.
         floats: how many numbers one target of one picture needs on its way to a map.

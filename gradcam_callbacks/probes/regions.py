@@ -64,7 +64,7 @@ def read_masks(folder: Path, files: Sequence[Path], size: tuple[int, ...]) -> li
 
 
 def explained_name(manifest: Mapping[str, Any], k: int, explained: int) -> str:
-    """What a map explains, for people: the target of a `ProbeSet.description`, and its class unless it says that."""
+    """What a map explains, in words: its target, with the class in front where the target does not name it."""
     target: str = manifest["targets"][k]
     name = class_name(manifest["class_names"], int(explained))
     if explained < 0 or name == target or " − " in target:  # a function, a class, a contrast

@@ -45,7 +45,7 @@ def as_labels(labels: Any, count: int, class_names: tuple[str, ...] | None) -> A
 
 
 def targets_by_probe(targets: Any, count: int, class_names: tuple[str, ...] | None) -> Array | None:
-    """(N, K) classes, where that is what the user gave."""
+    """The (N, K) classes of a user who gave each probe its own; None where one list serves all probes."""
     if not isinstance(targets, np.ndarray) or targets.ndim != 2:
         return None
     if targets.dtype.kind not in "iu" or len(targets) != count or not targets.size:

@@ -111,11 +111,10 @@ def explain_checkpoints(
             or `probes` is a function and all checkpoints hold weights alone.
         mlflow.MlflowException: if there is no such run, or no tracking server.
     """
-    from gradcam_callbacks.explaining.methods import find_method
     from gradcam_callbacks.publishing import mlflow_store
     from gradcam_callbacks.publishing.recorder import Recorder
 
-    method_name, _ = find_method(method)
+    method_name = _name_of(method)
     probes = probes if callable(probes) else as_probes(probes)  # what is wrong with them is said before a download
     with ExitStack() as stack:
         found, problems = find_checkpoints(checkpoints, step_from, stack)
@@ -180,6 +179,15 @@ def explain_checkpoints(
         problems=problems,
         gaps=tuple(sorted(set(range(min(steps), max(steps))) - steps)) if steps else (),
     )
+
+
+def _name_of(method: str | Method) -> str:
+    """The name under which a method is recorded."""
+    if isinstance(method, str):
+        return method
+    from gradcam_callbacks.explaining.methods import find_method  # loads Keras, which the workers alone need
+
+    return find_method(method)[0]
 
 
 def _first_model(
