@@ -38,11 +38,12 @@ class Capture:
     """One traced graph from what the model is fed and a target matrix to raw maps.
 
     Attributes:
-        layers: those that are explained, as they were asked for.
-        explainable: all that could be and have more than one place, in the order of their calls.
-        runners_up: those that would be picked next, the best first.
-        score_kind: "logit", or "probability" where the model does more than squash its logits.
-        classes: how many classes a target may name; None where only the pictures decide, 0 where the model is no
+        layers: those that are explained, in the order in which they were asked for.
+        explainable: all that have a map of more than one place, in the order of their calls.
+        runners_up: those that would be picked next where none was asked for, the best first.
+        score_kind: what a score is: "logit", or "probability" where the model does more with its logits than a softmax
+            or sigmoid, so that they cannot be had.
+        classes: how many classes a target may name; None where that depends on the picture, 0 where the model is no
             classifier.
         has_probabilities: whether the model's outputs are probabilities.
         floats: how many numbers one target of one picture needs on its way to a map.
@@ -97,7 +98,7 @@ def trace(asked: Request) -> Capture:
                 graph = _concrete(tracing.graph, asked.inputs)
     if not tracing.candidates:
         return Capture(_graph=graph, **tracing.found)
-    # Which of the candidates has a gradient at its places, only a picture can tell.
+    # Which of the candidates have a gradient at their places, a picture tells.
     one = tf.nest.map_structure(lambda array: tf.constant(array[:1]), asked.inputs)
     peaks = graph(one, tf.zeros((1, 0, 2), tf.int32))["peaks"].numpy()
     first = int(np.argmax(peaks > 0))
@@ -121,7 +122,8 @@ class _Tracing:
 
     Attributes:
         found: the attributes of its `Capture`.
-        candidates: layers of which only a picture can tell which is explained; the graph then gives their peaks.
+        candidates: the layers to choose from, where a picture must tell which is explained. The graph then gives the
+            largest gradient of each, and no maps.
     """
 
     def __init__(self, asked: Request) -> None:
@@ -147,7 +149,9 @@ class _Tracing:
         views = read_as_maps(calls, size, asked.grid, head.scored, channels_first=channels_first)
         chosen, others = self._choose(views, head)
         self._note(head, views, chosen, others)
-        if self._wanted is None and chosen[0].extra_tokens:  # the last tokens that matter may not be the last tokens
+        if self._wanted is None and chosen[0].extra_tokens:
+            # After the last attention a head may take the class token alone. The layers there have a gradient, but not
+            # at the places: the layer to explain is the last with one there.
             self.candidates = [view.info for view in (*chosen, *others)]
             return {"peaks": peaks_of_gradients([*chosen, *others], head.scored)}
         increases = partial(increases_of_scores, asked, batch, channels_first=channels_first)

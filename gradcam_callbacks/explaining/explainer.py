@@ -270,7 +270,10 @@ def _stand_in(model: keras.Model) -> ProbeSet:
 
 
 def _joined(runs: Sequence[Mapping[str, Any]], *, functions: int) -> dict[str, Array]:
-    """One batch of what several runs gave, each for some of the classes and all of the functions; maps fused."""
+    """One batch from several runs of it, which explained some of the classes and all of the functions each.
+
+    The maps of several layers are fused.
+    """
     first = {name: value for name, value in runs[0].items() if name in ("outputs", "predicted")}
     by_target = []
     for number, run in enumerate(runs):
@@ -284,7 +287,7 @@ def _joined(runs: Sequence[Mapping[str, Any]], *, functions: int) -> dict[str, A
 
 
 def _fused(maps: Sequence[Array]) -> Array:
-    """The maps of one layer as they are; of several the mean of their shares of their maxima, on the largest grid."""
+    """The maps of one layer as they are; of several the mean, each divided by its maximum and on the largest grid."""
     if len(maps) == 1:
         return maps[0]
     largest = max((layer.shape[2:] for layer in maps), key=lambda grid: int(np.prod(grid)))

@@ -27,7 +27,7 @@ def has_inner_functions(scored: Any) -> bool:
 
 
 def reached_from(graph: Any, is_start: Callable[[Any], bool]) -> set[str]:
-    """The names of the operations that depend on one where `is_start`, and of those themselves."""
+    """The names of the operations for which `is_start` holds, and of all that depend on one of them."""
     reached: set[str] = set()
     for operation in graph.get_operations():  # in the order in which they were made, so inputs come first
         if is_start(operation) or any(tensor.op.name in reached for tensor in operation.inputs):

@@ -17,7 +17,7 @@ from gradcam_callbacks.probes.targets import NO_CLASS, PREDICTED
 
 Tensor = Any
 _SQUASHING = frozenset({"Softmax", "Sigmoid", "LogSoftmax"})
-# Operations whose result is made of probabilities where what they get is.
+# Operations that only combine, rescale or rearrange numbers: of probabilities they still make something of that kind.
 _POINTWISE = PASSING | {
     *("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Pow", "Log", "Exp", "Neg", "Sum", "Mean", "Max"),
     *("Minimum", "Maximum", "ClipByValue", "Reshape", "Squeeze", "ExpandDims", "Transpose"),
@@ -187,7 +187,12 @@ def _before_passing(tensor: Tensor) -> Any:
 
 
 def _is_squashed(operation: Any, known: dict[str, bool | None]) -> bool | None:
-    """Whether all that an operation makes its result of has gone through a softmax or sigmoid; None of constants."""
+    """Whether all that an operation's result is made of comes out of a softmax or sigmoid; None for constants.
+
+    Args:
+        operation: of the traced graph.
+        known: what is known already, by the operations' names.
+    """
     if operation.name not in known:
         known[operation.name] = None
         if operation.type in _SQUASHING:

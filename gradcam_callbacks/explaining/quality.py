@@ -344,11 +344,14 @@ def _cascade(explainer: Explainer, explanation: Explanation, targets: Array, see
 
 
 def _with_fixed_targets(probes: ProbeSet, targets: Array) -> list[tuple[Array, ProbeSet]]:
-    """The probes as sets of the same classes, which do not move with the prediction, and where each set belongs.
+    """Groups the probes by their classes, so that "predicted" stays what it was before the weights were randomised.
 
     Args:
         probes: N pictures.
         targets: (N, K, 2) classes, see `ProbeSet.target_matrix`.
+
+    Returns:
+        For each group the positions of its probes, and a set of them.
     """
     rows, group_of = np.unique(targets.reshape(len(targets), -1), axis=0, return_inverse=True)
     groups = []

@@ -1,9 +1,14 @@
-"""Weights from TensorFlow's own checkpoints."""
+"""Weights from TensorFlow's own checkpoints.
+
+Reading files is what `sweeping` does. This stands here because no other folder may know TensorFlow.
+"""
 
 from __future__ import annotations
 
 import keras
 import tensorflow as tf
+
+from gradcam_callbacks.errors import GradCAMError
 
 
 def restore(model: keras.Model, prefix: str) -> None:
@@ -14,7 +19,7 @@ def restore(model: keras.Model, prefix: str) -> None:
         prefix: of its files, without ".index".
 
     Raises:
-        ValueError: if it lacks weights of the model.
+        GradCAMError: if it lacks weights of the model.
     """
     for checkpoint in (tf.train.Checkpoint(model=model), tf.train.Checkpoint(model)):
         status = checkpoint.read(prefix).expect_partial()
@@ -24,4 +29,4 @@ def restore(model: keras.Model, prefix: str) -> None:
             problem = error
         else:
             return
-    raise ValueError(f"It does not hold the weights of '{model.name}': {str(problem).splitlines()[0]}")
+    raise GradCAMError(f"It does not hold the weights of '{model.name}': {str(problem).splitlines()[0]}")

@@ -13,6 +13,7 @@ from PIL import Image
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.names import class_name
 from gradcam_callbacks.probes.inputs import (
     Inputs,
     as_inputs,
@@ -35,7 +36,6 @@ from gradcam_callbacks.probes.targets import (
     Target,
     as_labels,
     as_targets,
-    class_name,
     numbered_targets,
     targets_by_probe,
 )

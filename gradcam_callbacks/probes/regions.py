@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.inputs import frozen
 from gradcam_callbacks.probes.reading import read_picture
-from gradcam_callbacks.probes.targets import class_name
 
 Region = Any  # (H, W) bool mask, (y0, x0, y1, x1) box, or None
 Regions = Sequence[Region] | str | Path | None  # one a probe, or a folder of masks
@@ -61,21 +60,6 @@ def read_masks(folder: Path, files: Sequence[Path], size: tuple[int, ...]) -> li
     if all(mask is None for mask in masks):
         raise GradCAMError(f"No mask in folder '{folder}' is named like a probe; expected '{files[0]}' and so on.")
     return masks
-
-
-def explained_name(manifest: Mapping[str, Any], k: int, explained: int) -> str:
-    """What a map explains, for people: the target of a `ProbeSet.description`, and its class unless it says that."""
-    target: str = manifest["targets"][k]
-    name = class_name(manifest["class_names"], int(explained))
-    if explained < 0 or name == target or " − " in target:  # a function, a class, a contrast
-        return target
-    return f"{name} ({target})"
-
-
-def region(manifest: Mapping[str, Any], n: int) -> Array | None:
-    """The region of a probe in a `ProbeSet.description`: (H, W) bool, or None."""
-    encoded = (manifest.get("regions") or {n: None})[n]
-    return None if encoded is None else np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))).astype(bool)
 
 
 def encode_mask(mask: Array) -> str | None:

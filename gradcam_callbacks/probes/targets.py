@@ -21,13 +21,6 @@ FUNCTION = -2
 """In a target matrix: the target is a function of the outputs."""
 
 
-def class_name(class_names: Sequence[str] | None, index: int) -> str:
-    """The name of a class for people: its own, or "class_<index>"."""
-    if class_names is not None and 0 <= index < len(class_names):
-        return class_names[index]
-    return f"class_{index}"
-
-
 def as_labels(labels: Any, count: int, class_names: tuple[str, ...] | None) -> Array | None:
     """(N,) int64 class indices from indices, names or one-hot."""
     if labels is None:
@@ -45,7 +38,7 @@ def as_labels(labels: Any, count: int, class_names: tuple[str, ...] | None) -> A
 
 
 def targets_by_probe(targets: Any, count: int, class_names: tuple[str, ...] | None) -> Array | None:
-    """(N, K) classes, where that is what the user gave."""
+    """The (N, K) classes of a user who gave each probe its own; None where one list serves all probes."""
     if not isinstance(targets, np.ndarray) or targets.ndim != 2:
         return None
     if targets.dtype.kind not in "iu" or len(targets) != count or not targets.size:

@@ -43,9 +43,11 @@ class Task:
         """What the method is called in the record.
 
         Raises:
-            GradCAMError: if there is no such method.
+            GradCAMError: if it is neither a name nor a function of the right signature.
         """
-        from gradcam_callbacks.explaining.methods import find_method
+        if isinstance(self.method, str):
+            return self.method
+        from gradcam_callbacks.explaining.methods import find_method  # loads Keras, which the workers alone need
 
         return find_method(self.method)[0]
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
+import mlflow
 import numpy as np
 import pytest
 from keras import ops
+from mlflow import MlflowClient
 from support.models import pictures, small_model
 
-from gradcam_callbacks import METHODS, Explainer, GradCAMCallback, GradCAMError, ProbeSet, evaluate, explain
+from gradcam_callbacks import (
+    METHODS,
+    Explainer,
+    GradCAMCallback,
+    GradCAMError,
+    ProbeSet,
+    evaluate,
+    explain,
+    explain_checkpoints,
+)
 from gradcam_callbacks.explaining.methods import find_method
+from gradcam_callbacks.record.journal import Journal
 
 
 def by_hand(activations: Any, gradients: Any, scores: Any) -> Any:
@@ -108,3 +122,19 @@ def test_a_wrong_function_ends_a_training_before_its_first_batch(
         model.fit(pictures(), np.arange(5) % 4, verbose=0, callbacks=[GradCAMCallback(pictures(), method=method)])
     for weight, value in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, value)
+
+
+def test_a_training_and_a_sweep_record_its_name(client: MlflowClient) -> None:
+    """Live and post-hoc the maps are those of the function, and the manifest and the run have its name."""
+    model, save = small_model(), keras.callbacks.ModelCheckpoint("ckpt/m-{epoch:02d}.keras")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    watch = GradCAMCallback(pictures(2), method=best_channel, journal_dir="live", verbose=False)
+    with mlflow.start_run() as run:
+        model.fit(pictures(), np.arange(5) % 4, epochs=1, verbose=0, callbacks=[watch, save])
+    assert client.get_run(run.info.run_id).data.tags["gradcam.method"] == "best_channel"
+    swept = explain_checkpoints("ckpt", pictures(2), method=best_channel, journal_dir="post", verbose=False)
+    assert (swept.recorded, swept.problems) == ((0,), {})
+    expected = explain(model, pictures(2), method=best_channel).maps
+    for journal in ("live", "post"):
+        assert json.loads(Path(journal, "manifest.json").read_text(encoding="utf-8"))["method"] == "best_channel"
+        np.testing.assert_array_equal(Journal(journal).read(0).arrays["maps"], expected)

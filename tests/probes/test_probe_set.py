@@ -12,7 +12,6 @@ from support.models import pictures
 
 from gradcam_callbacks import ProbeSet
 from gradcam_callbacks.probes.probe_set import as_probes
-from gradcam_callbacks.probes.regions import region
 from gradcam_callbacks.probes.slugs import slugs
 from gradcam_callbacks.probes.targets import NO_CLASS, PREDICTED
 
