@@ -14,6 +14,7 @@ from gradcam_callbacks import ProbeSet
 from gradcam_callbacks.probes.probe_set import as_probes
 from gradcam_callbacks.probes.slugs import slugs
 from gradcam_callbacks.probes.targets import NO_CLASS, PREDICTED
+from gradcam_callbacks.record.manifest import Manifest
 
 NAMES = ["tabby", "vizsla", "espresso"]
 
@@ -188,8 +189,8 @@ def test_regions_are_read_from_a_folder_of_masks() -> None:
     named = ProbeSet(pictures(2), names=["1", "2"], regions="masks/dog")
     assert named.regions is not None
     assert named.regions.any(axis=(1, 2)).tolist() == [True, False]
-    assert [region(named.description(), n) is None for n in range(2)] == [False, True]
-    np.testing.assert_array_equal(region(probes.description(), 2), expected)
+    assert [Manifest(**named.description()).region(n) is None for n in range(2)] == [False, True]
+    np.testing.assert_array_equal(Manifest(**probes.description()).region(2), expected)
     with pytest.raises(ValueError, match=r"No folder 'nowhere' to read regions from\."):
         ProbeSet(pictures(1), regions="nowhere")
     with pytest.raises(ValueError, match=r"No mask in folder 'masks' is named like a probe; expected 'probe_0\.png'"):
