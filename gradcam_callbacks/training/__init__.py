@@ -1,1 +1,6 @@
-"""What the callback needs to know of a training: whose turn it is, and how it ended."""
+"""One training: which of its steps are recorded, how it ended, and what is explained on the way.
+
+No API: what users import stands in `gradcam_callbacks`.
+"""
+
+__all__: list[str] = []

@@ -51,7 +51,7 @@ def watch(training: Training) -> None:
     _watched[training] = thread, None if callbacks is None else weakref.ref(callbacks)
     caller = next(_callback_lists("on_train_begin"), None)
     if caller is not None:
-        weakref.finalize(caller, _close, training, thread).atexit = False  # when the process ends, `_close_all` does it
+        weakref.finalize(caller, _close, training, thread)
     # The functions of `atexit` run in the reverse order. With ours as the last one, a training is closed before Python
     # removes the temporary folders that it may still need.
     atexit.unregister(_close_all)

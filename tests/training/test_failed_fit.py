@@ -214,6 +214,7 @@ fit(Late())
 """
 
 
+@pytest.mark.usefixtures("process")
 def test_at_the_end_of_the_process_it_is_closed_before_temporary_folders_go() -> None:
     """Nobody caught the exception, which the interpreter holds: our turn comes before that of earlier functions."""
     ended = subprocess.run(
