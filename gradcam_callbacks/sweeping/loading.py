@@ -43,9 +43,11 @@ class Task:
         """What the method is called in the record.
 
         Raises:
-            GradCAMError: if there is no such method.
+            GradCAMError: if it is a function that cannot be a method.
         """
-        from gradcam_callbacks.explaining.methods import find_method
+        if isinstance(self.method, str):
+            return self.method
+        from gradcam_callbacks.explaining.methods import find_method  # loads TensorFlow, which workers do elsewhere
 
         return find_method(self.method)[0]
 
