@@ -43,11 +43,11 @@ class Task:
         """What the method is called in the record.
 
         Raises:
-            GradCAMError: if it is neither a name nor a function of the right signature.
+            GradCAMError: if it is a function that cannot be a method.
         """
         if isinstance(self.method, str):
             return self.method
-        from gradcam_callbacks.explaining.methods import find_method  # loads Keras, which the workers alone need
+        from gradcam_callbacks.explaining.methods import find_method  # loads TensorFlow, which workers do elsewhere
 
         return find_method(self.method)[0]
 
