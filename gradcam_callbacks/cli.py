@@ -20,6 +20,7 @@ import click
 
 import gradcam_callbacks
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.methods import METHODS
 from gradcam_callbacks.native_log import native_log_muted
 
 if TYPE_CHECKING:
@@ -119,9 +120,6 @@ def demo(directory: Path, seed: int) -> None:
     run_demo(directory, seed=seed)
 
 
-_METHODS = ("gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "scorecam")
-"""METHODS beside the default. Its module loads TensorFlow, which `--help` must not; a test holds that they agree."""
-
 _MODEL = click.argument("model", type=click.Path(exists=True, path_type=Path))
 _CLASSES = click.option(
     "--classes",
@@ -141,7 +139,7 @@ _LAYER = click.option(
     help="The layer to explain, as `gradcam layers` lists them. Repeat it to fuse maps. [default: the last map]",
 )
 _METHOD = click.option(
-    "--method", metavar="NAME", default="gradcam", show_default=True, help=f"Or {', '.join(_METHODS)}."
+    "--method", metavar="NAME", default="gradcam", show_default=True, help=f"Or {', '.join([*METHODS][1:])}."
 )
 _OUTPUT = click.option("--output", metavar="NAME", help="The head of a model with several outputs.")
 _ANY_SIZE = click.option(

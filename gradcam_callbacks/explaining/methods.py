@@ -24,9 +24,19 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras import ops
-
 from gradcam_callbacks.errors import GradCAMError
+
+
+class _LazyOps:
+    """`keras.ops`, loaded when a method runs: whoever only lists METHODS loads no Keras."""
+
+    def __getattr__(self, name: str) -> Any:
+        from keras import ops as loaded
+
+        return getattr(loaded, name)
+
+
+ops: Any = _LazyOps()
 
 Method = Callable[[Any, Any, Any], Any]
 """(activations, gradients or increases, scores) -> maps, see above."""

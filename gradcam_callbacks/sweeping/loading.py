@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explainer import Explainer
+from gradcam_callbacks.explaining.methods import Method, find_method
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.sweeping.failures import why_not_loaded
 from gradcam_callbacks.sweeping.formats import Checkpoint
@@ -19,7 +20,6 @@ from gradcam_callbacks.sweeping.formats import Checkpoint
 if TYPE_CHECKING:
     import keras
 
-    from gradcam_callbacks.explaining.methods import Method
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +45,6 @@ class Task:
         Raises:
             GradCAMError: if it is a function that cannot be a method.
         """
-        if isinstance(self.method, str):
-            return self.method
-        from gradcam_callbacks.explaining.methods import find_method  # loads TensorFlow, which workers do elsewhere
-
         return find_method(self.method)[0]
 
 
