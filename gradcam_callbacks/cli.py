@@ -67,14 +67,26 @@ _OPTIONS = {
 
 def _worded(error: Exception) -> str:
     """The first line of an error, which names the options of the command where it names arguments of Python."""
-    text = error.worded(_option) if isinstance(error, GradCAMError) else str(error)
+    text = str(error)
+    if isinstance(error, GradCAMError):
+        names_argument = error.argument is not None and "{argument}" in error.remedy
+        # What the command cannot be told is no remedy here.
+        text = error.problem if names_argument and not _has_option(error.argument) else error.worded(_option)
     return text.strip().partition("\n")[0] or type(error).__name__
+
+
+def _has_option(argument: str | None) -> bool:
+    """Whether the command that runs takes what Python calls so."""
+    context = click.get_current_context()
+    command = context.command
+    if isinstance(command, click.Group) and context.invoked_subcommand is not None:
+        command = command.commands[context.invoked_subcommand]
+    option = _OPTIONS.get(argument or "", "").partition(" ")[0]
+    return any(option in parameter.opts for parameter in command.params)
 
 
 def _option(argument: str, *values: Any) -> str:
     """What a person types for an argument: --layer conv for layer='conv', --output away for output=None."""
-    if argument not in _OPTIONS:
-        return f"{argument}={''.join(map(repr, values))}"
     words = [_OPTIONS[argument]]
     for value in values:
         if value is None:
@@ -486,6 +498,10 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     if not (journal / "manifest.json").is_file():
         raise click.BadParameter(f"'{journal}' is no journal: it holds no manifest.json.", param_hint="JOURNAL")
     opened = Journal(journal)
+    if not tracking_uri and not opened.manifest.tracking_uri:
+        raise click.UsageError(
+            f"The run of '{journal}' is not in MLflow. To send it there, name a run with --run and --tracking-uri."
+        )
     run = mlflow_store.find_run(run_id or opened.manifest.run_id, tracking_uri or opened.manifest.tracking_uri)
     sending = Uploader(opened, run)
     missing = len(sending.missing())

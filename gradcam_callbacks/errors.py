@@ -52,8 +52,12 @@ class GradCAMError(ValueError):
         """The same error as part of another task: "'m.keras' could not be loaded:" is put before its problem."""
         return type(self)(f"{task} {self.problem}", self.remedy, argument=self.argument, value=self._value)
 
+    def alone(self) -> GradCAMError:
+        """The same error without its cause and its traceback, whose frames would keep models and arrays in memory."""
+        return type(self)(self.problem, self.remedy, argument=self.argument, value=self._value)
+
     def __reduce__(self) -> Any:
-        """For processes that send it on: exceptions are made anew from their message alone, which is not enough."""
+        """Keeps remedy, argument and value on the way to another process, where a message alone would arrive."""
         has_value = self._value is not _NO_VALUE
         return _again, (
             type(self),

@@ -508,6 +508,24 @@ def test_what_a_person_typed_is_never_rewritten(model: Path, client: MlflowClien
     assert dict(rows(result.stderr)) == {"model=None.keras": said, "step_from=at.keras": said}
 
 
+def test_a_journal_whose_run_is_not_in_mlflow_is_not_sent_anywhere() -> None:
+    """The record of another store is sent where the user says, and not to a folder that looks like an address."""
+    new_journal("kept")
+    result = gradcam("upload", "kept")
+    assert result.exit_code == 2
+    assert "The run of 'kept' is not in MLflow." in result.stderr
+
+
+def test_a_remedy_that_the_command_cannot_take_is_left_out() -> None:
+    """`gradcam report` has no option for another journal."""
+    Path("broken/steps").mkdir(parents=True)
+    Path("broken/manifest.json").write_text("{")
+    line = fails("report", "broken")
+    assert line.startswith("Error: The manifest.json of journal 'broken' is damaged: ")
+    assert "--journal" not in line
+    assert "journal_dir" not in line
+
+
 # ---- gradcam report ----
 
 

@@ -7,4 +7,8 @@ Only this folder differentiates, and only it knows TensorFlow, which is why Tens
 the graph of one `Request`: `layers` and `calls` see what the layers give, `views` reads it as maps, `picking` chooses
 one, `head` finds the scores, `methods` are the formulas, `maps` and `masking` apply them. What is private in Keras or
 TensorFlow is used in `keras_internals` and `tensorflow_internals` alone.
+
+No API: what users import stands in `gradcam_callbacks`.
 """
+
+__all__: list[str] = []

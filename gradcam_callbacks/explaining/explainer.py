@@ -13,6 +13,7 @@ from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explanation import Explanation
+from gradcam_callbacks.explaining.methods import METHODS, Method, find_method
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.probes.targets import NO_CLASS
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import keras
 
     from gradcam_callbacks.explaining.capture import Capture
-    from gradcam_callbacks.explaining.methods import Method
     from gradcam_callbacks.explaining.views import LayerInfo
 
 logger = logging.getLogger(__name__)
@@ -67,8 +67,6 @@ class Explainer:
             GradCAMError: if the method does not exist or takes other arguments, `layer` holds no names or `batch_size`
                 is not positive.
         """
-        from gradcam_callbacks.explaining.methods import find_method
-
         self.method, self._method = find_method(method)
         if batch_size < 1:
             raise GradCAMError(
@@ -92,7 +90,9 @@ class Explainer:
         return len(self._captures)
 
     def prepare(self, probes: Any) -> Capture:
-        """Traces the graph for these probes, and checks them against the model, without running it.
+        """Traces the graph for these probes, and checks them against the model.
+
+        The graph is not run, unless the method is a function of the user's: then it is, for one probe, to check it.
 
         Args:
             probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
@@ -131,6 +131,8 @@ class Explainer:
                     "explained. Where they saturate, the maps vanish.",
                     self.model.name,
                 )
+            if METHODS.get(self.method) is not self._method:  # of a function of the user's, only a run tells all
+                _with_health(self._captured(traced, probes, most=1), self.method)
             self._captures[key] = traced
         traced = self._captures[key]
         _check_classes(probes, traced.classes, self.model.name)
@@ -146,7 +148,7 @@ class Explainer:
             probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
 
         Raises:
-            GradCAMError: see `prepare`; or if the method gives negative numbers.
+            GradCAMError: see `prepare`.
         """
         probes = as_probes(probes)
         traced = self.prepare(probes)
@@ -166,8 +168,14 @@ class Explainer:
             probes=probes,
         )
 
-    def _captured(self, traced: Capture, probes: ProbeSet) -> dict[str, Array]:
-        """What a `Capture` gives of all probes and targets, in their order, with the maps of several layers fused."""
+    def _captured(self, traced: Capture, probes: ProbeSet, *, most: int | None = None) -> dict[str, Array]:
+        """What a `Capture` gives of the probes and targets, in their order, with the maps of several layers fused.
+
+        Args:
+            traced: the graph.
+            probes: what is explained.
+            most: how many of the probes at most.
+        """
         matrix = probes.target_matrix
         is_function = np.array([callable(target) for target in probes.targets])
         classes = np.flatnonzero(~is_function)
@@ -175,9 +183,10 @@ class Explainer:
         pictures = int(np.clip(_FLOATS_AT_ONCE // per_picture, 1, self.batch_size))
         targets = max(1, _FLOATS_AT_ONCE // traced.floats)
         batches = []
-        for start in range(0, len(probes), pictures):
-            part = slice(start, start + pictures)
-            inputs = probes.batch(start, start + pictures)
+        count = len(probes) if most is None else min(most, len(probes))
+        for start in range(0, count, pictures):
+            part = slice(start, min(count, start + pictures))
+            inputs = probes.batch(part.start, part.stop)
             runs = [
                 traced(inputs, matrix[part][:, classes[first : first + targets]])
                 for first in range(0, max(1, len(classes)), targets)
@@ -321,7 +330,7 @@ def _probabilities(captured: Mapping[str, Array], probes: ProbeSet) -> Array | N
     """(N, K) probabilities of the classes explained, NaN for contrasts and functions; None where there are none."""
     outputs = captured.get("outputs")
     if outputs is None or outputs.min(initial=0) < 0 or outputs.max(initial=0) > 1.001:
-        return None  # no classifier; or a sigmoid is multiplied by something
+        return None  # it is no classifier, or what it gives are no probabilities, being outside of [0, 1]
     probabilities = np.take_along_axis(outputs, np.maximum(captured["explained"], 0), axis=1)
     is_function = np.array([callable(target) for target in probes.targets])
     is_plain = (probes.target_matrix[..., 1] == NO_CLASS) & ~is_function

@@ -86,11 +86,14 @@ class Head:
             subtracted = tf.where(against == NO_CLASS, tf.zeros([], self.logits.dtype), subtracted)
             parts.append(tf.gather(self.logits, explained, batch_dims=1) - subtracted)
         for function in functions:
-            score = tf.convert_to_tensor(function(self.scored))
+            name = getattr(function, "__name__", function)
+            try:
+                score = tf.convert_to_tensor(function(self.scored))
+            except Exception as error:
+                raise GradCAMError(f"The target function '{name}' raised {type(error).__name__}: {error}") from error
             if score.shape.rank != 1:
                 raise GradCAMError(
-                    f"The target function '{getattr(function, '__name__', function)}' gave shape {score.shape}; "
-                    "expected one score a picture, (N,)."
+                    f"The target function '{name}' gave shape {score.shape}; expected one score a picture, (N,)."
                 )
             parts.append(score[:, None])
         return tf.concat([at_least_float32(part) for part in parts], axis=1), explained

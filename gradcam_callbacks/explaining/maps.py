@@ -105,11 +105,20 @@ class _MapMaker:
         """What the method makes of the activations and its second argument, the gradients or the increases."""
         maps = []
         for view, tensor, second in zip(self._views, self._activations, seconds, strict=True):
-            made = self._method(tensor, tf.cast(second, tensor.dtype), tf.cast(score, tensor.dtype))
+            made = self._called(tensor, tf.cast(second, tensor.dtype), tf.cast(score, tensor.dtype))
             self._check(made, view, tensor)
             maps.append(tf.cast(made, tf.float32))
         peaks = [tf.reduce_max(tf.abs(second), axis=list(range(1, second.shape.rank))) for second in seconds]
         return maps, tf.cast(tf.reduce_max(tf.stack(peaks), axis=0), tf.float32)
+
+    def _called(self, activations: Tensor, second: Tensor, score: Tensor) -> Any:
+        """What the method gives; an error of a function of the user's says whose it is."""
+        try:
+            return self._method(activations, second, score)
+        except Exception as error:
+            raise GradCAMError(
+                f"The method '{self._name}' raised {type(error).__name__}: {error}", argument="method"
+            ) from error
 
     def _check(self, made: Any, view: View, activations: Tensor) -> None:
         """Raises if what a method gave is not one map a picture."""

@@ -4,7 +4,9 @@ Every method is `method(activations, gradients, scores) -> maps`:
 
 - activations: (N, *grid, C) float32 or float64, A, the layer's output; a grid of 1, 2 or 3 dimensions.
 - gradients: dy/dA, of the same shape, or (N, 1, ..., 1, C) where it is the same everywhere, as it is where the layer
-  leads straight into a global average pooling; both give the same maps.
+  leads straight into a global average pooling; both give the same maps. In the second case there may be a thousand
+  targets at once, so make no array of the grid's size that depends on the gradients: contract the channels at once, as
+  `_weighted_sum` does.
 - scores: (N,), y, the logit that is explained.
 - maps: (N, *grid), >= 0, of the activations' dtype, not normalised. NaN may come through.
 

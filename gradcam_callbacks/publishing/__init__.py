@@ -1,6 +1,7 @@
 """One run: its explanations are measured, journaled, drawn and sent. The core can be read without it.
 
-No API: what users import stands in `gradcam_callbacks`.
+For those who write a store, `gradcam_callbacks.publishing.store` is API: what it gets, and what it raises. All else
+that users import stands in `gradcam_callbacks`.
 """
 
-__all__: list[str] = []
+__all__ = ["store"]

@@ -28,9 +28,9 @@ class Delivery:
 
     def folder(self, run_id: str) -> Path:
         """The folder of the journal of a run."""
-        return Path(".gradcam", run_id) if self.journal_dir is None else Path(self.journal_dir)
+        return Path(self.journal_dir) if self.journal_dir else Path(".gradcam", run_id)
 
     @property
     def keeps_journal(self) -> bool:
         """Whether the journal stays when all has arrived."""
-        return self.keep_journal or self.journal_dir is not None
+        return self.keep_journal or bool(self.journal_dir)

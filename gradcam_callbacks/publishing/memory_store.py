@@ -17,7 +17,7 @@ class InMemoryStore:
 
     Attributes:
         run_id: of the run.
-        name: the same; nobody gave it another.
+        name: the same as `run_id`.
         manifest: what it was told of the maps, or None.
         metrics: of each step the values by key.
         maps: of each step the bytes of its file.
@@ -35,7 +35,8 @@ class InMemoryStore:
         """
         self.run_id = run_id or uuid.uuid4().hex
         self.name = self.run_id
-        self.address = "memory"
+        self.address = ""
+        self.title = "memory"
         self.is_ours = True
         self.is_new = self.was_empty = True
         self.manifest: Manifest | None = None
@@ -48,7 +49,7 @@ class InMemoryStore:
         self._lock = threading.Lock()
 
     def current_name(self) -> str:
-        """Its id: nobody gave it a name."""
+        """The same as `run_id`: a run in memory has no other name."""
         return self.name
 
     def description(self) -> Mapping[str, str | None]:

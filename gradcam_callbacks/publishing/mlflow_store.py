@@ -11,7 +11,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from gradcam_callbacks.record.manifest import DECIDING, Manifest
 REQUEST_TIMEOUT = 10.0
 """Seconds that one request of ours may take."""
 TAGS = ("layer", "method", "output", "score_kind", "probes", "version")
-"""What of a manifest is a tag of the run, "gradcam.<name>". The first says that a run holds something of ours."""
+"""What of a manifest is a tag of the run, "gradcam.<name>". A run with the first of them is one that we wrote to."""
 _METRICS_AT_ONCE = 1000
 """The most that MLflow takes in one request."""
 _SMALL_COPY = (256, 256)
@@ -55,6 +55,7 @@ class MLflowStore:
         name: what people called it when it was opened.
         experiment_id: of its experiment.
         address: the tracking URI; of a store on this machine with an absolute path.
+        title: "MLflow".
         is_deleted: whether somebody deleted it.
         is_ours: whether it was started here, so that it must be ended here too.
         is_new: whether it can hold nothing of ours yet.
@@ -68,6 +69,7 @@ class MLflowStore:
         self.name: str = info.run_name or info.run_id
         self.experiment_id: str = info.experiment_id
         self.address = address
+        self.title = "MLflow"
         self.is_deleted = info.lifecycle_stage == LifecycleStage.DELETED
         self.is_ours = self.is_new = is_ours
         self.was_empty = f"gradcam.{TAGS[0]}" not in found.data.tags
@@ -119,7 +121,7 @@ class MLflowStore:
             return Path(self._client.download_artifacts(self.run_id, f"gradcam/maps/{step}.npz", folder)).read_bytes()
 
     def finish(self, status: str) -> None:
-        """Ends the run; where it is the active one of this thread, it is not active any more then, whatever happens."""
+        """Ends the run. Where it is this thread's active run, it is not active any more then, even if that fails."""
         with _asking():
             active = mlflow.active_run()
             if active is not None and active.info.run_id == self.run_id:
@@ -129,7 +131,7 @@ class MLflowStore:
 
     def tidy(self) -> None:
         """Deletes images that are there twice, because one arrived after it had been given up."""
-        with suppress(Exception), _asking():
+        with _asking():
             artifacts = get_artifact_repository(
                 self._client.get_run(self.run_id).info.artifact_uri, tracking_uri=self.address
             )
@@ -186,7 +188,8 @@ class MLflowStore:
     def _put_review(self, review: Review) -> None:
         """The page, the strip, and in the run's description, after what the user wrote there, a link."""
         self._put_file("gradcam", "report.html", review.page.encode())
-        self._put_file("gradcam", "strip.png", review.strip)
+        if review.strip is not None:
+            self._put_file("gradcam", "strip.png", review.strip)
         note = self._client.get_run(self.run_id).data.tags.get("mlflow.note.content", "")
         if "gradcam%2Fstrip.png" not in note:
             strip = f"get-artifact?path=gradcam%2Fstrip.png&run_uuid={self.run_id}"
@@ -393,8 +396,9 @@ _VARIABLES = (MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT)
 def _bounded_requests(timeout: float) -> Iterator[None]:
     """Bounds the requests of this thread alone: no retries, and so many seconds each.
 
-    MLflow has such settings for the whole process only, as environment variables; it asks an object for each. While
-    somebody is in here, that object asks which thread is asking.
+    MLflow has such settings for the whole process only, as environment variables; it asks an object for each. Inside,
+    the `get` of that object is replaced by one that gives our values to the threads that asked for bounds, and the
+    user's to all others.
     """
     global _bounded_threads
     with _lock:

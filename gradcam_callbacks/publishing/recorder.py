@@ -15,7 +15,7 @@ from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.publishing.delivery import Delivery
-from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Store
+from gradcam_callbacks.publishing.store import HungUpError, Item, Store, steps_of
 from gradcam_callbacks.publishing.uploader import Uploader
 from gradcam_callbacks.publishing.worker import Worker
 from gradcam_callbacks.record.journal import Journal
@@ -65,6 +65,7 @@ class Recorder:
         *,
         earlier: frozenset[int],
         last: Step | None,
+        ends_run: bool,
     ) -> None:
         """Takes what `open` has opened.
 
@@ -76,6 +77,7 @@ class Recorder:
             delivery: the user's settings.
             earlier: the steps that journal or run held before.
             last: the last of them, to compare the next one with, if that is known.
+            ends_run: whether to end the run at the end.
         """
         self.store = store
         self.journal = journal
@@ -88,6 +90,7 @@ class Recorder:
         self._delivery = delivery
         self._worker: Worker | None = worker
         self._last = last
+        self._ends_run = ends_run
         self._warned_of_disk = False
         self._has_raised = False
 
@@ -96,7 +99,7 @@ class Recorder:
         """Opens the journal and starts the worker.
 
         Args:
-            store: the run; one of ours is ended if this fails.
+            store: the run. If this fails, a new one of ours is ended as FAILED.
             probes: what is explained.
             manifest: what decides and describes the maps; the run is filled in here.
             delivery: the user's settings.
@@ -117,9 +120,9 @@ class Recorder:
         try:
             _check_run(store, manifest)
             journal = _open_journal(store, probes, manifest, delivery)
-            if journal.status is not None:  # the training before could not end its run: that is for this one
-                store.is_ours = True
-                journal.leave_status(None)
+            # An earlier training may have left a note that its run still has to be ended. This recorder does it then.
+            ends_run = store.is_ours or journal.status is not None
+            journal.leave_status(None)
             journaled = journal.steps()
             left = _left.steps if _left.run_id == store.run_id else {}
             earlier = frozenset(journaled) | left.keys() | _steps_of_run(store, left)
@@ -127,11 +130,12 @@ class Recorder:
             before = None if last < 0 or last in journaled else _fetched(store, journal, last, left)
             worker = Worker(Uploader(journal, store, has_animation=delivery.animation, earlier=left))
         except BaseException:
-            _end(store, "FAILED")
+            if store.is_ours and store.is_new:  # one that held something before stays as it was
+                _end(store, "FAILED")
             raise
-        for step in journaled:  # which may not have arrived
+        for step in journaled:  # steps of an earlier process may not be in the store yet
             worker.put(step)
-        return cls(store, journal, worker, probes, delivery, earlier=earlier, last=before)
+        return cls(store, journal, worker, probes, delivery, earlier=earlier, last=before, ends_run=ends_run)
 
     def wants_noise(self) -> bool:
         """Whether it is the turn of the next record to measure the noise floor."""
@@ -206,10 +210,10 @@ class Recorder:
             return
         worker, self._worker = self._worker, None
         try:
-            # Where strict has raised, that was waited for already.
+            # Where strict has raised, `record` has waited already.
             worker.close(0 if self._has_raised else self._delivery.flush_timeout)
         finally:  # also where somebody does not want to wait
-            is_ended = _end(self.store, status)
+            is_ended = not self._ends_run or _end(self.store, status)
             with contextlib.suppress(OSError):  # strict, and said before
                 if not is_ended:
                     self.journal.leave_status(status)
@@ -223,9 +227,10 @@ class Recorder:
             self._warned_of_disk = True
             logger.warning(
                 "The journal '%s' could not be written (%s); it goes on. What the disk does not take is kept in memory "
-                "and sent to MLflow from there.",
+                "and sent to %s from there.",
                 self.journal.directory,
                 self.journal.trouble,
+                self.store.title,
             )
 
     def _send(self, step: int) -> None:
@@ -239,7 +244,7 @@ class Recorder:
         error = self._worker.uploader.error
         if not has_arrived or error is not None:
             raise RuntimeError(
-                f"Step {step} has not arrived in MLflow, and strict=True: {error}. It is kept in "
+                f"Step {step} has not arrived in {self.store.title}, and strict=True: {error}. It is kept in "
                 f"'{self.journal.directory}'."
             )
 
@@ -250,16 +255,17 @@ class Recorder:
             logger.warning("%d steps could not be explained, and are not recorded.", self.problems)
         if missing:
             logger.warning(
-                "%d items have not arrived in MLflow. `gradcam upload %s` sends the rest.%s",
+                "%d items have not arrived in %s. %s sends the rest.%s",
                 len(missing),
-                directory,
+                self.store.title,
+                f"`gradcam upload {directory}`" if self.store.address else f"The same store with '{directory}'",
                 f" What the disk did not take is lost ({self.journal.trouble})." * bool(self.journal.held),
             )
             return
         if self._delivery.verbose:
             print(f"Grad-CAM of {len(self._probes)} probes:\n{self.store.where_to_look()}")  # noqa: T201
         if not keeps_journal:
-            if not self.store.is_ours:  # another `fit` may follow in it
+            if not self._ends_run:  # another `fit` may follow in it
                 self._leave_steps()
             with contextlib.suppress(OSError):
                 shutil.rmtree(directory)
@@ -341,37 +347,23 @@ def _steps_of_run(store: Store, left: Mapping[int, bytes]) -> set[int]:
         if store.was_empty or left:
             return set()
         raise RuntimeError(
-            f"MLflow does not say which steps run {store.run_id} holds already, so that new ones could replace them: "
-            f"{error}. Try again when it answers, or use a new run."
+            f"{store.title} does not say which steps run {store.run_id} holds already, so that new ones could replace "
+            f"them: {error}. Try again when it answers, or use a new run."
         ) from error
-
-
-def steps_of(store: Store) -> set[int]:
-    """The steps that a run holds.
-
-    Raises:
-        Exception: what the store raises, if it does not answer.
-    """
-    return {item.step for item in store.held(Kind.METRICS) if item.step is not None}
 
 
 def _fetched(store: Store, journal: Journal, step: int, left: Mapping[int, bytes]) -> Step | None:
     """A step of the run that the journal does not hold; None if nobody has it now."""
     try:
         content = left[step] if step in left else store.fetch(step)
-        return Step.parse(content, journal.path(step))
+        found = Step.parse(content, journal.path(step))
+        return found if {"maps", "explained"} <= found.arrays.keys() else None
     except Exception:  # whatever store or network it is
         return None
 
 
 def _end(store: Store, status: str) -> bool:
-    """Ends a run of ours; a store that is away does not stop this for long.
-
-    Returns:
-        Whether the run is ended, or is not ours to end.
-    """
-    if not store.is_ours:
-        return True
+    """Whether the run is ended now; a store that is away does not stop this for long."""
     for _ in range(2):  # a store may hang up on an old connection
         try:
             store.finish(status)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+__all__ = ["HungUpError", "Item", "Kind", "Review", "Store", "UnreachableError"]
+
 
 class Kind(StrEnum):
     """What a run gets. The values are part of the marks in journals on disk: keep them."""
@@ -46,40 +48,44 @@ class Review:
 
     Attributes:
         page: HTML that loads nothing else.
-        strip: a low PNG, made to stand in the run's description.
+        strip: a low PNG, made to stand in the run's description; None where it could not be drawn.
     """
 
     page: str
-    strip: bytes
+    strip: bytes | None
 
 
 class UnreachableError(Exception):
-    """Nobody answers: the next request would fail too, after another time-out."""
+    """The store cannot be reached. Other items are not tried now: each would wait for its own time-out."""
 
 
 class HungUpError(Exception):
-    """The connection was closed instead of an answer: on a new one, the same request may do."""
+    """The connection was closed instead of an answer. On a new connection the same request may succeed."""
 
 
 class Store(Protocol):
-    """One run, at whatever keeps it.
+    """One run in one place that keeps runs, such as MLflow.
 
     All methods may be called from any thread. What goes wrong raises: `UnreachableError` where nobody answers,
     `HungUpError` where the same request may do on a new connection, and anything else for this item alone. Then it is
     tried again later.
 
     Attributes:
-        run_id: of the run; journals remember it.
+        run_id: of the run, the same whenever the run is opened: it names the folder of the journal, which is gone on
+            with.
         name: what people called it when it was opened.
-        address: where the run is, for `gradcam upload` to find it again.
+        address: the tracking URI of MLflow, for `gradcam upload` to find the run again; "" for another place.
+        title: what people call the place, such as "MLflow".
         is_ours: whether the run was begun here, so that it must be ended here too.
-        is_new: whether the run can hold nothing of ours yet, so that it need not be asked.
-        was_empty: whether it held nothing of ours when it was opened.
+        is_new: whether the run can hold nothing of ours yet, so that it need not be asked. An object that serves a
+            second training says no then.
+        was_empty: whether it held nothing of ours when this training began.
     """
 
     run_id: str
     name: str
     address: str
+    title: str
     is_ours: bool
     is_new: bool
     was_empty: bool
@@ -88,7 +94,7 @@ class Store(Protocol):
         """What people call the run now."""
 
     def description(self) -> Mapping[str, str | None]:
-        """What the run says of the maps that it holds, by the names in `record.manifest.DECIDING`; empty for none."""
+        """What the run was told of its maps: of the manifest that was put, each name in `DECIDING`; empty for none."""
 
     def held(self, kind: Kind) -> Set[Item]:
         """Which items of a kind have arrived as a whole: of `METRICS`, `MAPS` and `TILE`."""
@@ -100,9 +106,9 @@ class Store(Protocol):
         replaces what is there.
 
         Args:
-            item: what it is.
+            item: what it is; step -1 is the baseline, before the training, of which there are maps alone.
             content: of the description a `Manifest`; of metrics their finite values by key; of maps the bytes of the
-                step's file; of a tile (height, width, 3) uint8; of an animation a WebP; of the review a `Review`.
+                step's .npz file; of a tile (height, width, 3) uint8; of an animation a WebP; of the review a `Review`.
             time: seconds since 1970 when the step was recorded.
         """
 
@@ -113,7 +119,16 @@ class Store(Protocol):
         """Ends the run with "FINISHED" or "FAILED"."""
 
     def tidy(self) -> None:
-        """Removes what is there twice because it arrived after it had been given up. Problems are ignored."""
+        """Removes what is there twice because it arrived after it had been given up."""
 
     def where_to_look(self) -> str:
         """Lines for a person: where the pictures and the review are."""
+
+
+def steps_of(store: Store) -> set[int]:
+    """The steps that a run holds: those whose metrics have arrived.
+
+    Raises:
+        UnreachableError: if the store cannot be reached; or whatever else it raises.
+    """
+    return {item.step for item in store.held(Kind.METRICS) if item.step is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Collection, Mapping, Set
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -99,7 +100,10 @@ class Uploader:
         stop: Callable[[], bool] = lambda: False,
         on_item: Callable[[Item], None] = lambda item: None,
     ) -> bool:
-        """Tries each missing item once, but no more of a kind that failed, and nothing more when nobody answers.
+        """Tries each missing item once.
+
+        After a failure, other items of that kind are left for the next pass. Where the store cannot be reached, the
+        pass ends.
 
         Args:
             steps: which steps; all of the journal by default.
@@ -139,8 +143,9 @@ class Uploader:
     def tidy(self) -> None:
         """Removes what is there twice because it arrived after it had been given up."""
         if not self._is_tidy:
-            self.store.tidy()
-            self._is_tidy = True
+            with suppress(Exception):  # two copies harm nobody
+                self.store.tidy()
+                self._is_tidy = True
 
     def _mark(self, *items: Item) -> bool:
         """Remembers that items have arrived; false where a strict journal cannot."""
@@ -204,7 +209,7 @@ class Uploader:
         if item.kind is Kind.METRICS:
             return _made(lambda: step_metrics(step, manifest))
         if item.kind is Kind.MAPS:
-            return _made(lambda: self.journal.content(step.step))
+            return self.journal.content(step.step)
         pictures = self._pictures_of_probes()
         return _made(lambda: step_tile(step, manifest, pictures, probe))
 
@@ -213,7 +218,11 @@ class Uploader:
         steps, pictures, name = read_steps(self.journal), self._pictures_of_probes(), self.store.current_name()
         page = _made(lambda: build([self.journal], names=[name], steps=[steps]))
         content = io.BytesIO()
-        Image.fromarray(_made(lambda: strip(steps, self.journal.manifest, pictures))).save(content, "PNG")
+        try:
+            Image.fromarray(strip(steps, self.journal.manifest, pictures)).save(content, "PNG")
+        except Exception:  # the page arrives without it
+            logger.warning("The strip of the review could not be drawn.", exc_info=True)
+            return Review(page, None)
         return Review(page, content.getvalue())
 
     def _read(self, number: int | None) -> Step:
@@ -240,7 +249,8 @@ class Uploader:
             content = self._earlier[step] if step in self._earlier else self.store.fetch(step)
             _made(lambda step=step, content=content: self.journal.add(step, content))  # type: ignore[misc]
             tiles = [Item(Kind.TILE, step, probe) for probe in self.journal.manifest.probe_slugs]
-            self._mark(Item(Kind.METRICS, step), Item(Kind.MAPS, step), *tiles)
+            if not self._mark(Item(Kind.METRICS, step), Item(Kind.MAPS, step), *tiles) and self.error is not None:
+                raise self.error
         self._has_earlier = True
 
 

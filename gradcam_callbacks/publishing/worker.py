@@ -66,11 +66,12 @@ class Worker:
         try:
             self._thread.join(min(1.0, timeout))
             if self._thread.is_alive() and timeout > 1:
-                print(f"Waiting up to {timeout:.0f} s for MLflow to take the last heatmaps …", flush=True)  # noqa: T201
+                where = self.uploader.store.title
+                print(f"Waiting up to {timeout:.0f} s for {where} to take the last heatmaps …", flush=True)  # noqa: T201
             self._thread.join(max(0.0, deadline - time.monotonic()))
         finally:  # also after Ctrl-C
             with self._changed:
-                self._stopping = True  # it ends by itself after the request that holds it
+                self._stopping = True  # a request cannot be interrupted: the thread ends when it returns
                 self._changed.notify_all()
         self._thread.join(0.5)
 
@@ -106,7 +107,7 @@ class Worker:
             self._changed.wait_for(lambda: self._closing or not self._is_done)
         elif pause:
             self._changed.wait_for(lambda: self._closing, pause)
-            if self._closing:  # somebody waits: no long pauses any more
+            if self._closing:  # `close` waits: the next try comes after a second at most
                 self._changed.wait_for(lambda: self._stopping, min(pause, 1.0))
 
     def _failed(self) -> None:
@@ -114,8 +115,9 @@ class Worker:
         self.failures += 1
         if self.failures == 1:
             logger.warning(
-                "MLflow did not take the heatmaps of run %s (%s); training goes on. They are kept in '%s' and sent "
-                "when it takes them again.",
+                "%s did not take the heatmaps of run %s (%s); training goes on. They are kept in '%s' and sent when it "
+                "takes them again.",
+                self.uploader.store.title,
                 self.uploader.store.run_id,
                 (str(error).strip().splitlines() or [type(error).__name__])[0],
                 self.uploader.journal.directory,

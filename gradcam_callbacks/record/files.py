@@ -20,15 +20,22 @@ def stamp(path: Path) -> tuple[int, ...]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes under another name, flushes to the disk, then renames: a reader never sees half a file."""
+def write_whole(path: Path, content: bytes, *, is_durable: bool = True) -> None:
+    """Writes under another name, then renames: a reader never sees half a file.
+
+    Args:
+        path: of the file; one that is there is replaced.
+        content: of it.
+        is_durable: whether it must survive a power cut. That asks more of the folder: to be readable and flushed.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    with _changing(path.parent):
+    with _changing(path.parent) if is_durable else contextlib.nullcontext():
         try:
             with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if is_durable:
+                    os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import json
 import logging
@@ -83,7 +82,7 @@ class Journal:
         except OSError:
             # There is no journal yet, or the folder cannot be read now. Writing tells the two apart: `_settle` compares
             # the manifest again where one turns up.
-            new = dataclasses.replace(manifest, created=manifest.created or time.time()).with_pictures(pictures)
+            new = manifest.made_now(pictures)
             journal = cls(directory, _new=new, _strict=strict)
             journal._held[journal.directory / "manifest.json"] = new.encoded()
             journal.flush()

@@ -9,6 +9,7 @@ import importlib.metadata
 import io
 import json
 import platform
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,7 @@ class Manifest:
         created: seconds since 1970.
         platform: the machine's system.
         versions: of Python and of what matters to the maps, by package.
+        others: what a later version has written beside; it is kept, and written again.
     """
 
     probes: str
@@ -80,8 +82,9 @@ class Manifest:
     tracking_uri: str = ""
     version: str = ""
     created: float = 0.0
-    platform: str = field(default_factory=platform.platform)
-    versions: Mapping[str, str] = field(default_factory=lambda: _installed_versions())
+    platform: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
@@ -93,7 +96,7 @@ class Manifest:
     def parse(cls, content: bytes, name: str | Path) -> Manifest:
         """The manifest in a file.
 
-        What the file lacks and older versions did not write gets its default; what it has beside is left out.
+        What the file lacks, or has as null, gets its default: older versions did not write it.
 
         Args:
             content: of `manifest.json`.
@@ -128,15 +131,16 @@ class Manifest:
         known = {}
         for each in dataclasses.fields(cls):
             is_needed = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-            if each.name not in held:
+            value = None if each.name == "others" else held.get(each.name)
+            if value is None:
                 if is_needed:
                     raise ValueError(f"it lacks '{each.name}'")
                 continue
-            value = held[each.name]
             if not _is_of_kind(value, str(each.type)):
-                raise ValueError(f"'{each.name}' is {type(value).__name__}, not {each.type}")
+                raise ValueError(f"'{each.name}' is not what it should be: {_SAYS.get(str(each.type), each.type)}")
             known[each.name] = value
-        manifest = cls(**known)
+        names = {"format", *(each.name for each in dataclasses.fields(cls))}
+        manifest = cls(**known, others={key: value for key, value in held.items() if key not in names})
         for several, count in (
             ("probe_slugs", len(manifest.names)),
             ("target_slugs", len(manifest.targets)),
@@ -152,8 +156,8 @@ class Manifest:
     def encoded(self) -> bytes:
         """The content of `manifest.json`."""
         # Not `dataclasses.asdict`, which would copy the pictures.
-        held = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        return json.dumps({"format": FORMAT, **held, "versions": dict(self.versions)}).encode()
+        held = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "others"}
+        return json.dumps({**self.others, "format": FORMAT, **held, "versions": dict(self.versions)}).encode()
 
     def class_name(self, index: int) -> str:
         """The name of a class for people: its own, or "class_<index>"."""
@@ -199,9 +203,15 @@ class Manifest:
         except (OSError, SyntaxError) as error:  # what Pillow raises at broken PNG
             raise ValueError(str(error)) from error
 
-    def with_pictures(self, pictures: Array) -> Manifest:
-        """The same with (N, H, W, 3) uint8 pictures."""
-        return dataclasses.replace(self, pictures=tuple(_encoded(picture) for picture in pictures))
+    def made_now(self, pictures: Array) -> Manifest:
+        """The same with (N, H, W, 3) uint8 pictures, and with the time, the machine and the versions of now."""
+        return dataclasses.replace(
+            self,
+            pictures=tuple(_encoded(picture) for picture in pictures),
+            created=self.created or time.time(),
+            platform=self.platform or platform.platform(),
+            versions=self.versions or _installed_versions(),
+        )
 
 
 def differences(before: Mapping[str, str | None] | Manifest, now: Manifest) -> str:
@@ -221,6 +231,17 @@ def differences(before: Mapping[str, str | None] | Manifest, now: Manifest) -> s
     return "; ".join(told)
 
 
+_SAYS: Mapping[str, str] = {
+    "str": "a text",
+    "str | None": "a text",
+    "float": "a number",
+    "int | None": "a whole number",
+    "tuple[str, ...]": "a list of texts",
+    "tuple[str, ...] | None": "a list of texts",
+    "tuple[int, ...] | None": "a list of whole numbers",
+    "tuple[str | None, ...] | None": "a list of texts or null",
+    "Mapping[str, str]": "texts by name",
+}
 _KINDS: Mapping[str, Any] = {
     "str": (str,),
     "int": (int,),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Measure:
             "noise": the maps, and those under a tiny change of the input.
         low: the least value, or None.
         high: the greatest value, or None.
-        unit: of the values; "share" is shown in per cent.
+        unit: of the values; "share" is shown in per cent, "correlation" with two digits, others as numbers.
         lower_is_better: whether less is better; None where neither is.
         is_recorded: whether each step's file has it; what is not recorded is computed again by who reads the record.
         section: of its metrics in MLflow, "<section>/<probe>.<target>"; None for no metrics.
@@ -39,7 +40,7 @@ class Measure:
     name: str
     title: str
     says: str
-    of: str
+    of: Literal["model", "map", "region", "pair", "first", "noise"]
     low: float | None
     high: float | None
     unit: str

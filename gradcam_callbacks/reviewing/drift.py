@@ -45,7 +45,10 @@ def shift(before: Array, after: Array) -> Array:
         (N, K) float64 in [0, 1), exactly 0 for equal maps; NaN where either map says nothing.
     """
     grid = before.shape[2:]
-    places = np.indices(grid).reshape(len(grid), -1).T / grid  # of the corners: from centre to centre it is as far
+    places = (
+        np.indices(grid).reshape(len(grid), -1).T / grid
+        # Corners stand for centres: the half cell between them cancels in the difference.
+    )
     moved = (_shares(after) - _shares(before)) @ places
     distance: Array = np.sqrt((moved**2).mean(axis=-1))
     return distance

@@ -38,6 +38,7 @@ from gradcam_callbacks.reviewing.measuring import Measures, measure, step_means
 from gradcam_callbacks.reviewing.outlines import outline
 from gradcam_callbacks.reviewing.script import script
 from gradcam_callbacks.reviewing.sentences import SETTLED, SETTLED_TIMES_FLOOR, summary
+from gradcam_callbacks.reviewing.words import quoted
 
 COLORMAPS = ("turbo", "viridis", "inferno", "jet", "Greys")
 # All the maps of a page take this many bytes at most, and no page has more steps than this; others are left out.
@@ -146,7 +147,7 @@ def write(
     page = build(journals, names=names, links=links)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page.encode())
+    write_whole(path, page.encode(), is_durable=False)
     return path
 
 
@@ -172,16 +173,16 @@ def _check_same_probes(first: Journal, other: Journal, first_name: str, other_na
     for what, then, here in (("probes", before.names, now.names), ("targets", before.targets, now.targets)):
         only_before, only_now = _without(then, here), _without(here, then)
         if only_before:
-            reasons.append(f"only '{first_name}' has the {what} {_listed(only_before)}")
+            reasons.append(f"only '{first_name}' has the {what} {quoted(only_before)}")
         if only_now:
-            reasons.append(f"only '{other_name}' has the {what} {_listed(only_now)}")
+            reasons.append(f"only '{other_name}' has the {what} {quoted(only_now)}")
         if then != here and not only_before and not only_now:
             reasons.append(f"the {what} are in another order")
     if not reasons:
         pairs = zip(before.names, before.pictures, now.pictures, strict=True)
         changed = [name for name, picture, other_picture in pairs if picture != other_picture]
         reasons.append(
-            f"the pixels of {_listed(changed)} differ"
+            f"the pixels of {quoted(changed)} differ"
             if changed
             else "the pictures look the same, but what the model was fed, or the classes explained, differ"
         )
@@ -194,11 +195,6 @@ def _without(names: Sequence[str], others: Sequence[str]) -> list[str]:
         if name in left:
             left.remove(name)
     return left
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
 def read_steps(journal: Journal) -> list[Step]:

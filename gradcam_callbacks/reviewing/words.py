@@ -29,3 +29,9 @@ def percent(share: float) -> str:
 def listed(parts: Sequence[str]) -> str:
     """As in a sentence: a, b and c."""
     return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
+
+
+def quoted(names: Sequence[str], most: int = 5) -> str:
+    """Names in quotes, the first few of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"'{name}'" for name in names[:most]) + more

@@ -80,10 +80,18 @@ def _look(path: Path, *, is_named: bool = True) -> Iterator[tuple[Path, Recognis
         return
     if found is not None:
         yield path, found
+    elif (path / "manifest.json").is_file() and (path / "steps").is_dir():
+        return  # a journal of ours, whose files are no checkpoints
     elif path.is_dir():
-        for child in sorted(path.iterdir()):
-            if not child.name.startswith("."):
-                yield from _look(child, is_named=False)
+        children = [child for child in sorted(path.iterdir()) if not child.name.startswith(".")]
+        found_here = [(child, list(_look(child, is_named=False))) for child in children]
+        has_numbers = any(
+            place == child and child.name.isdigit() for child, looked in found_here for place, _ in looked
+        )
+        for child, looked in found_here:
+            yield from looked
+            if has_numbers and not looked and child.is_dir() and child.name.isdigit():
+                yield child, GradCAMError("It is a folder without a checkpoint, as an interrupted writing leaves one.")
     elif is_named:
         is_there = path.exists()
         problem = f"'{path.suffix}' is no checkpoint: expected {_expected()}." if is_there else "There is no such file."
@@ -112,7 +120,8 @@ def _steps(
                 raise GradCAMError(problem, "Use {argument}, or give it alone.", argument="step_from")
         except ValueError as error:  # also of the user's function, or of int()
             errors[str(path)] = error if isinstance(error, GradCAMError) else GradCAMError(str(error))
-    if step_from is None and min(steps.values(), default=0) < 0:  # one has the number 0: all are counted from 0
+    if step_from is None and min(steps.values(), default=0) < 0:
+        # A file is numbered 0, so this series of files begins with 0.
         steps = {path: step + (said[path] is None) for path, step in steps.items()}
     return steps
 

@@ -50,6 +50,8 @@ class Checkpoint(ABC):
     def recognise(path: Path) -> Path | None:
         """The `path` of the checkpoint that a path stands for; None if it is not of this format.
 
+        Where other programs write files of the same ending, look inside.
+
         Raises:
             GradCAMError: if it is of this format and cannot be loaded.
         """

@@ -59,7 +59,7 @@ class Outcome:
         layer: the path of the explained layer.
         score_kind: "logit" or "probability".
         error: why it was not explained.
-        traceback: the text of it, where the error is a fault of this library.
+        traceback: the text of it, where explaining failed in a way that nobody foresaw.
     """
 
     checkpoint: Checkpoint
@@ -91,18 +91,17 @@ class Loader:
             model = self._load(checkpoint)
         except Exception as error:  # Keras, h5py, zipfile and TensorFlow raise a dozen kinds at damaged files
             logger.debug("'%s' could not be loaded.", checkpoint.path, exc_info=True)
-            return Outcome(checkpoint, error=why_not_loaded(error))
+            return Outcome(checkpoint, error=why_not_loaded(error).alone())
         try:
             return self._explain(model, checkpoint, with_noise=with_noise)
         except GradCAMError as error:
-            return Outcome(checkpoint, error=error)
-        except Exception as error:  # a fault of this library: the other checkpoints may still be explained
+            return Outcome(checkpoint, error=error.alone())
+        except Exception as error:  # a fault of this library, of a method or of a target: the next may still do
             said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            internal = GradCAMError(
-                f"It was loaded; explaining it met an internal error of gradcam_callbacks ({said}).",
-                "The log has the traceback.",
+            problem = f"It was loaded, but explaining it failed ({said})."
+            return Outcome(
+                checkpoint, error=GradCAMError(problem, "The log has the traceback."), traceback=traceback.format_exc()
             )
-            return Outcome(checkpoint, error=internal, traceback=traceback.format_exc())
 
     def _load(self, checkpoint: Checkpoint) -> keras.Model:
         """The model, with the weights of a checkpoint."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.publishing.delivery import Delivery
-from gradcam_callbacks.publishing.store import Store
+from gradcam_callbacks.publishing.store import Store, steps_of
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.sweeping.loading import Outcome, Task
@@ -51,9 +51,8 @@ class Recording:
 
         Raises:
             mlflow.MlflowException: if there is no such run, or no tracking server.
+        Exception: what the store raises, if it cannot say which steps it holds.
         """
-        from gradcam_callbacks.publishing.recorder import steps_of
-
         self._task = task
         self._source = json.dumps({"checkpoints": checkpoints, "layer": task.layer, "output": task.output})
         self._experiment = experiment
@@ -117,7 +116,6 @@ class Recording:
 
     def _open(self, layer: str, grid: tuple[int, ...], score_kind: str) -> None:
         """Opens the recorder for maps of this layer and size."""
-        from gradcam_callbacks.publishing import mlflow_store
         from gradcam_callbacks.publishing.recorder import Recorder
 
         self._layer, self._grid = layer, grid
@@ -130,7 +128,11 @@ class Recording:
             output="" if task.output is None else str(task.output),
             source=self._source,
         )
-        store = self._store or mlflow_store.choose_run(None, experiment=self._experiment)
+        store = self._store
+        if store is None:
+            from gradcam_callbacks.publishing import mlflow_store
+
+            store = mlflow_store.choose_run(None, experiment=self._experiment)
         self._recorder = Recorder.open(store, task.probes, manifest, self._delivery)
 
 
@@ -169,7 +171,7 @@ def _run_of_interrupted_sweep(task: Task, source: str) -> MLflowStore | None:
         try:
             run = mlflow_store.find_run(manifest.run_id, manifest.tracking_uri)
         except Exception as error:  # whatever its server says
-            logger.warning("The sweep in '%s' is not gone on with: %s", folder, error)
+            logger.warning("The sweep in '%s' cannot be continued, so that a new run is begun: %s", folder, error)
             continue
         if not run.is_deleted:
             logger.warning("The interrupted sweep in '%s' goes on, in run %s.", folder, run.name)

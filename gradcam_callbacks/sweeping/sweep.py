@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,20 +36,26 @@ class Sweep:
         run_id: the MLflow run that holds the maps, or None where nothing could be explained.
         recorded: the steps that were explained now.
         skipped: the steps that the run held before.
-        errors: what could not be explained, by path, with the reason.
+        problems: what could not be explained, by path, with the reason in a sentence.
         gaps: steps between the first and the last for which there is no checkpoint.
     """
 
     run_id: str | None
     recorded: tuple[int, ...]
     skipped: tuple[int, ...]
-    errors: Mapping[str, GradCAMError]
+    problems: Mapping[str, str] = field(init=False)
     gaps: tuple[int, ...]
+    reasons: InitVar[Mapping[str, GradCAMError]]
+
+    def __post_init__(self, reasons: Mapping[str, GradCAMError]) -> None:
+        object.__setattr__(self, "_errors", dict(reasons))
+        object.__setattr__(self, "problems", {path: str(error) for path, error in reasons.items()})
 
     @property
-    def problems(self) -> Mapping[str, str]:
-        """What could not be explained, by path, with the reason in a sentence."""
-        return {path: str(error) for path, error in self.errors.items()}
+    def errors(self) -> Mapping[str, GradCAMError]:
+        """What could not be explained, by path, with the reason as an exception."""
+        found: Mapping[str, GradCAMError] = self.__dict__["_errors"]
+        return found
 
 
 def explain_checkpoints(
@@ -118,6 +124,7 @@ def explain_checkpoints(
         GradCAMError: if there is no checkpoint, or the run holds maps of other probes, another layer or another method,
             or `probes` is a function and all checkpoints hold weights alone.
         mlflow.MlflowException: if there is no such run, or no tracking server.
+        Exception: what the store raises, if it cannot say which steps it holds.
     """
     if store is not None and (run_id or experiment):
         raise GradCAMError(
@@ -137,21 +144,23 @@ def explain_checkpoints(
         recording = Recording(task, named, delivery, run_id=run_id, experiment=experiment, store=store)
         wanted = [checkpoint for checkpoint in found if checkpoint.step not in recording.known]
         on_start(len(wanted))
+        told: set[str] = set()
         with recording:
             for outcome in outcomes(task, wanted, jobs, noise_floor=noise_floor):
                 path = str(outcome.checkpoint.path)
                 error = recording.add(outcome)
                 if error is not None:
                     errors[path] = error
-                if outcome.traceback:
-                    logger.error("'%s' was loaded, but not explained, by a fault of ours:\n%s", path, outcome.traceback)
+                if outcome.traceback and outcome.traceback not in told:  # once, and not for each checkpoint
+                    told.add(outcome.traceback)
+                    logger.error("'%s' was loaded, but explaining it failed:\n%s", path, outcome.traceback)
                 on_checkpoint(outcome.checkpoint, "" if error is None else str(error))
     steps = {checkpoint.step for checkpoint in found}
     return Sweep(
         run_id=recording.run_id,
         recorded=recording.recorded,
         skipped=tuple(sorted(steps & recording.known)),
-        errors=errors,
+        reasons=errors,
         gaps=tuple(sorted(set(range(min(steps), max(steps))) - steps)) if steps else (),
     )
 

@@ -108,7 +108,7 @@ class Session:
         return int(keras.ops.convert_to_numpy(self._optimizer.iterations))
 
     def _record_rest(self) -> None:
-        """Records what a `fit` that raised has left; its error is on its way, so none of ours takes its place."""
+        """Records what a `fit` that raised has left. An error here is logged, and does not hide that of `fit`."""
         rest = self.schedule.train_failed(self._iterations())
         if rest is not None:
             try:

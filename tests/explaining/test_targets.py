@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from support.models import counting_model, pictures, small_model
 
-from gradcam_callbacks import Explainer, Explanation, ProbeSet, explain
+from gradcam_callbacks import METHODS, Explainer, Explanation, ProbeSet, explain
 from gradcam_callbacks.explaining import explainer
 from gradcam_callbacks.record.health import HEALTH
 
@@ -206,7 +206,7 @@ def test_scorecam_masks_the_picture_with_each_channel(batch_size: int) -> None:
             np.testing.assert_allclose(explanation.maps[n, k], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "scorecam"])
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_runs_on_a_model(method: str) -> None:
     """By name, on a layer in the middle, with all kinds of targets, finite and not all zero."""
     model = keras.Sequential(

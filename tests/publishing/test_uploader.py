@@ -123,6 +123,44 @@ def test_what_cannot_be_drawn_is_left_out_and_the_rest_is_sent(
     assert len(caplog.records) == 3
 
 
+def test_the_page_arrives_where_the_strip_cannot_be_drawn(
+    journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The review is more than its strip."""
+
+    def broken(*_: Any) -> None:
+        raise ValueError("no font")
+
+    monkeypatch.setattr("gradcam_callbacks.publishing.uploader.strip", broken)
+    store = Sick()
+    assert Uploader(journal, store).send()
+    assert store.review is not None
+    assert store.review.page.startswith("<!doctype html>")
+    assert store.review.strip is None
+    assert [record.getMessage() for record in caplog.records] == ["The strip of the review could not be drawn."]
+
+
+def test_maps_that_cannot_be_read_now_are_read_again(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the disk is no damage: the next pass tries again."""
+    read = Journal.content
+    errors = [OSError("the drive is away")]
+
+    def sometimes(self: Journal, step: int) -> bytes:
+        if step == 0 and errors:
+            raise errors.pop()
+        return read(self, step)
+
+    store = Sick()
+    sending = Uploader(journal, store)
+    held = {number: journal.read(number) for number in journal.steps()}
+    monkeypatch.setattr(sending, "_read", held.__getitem__)
+    monkeypatch.setattr(Journal, "content", sometimes)
+    assert not sending.send()
+    assert "maps/0" not in store.arrived
+    assert sending.send()
+    assert sorted(store.arrived) == sorted(ALL)
+
+
 def test_the_record_of_one_run_can_be_copied_to_another(journal: Journal) -> None:
     """The marks of the journal are not those of the copy, and stay as they are."""
     assert Uploader(journal, Sick()).send()

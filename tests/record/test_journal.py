@@ -162,8 +162,10 @@ while True:
             reported.add(int(process.stdout.readline()))
         time.sleep(moments.uniform(0, 0.02))
         process.kill()
-        # Its last line may be torn, too.
-        reported |= {int(line) for line in process.communicate()[0].splitlines(keepends=True) if line.endswith("\n")}
+        # Not `communicate`, which loses what `readline` has buffered. The last line may be torn, too.
+        rest = process.stdout.read()
+        process.communicate()
+        reported |= {int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")}
         assert process.returncode == -signal.SIGKILL
         journal = Journal("journal")
         steps = journal.steps()

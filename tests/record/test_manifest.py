@@ -27,25 +27,37 @@ def test_it_comes_back_as_it_was_written() -> None:
     assert Manifest.parse(manifest.encoded(), "journal") == manifest
 
 
-def test_what_older_versions_did_not_write_has_its_default() -> None:
-    """And what later ones may write beside is left out."""
+@pytest.mark.parametrize("value", [..., None])
+def test_what_older_versions_did_not_write_has_its_default(value: Any) -> None:
+    """So has what is null. Nothing is made up: the machine of the reader is not that of the record."""
     missing = ("unit", "regions", "labels", "slices", "source", "class_names", "pictures", "score_kind")
-    manifest = Manifest.parse(changed(**dict.fromkeys(missing, ...), more=[1]), "journal")
+    made = ("platform", "versions", "created")
+    manifest = Manifest.parse(changed(**dict.fromkeys((*missing, *made), value)), "journal")
     assert (manifest.unit, manifest.score_kind, manifest.pictures) == ("epoch", "logit", ())
+    assert (manifest.platform, manifest.versions, manifest.created) == ("", {}, 0)
     assert manifest.regions is manifest.labels is manifest.slices is manifest.source is manifest.class_names is None
+
+
+def test_what_a_later_version_wrote_beside_is_kept() -> None:
+    """And written again, so that `gradcam upload` of an older version loses nothing."""
+    manifest = Manifest.parse(changed(more=[1], verdict="ok"), "journal")
+    assert manifest.others == {"more": [1], "verdict": "ok"}
+    assert json.loads(manifest.encoded()).items() >= {"more": [1], "verdict": "ok"}.items()
+    assert Manifest.parse(manifest.encoded(), "journal") == manifest
 
 
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
         ({"names": ...}, "it lacks 'names'"),
-        ({"names": "cat"}, r"'names' is str, not tuple\[str, \.\.\.\]"),
-        ({"names": [1, 2]}, r"'names' is list, not tuple\[str, \.\.\.\]"),
-        ({"labels": ["a", "b"]}, "'labels' is list"),
-        ({"labels": [True, False]}, "'labels' is list"),
-        ({"slices": "3"}, r"'slices' is str, not int \| None"),
-        ({"layer": None}, "'layer' is NoneType, not str"),
-        ({"versions": {"keras": 3}}, "'versions' is dict"),
+        ({"names": None}, "it lacks 'names'"),
+        ({"names": "cat"}, "'names' is not what it should be: a list of texts"),
+        ({"names": [1, 2]}, "'names' is not what it should be: a list of texts"),
+        ({"labels": ["a", "b"]}, "'labels' is not what it should be: a list of whole numbers"),
+        ({"labels": [True, False]}, "'labels' is not what it should be"),
+        ({"slices": "3"}, "'slices' is not what it should be: a whole number"),
+        ({"layer": 3}, "'layer' is not what it should be: a text"),
+        ({"versions": {"keras": 3}}, "'versions' is not what it should be: texts by name"),
         ({"probe_slugs": ["cat"]}, "it has 1 probe_slugs, not 2"),
         ({"pictures": ["a", "b", "c"]}, "it has 3 pictures, not 2"),
     ],

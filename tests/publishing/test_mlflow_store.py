@@ -1,0 +1,117 @@
+"""What we rely on of MLflow that it does not promise. Where one of these fails, MLflow has changed it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from support.mlflow_runs import artifact_paths
+
+from gradcam_callbacks.publishing import mlflow_store
+from gradcam_callbacks.publishing.mlflow_store import MLflowStore, find_run
+from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, UnreachableError, steps_of
+
+TILE = np.zeros((300, 300, 3), np.uint8)
+
+
+@pytest.fixture
+def store(client: MlflowClient) -> MLflowStore:
+    """A run on the server."""
+    experiment = mlflow.get_experiment_by_name(mlflow.get_experiment("0").name)
+    assert experiment is not None
+    return find_run(client.create_run(experiment.experiment_id).info.run_id, client.tracking_uri)
+
+
+def test_requests_of_one_thread_are_bounded() -> None:
+    """MLflow asks `MLFLOW_HTTP_REQUEST_TIMEOUT.get()` at each request; read once, a hung server would hold us up."""
+    before = (MLFLOW_HTTP_REQUEST_MAX_RETRIES.get(), MLFLOW_HTTP_REQUEST_TIMEOUT.get())
+    seen = []
+    with mlflow_store._bounded_requests(3):
+        assert (MLFLOW_HTTP_REQUEST_MAX_RETRIES.get(), MLFLOW_HTTP_REQUEST_TIMEOUT.get()) == (0, 3)
+        other = threading.Thread(
+            target=lambda: seen.append((MLFLOW_HTTP_REQUEST_MAX_RETRIES.get(), MLFLOW_HTTP_REQUEST_TIMEOUT.get()))
+        )
+        other.start()
+        other.join()
+    assert seen == [before]
+    assert (MLFLOW_HTTP_REQUEST_MAX_RETRIES.get(), MLFLOW_HTTP_REQUEST_TIMEOUT.get()) == before
+    assert "get" not in vars(MLFLOW_HTTP_REQUEST_TIMEOUT)
+
+
+def test_images_have_the_names_that_we_read(store: MLflowStore, client: MlflowClient) -> None:
+    """`log_image` makes a picture and a small copy, named by key, step and time; else tiles would be sent twice."""
+    item = Item(Kind.TILE, 3, "cat_1")
+    store.put(item, TILE, 12.5)
+    assert store.held(Kind.TILE) == {item}
+    assert len(artifact_paths(client, store.run_id, "images")) == 2
+    copies = store._images()[item]
+    assert [sorted(files) for files in copies.values()] == [["+compressed.webp", ".png"]]
+
+
+def test_half_an_image_is_completed(store: MLflowStore, client: MlflowClient) -> None:
+    """A picture whose small copy is missing has not arrived; sent again, it gets that copy, and is there once."""
+    item = Item(Kind.TILE, 0, "cat")
+    store.put(item, TILE, 1.0)
+    (files,) = store._images()[item].values()
+    repository = mlflow_store.get_artifact_repository(
+        client.get_run(store.run_id).info.artifact_uri, tracking_uri=client.tracking_uri
+    )
+    repository.delete_artifacts(files["+compressed.webp"])
+    assert store.held(Kind.TILE) == set()
+    store.put(item, TILE, 1.0)
+    assert store.held(Kind.TILE) == {item}
+    assert len(artifact_paths(client, store.run_id, "images")) == 2
+
+
+def test_what_is_there_twice_is_there_once_afterwards(store: MLflowStore, client: MlflowClient) -> None:
+    """`tidy` deletes through the artifact repository of the run."""
+    item = Item(Kind.TILE, 0, "cat")
+    for time in (1.0, 2.0):
+        store.put(item, TILE, time)
+    assert len(artifact_paths(client, store.run_id, "images")) == 4
+    store.tidy()
+    assert len(artifact_paths(client, store.run_id, "images")) == 2
+    assert store.held(Kind.TILE) == {item}
+
+
+def test_a_file_of_the_working_directory_is_never_sent_for_ours(store: MLflowStore, client: MlflowClient) -> None:
+    """A stranger's `0.npz` and `manifest.json` lie where a relative path would find them."""
+    Path("0.npz").write_bytes(b"a stranger's")
+    store.put(Item(Kind.MAPS, 0), b"ours", 0.0)
+    assert store.fetch(0) == b"ours"
+
+
+@pytest.fixture
+def closing() -> Iterator[str]:
+    """The address of a server that closes each connection instead of an answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                connection.recv(1)
+                connection.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_server_that_hangs_up_is_told_from_one_that_is_away(closing: str, store: MLflowStore) -> None:
+    """By the words of the errors of requests and MLflow: they decide whether the next item is tried at once."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        away = f"http://127.0.0.1:{free.getsockname()[1]}"
+    for address, expected in ((closing, HungUpError), (away, UnreachableError)):
+        store._client = MlflowClient(address)
+        with pytest.raises(expected):
+            steps_of(store)
