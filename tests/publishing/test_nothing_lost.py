@@ -186,7 +186,7 @@ def train(*callbacks: keras.callbacks.Callback, epochs: int, model: keras.Model 
 
 SCRIPT = """
 import os, signal, sys, time, threading
-signal.signal(signal.SIGINT, signal.default_int_handler)  # is ignored in the background of a script, and inherited so
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the background of a script ignores it, as do its children
 import keras, mlflow, numpy as np
 from support.models import pictures, small_model
 from gradcam_callbacks import GradCAMCallback
@@ -881,7 +881,7 @@ def test_an_interrupt_that_is_caught_leaves_no_worker(client: MlflowClient, tmp_
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Ctrl-C interrupts this process, also where it runs in the background of a script, where it is ignored."""
+    """Ctrl-C interrupts this process, also where it was started in the background of a script, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

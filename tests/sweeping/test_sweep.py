@@ -473,7 +473,7 @@ def test_a_dask_cluster_gives_the_same_maps_also_when_a_worker_is_killed(client:
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
     build = killing_once(Path("killed").absolute())
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
