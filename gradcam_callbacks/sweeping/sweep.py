@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import as_probes
@@ -45,6 +45,7 @@ class Sweep:
     skipped: tuple[int, ...]
     problems: Mapping[str, str] = field(init=False)
     gaps: tuple[int, ...]
+    _errors: ClassVar[Mapping[str, GradCAMError]]  # no field, so that `asdict` gives what JSON takes
     reasons: InitVar[Mapping[str, GradCAMError]]
 
     def __post_init__(self, reasons: Mapping[str, GradCAMError]) -> None:
@@ -54,8 +55,7 @@ class Sweep:
     @property
     def errors(self) -> Mapping[str, GradCAMError]:
         """What could not be explained, by path, with the reason as an exception."""
-        found: Mapping[str, GradCAMError] = self.__dict__["_errors"]
-        return found
+        return self._errors
 
 
 def explain_checkpoints(

@@ -178,5 +178,5 @@ def test_where_the_weights_do_not_change_there_is_no_drift_and_nothing_to_flag(c
     assert events == []
     said = summary(steps, measures, journal.manifest, events)
     assert said.startswith("The maps did not change: drift is exactly 0 from before training to epoch 3.")
-    run_id = journal.manifest["run_id"]
+    run_id = journal.manifest.run_id
     assert client.get_run(run_id).data.metrics["gradcam_drift/mean"] == 0
