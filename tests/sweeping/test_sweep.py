@@ -274,10 +274,7 @@ def test_a_fault_of_this_library_is_in_the_log_with_its_traceback(
     assert result.recorded == (1, 2)
     ((path, problem),) = result.problems.items()
     assert path == str(saved / "keras/m-01.keras")
-    assert problem == (
-        "It was loaded, but explaining it failed (KeyError: 'a fault'). The log has "
-        "the traceback."
-    )
+    assert problem == ("It was loaded, but explaining it failed (KeyError: 'a fault'). The log has the traceback.")
     (logged,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert path in logged
     assert "Traceback (most recent call last)" in logged
