@@ -18,6 +18,7 @@ import mlflow
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from joblib.externals.loky import get_reusable_executor
 from mlflow import MlflowClient
 from PIL import Image
 from support.manifests import a_manifest
@@ -407,6 +408,8 @@ def test_layers_of_your_own_come_from_a_module_that_is_named(
     own = ("--import", "own_layers")
     assert gradcam("layers", "own-1.keras", *own).exit_code == 0
     assert gradcam("explain", "own-1.keras", "cup.png", *own).exit_code == 0
+    # Processes that an earlier test has left behind do not look into this folder; those of a fresh command do.
+    get_reusable_executor().shutdown(wait=True)
     result = gradcam(*sweep, *own, "--jobs", 2)
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "2 checkpoints explained.")
 

@@ -59,6 +59,15 @@ def test_a_second_training_goes_on_in_it() -> None:
     assert set(store.metrics) == {0, 1, 2, 3}
 
 
+def test_a_run_is_left_as_it_is_where_a_training_is_refused() -> None:
+    """Other probes are refused before the first batch, and the run that was there stays finished."""
+    store = InMemoryStore()
+    fit(GradCAMCallback(PROBES, store=store, verbose=False))
+    with pytest.raises(GradCAMError, match=r"holds maps that were made with probes"):
+        fit(GradCAMCallback(pictures(3), store=store, verbose=False))
+    assert store.status == "FINISHED"
+
+
 def test_a_store_is_a_run() -> None:
     """Naming another run beside it is refused before anything happens."""
     with pytest.raises(GradCAMError, match=r"A store is a run already\. Leave run_id='other' away\."):

