@@ -18,7 +18,6 @@ import mlflow
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from joblib.externals.loky import get_reusable_executor
 from mlflow import MlflowClient
 from PIL import Image
 from support.manifests import a_manifest
@@ -41,6 +40,15 @@ def gradcam(*arguments: object, **environment: str) -> Result:
     """Runs the command in this process; rich takes 200 columns."""
     typed = [str(argument) for argument in arguments]
     return CliRunner().invoke(main, typed, prog_name="gradcam", env={"COLUMNS": "200"} | environment)
+
+
+def process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs the command in a process of its own, as a shell would."""
+    code = "from gradcam_callbacks.cli import main; main(prog_name='gradcam')"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment |= {"COLUMNS": "200", "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
 def fails(*arguments: object) -> str:
@@ -379,9 +387,8 @@ def test_a_lambda_layer_is_refused_unless_its_author_is_trusted() -> None:
     np.testing.assert_array_equal(maps_of("looks"), explain(network, ["cat.png"], targets=[1]).maps)
 
 
-def test_layers_of_your_own_come_from_a_module_that_is_named(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("client", "process")
+def test_layers_of_your_own_come_from_a_module_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each verb says that --import is missing; with it the model is loaded, in other processes too."""
     Path("own_layers.py").write_text(
         "import keras\n\n\n@keras.saving.register_keras_serializable()\nclass Twice(keras.layers.Layer):\n"
@@ -408,10 +415,9 @@ def test_layers_of_your_own_come_from_a_module_that_is_named(
     own = ("--import", "own_layers")
     assert gradcam("layers", "own-1.keras", *own).exit_code == 0
     assert gradcam("explain", "own-1.keras", "cup.png", *own).exit_code == 0
-    # Processes that an earlier test has left behind do not look into this folder; those of a fresh command do.
-    get_reusable_executor().shutdown(wait=True)
-    result = gradcam(*sweep, *own, "--jobs", 2)
-    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "2 checkpoints explained.")
+    # In a process of its own: it hands over what is registered with Keras, here also layers of other test files.
+    finished = process(*sweep, *own, "--jobs", 2)
+    assert (finished.returncode, finished.stdout.splitlines()[-1]) == (0, "2 checkpoints explained.")
 
 
 def test_a_model_of_any_size_asks_for_one() -> None:
@@ -767,10 +773,7 @@ print(json.dumps(sorted(sys.modules)))
 def test_a_fresh_process_says_one_line() -> None:
     """What TensorFlow's libraries write about GPUs while they load is not on stderr."""
     Path("letter.keras").write_text("Dear model")
-    code = "from gradcam_callbacks.cli import main; main(prog_name='gradcam')"
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    command = [sys.executable, "-c", code, "explain", "letter.keras", "cat.png"]
-    finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    finished = process("explain", "letter.keras", "cat.png")
     said = "Error: 'letter.keras' is damaged or truncated, or it is no model that Keras saved.\n"
     assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", said)
 
