@@ -639,13 +639,13 @@ def test_the_grid_of_tokens_is_an_option(client: MlflowClient) -> None:
     """--grid is `grid=` of Python, bit for bit, on all three verbs; a message asks for it by its name."""
     inputs = keras.Input((16, 64, 3))
     tokens = keras.layers.Reshape((64, 8))(keras.layers.Flatten()(keras.layers.Conv2D(8, 4, 4, name="patch")(inputs)))
-    tokens = keras.layers.LayerNormalization(name="norm")(tokens)
+    tokens = keras.layers.Dense(8, activation="relu", name="mixed")(tokens)
     network = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling1D()(tokens)), name="vit")
     network.save("vit-1.keras")
     Path("probes").mkdir()
     Image.open("cat.png").save("probes/cat.png")
-    asked = ("--layer", "norm", "--target", 1, "--grid", 4, 16)
-    expected = explain(network, ["cat.png"], targets=[1], layer="norm", grid=(4, 16)).maps
+    asked = ("--layer", "mixed", "--target", "predicted", "--grid", 4, 16)
+    expected = explain(network, ["cat.png"], layer="mixed", grid=(4, 16)).maps
     assert expected.shape == (1, 1, 4, 16)
     assert expected.max() > 0
     result = gradcam("explain", "vit-1.keras", "cat.png", *asked, "--out", "looks")
@@ -655,7 +655,7 @@ def test_the_grid_of_tokens_is_an_option(client: MlflowClient) -> None:
     assert result.exit_code == 0, result.output
     np.testing.assert_array_equal(Journal("post").read(0).maps, expected)
     listed = strict_json(gradcam("layers", "vit-1.keras", "--grid", 4, 16, "--json").stdout)
-    assert "norm" in [entry["path"] for entry in listed]
+    assert "mixed" in [entry["path"] for entry in listed]
     assert "0 is not in the range" in refuses("layers", "vit-1.keras", "--grid", 0, 16)
 
 

@@ -152,7 +152,7 @@ def save_panels(
         figure = drawing.figure(
             picture[None],
             explanation.overlays_on(n, picture)[None],
-            titles=[[explanation.question(n, k) for k in range(len(explanation.target_names))]],
+            titles=[[explanation.title(n, k) for k in range(len(explanation.target_names))]],
             picture_titles=[explanation.names[n]],
         )
         figure.savefig(file, dpi=150)

@@ -13,6 +13,7 @@ from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explanation import Explanation
+from gradcam_callbacks.explaining.health import is_flat
 from gradcam_callbacks.explaining.methods import METHODS, Method, find_method
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.probes.targets import NO_CLASS
@@ -393,9 +394,8 @@ def _with_health(captured: Mapping[str, Array], method: str) -> tuple[Array, Arr
             "A map is what speaks for the target: let the method end with keras.ops.relu.",
             argument="method",
         )
-    flat = highest - lowest <= 1e-6 * highest
     health = np.select(
-        [~finite, captured["gradient_peak"] == 0, highest == 0, flat],
+        [~finite, captured["gradient_peak"] == 0, highest == 0, is_flat(maps)],
         ["non-finite", "zero-gradient", "empty", "flat"],
         "ok",
     )
