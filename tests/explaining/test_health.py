@@ -15,12 +15,14 @@ from support.photographs import EGYPTIAN_CAT, ESPRESSO, cat, cat_beside_espresso
 
 from gradcam_callbacks import ProbeSet, explain
 from gradcam_callbacks.explaining.health import FLAT, is_flat
+from gradcam_callbacks.record.health import HEALTH
 
 
 @pytest.mark.parametrize("grid", [(2, 2), (7, 7), (16,), (3, 4, 5)])
 def test_a_map_is_flat_where_its_places_differ_by_less_than_a_share_of_the_highest(grid: tuple[int, ...]) -> None:
     """At any scale and on any grid; 96 % of the maximum everywhere is flat, and 94 % somewhere is not."""
     assert FLAT == 0.05
+    assert "less than 5 % of its maximum" in HEALTH["flat"]
     maps = np.full((3, 2, *grid), 1e-3, np.float32)
     maps[0, 1].flat[0] = 0.96e-3
     maps[1, 0].flat[0] = 0.94e-3
