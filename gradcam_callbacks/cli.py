@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import math
 import os
@@ -48,6 +49,7 @@ _OPTIONS = {
     "class_names": "--classes",
     "custom_objects": "--import MODULE",
     "experiment": "--experiment",
+    "grid": "--grid",
     "image_size": "--image-size",
     "jobs": "--jobs",
     "journal_dir": "--journal",
@@ -154,8 +156,15 @@ _METHOD = click.option(
     "--method", metavar="NAME", default="gradcam", show_default=True, help=f"Or {', '.join([*METHODS][1:])}."
 )
 _OUTPUT = click.option("--output", metavar="NAME", help="The head of a model with several outputs.")
+_SIDES = (click.IntRange(min=1), click.IntRange(min=1))
 _ANY_SIZE = click.option(
-    "--image-size", type=(int, int), metavar="H W", help="For a model that takes pictures of any size."
+    "--image-size", type=_SIDES, metavar="H W", help="For a model that takes pictures of any size."
+)
+_GRID = click.option(
+    "--grid",
+    type=_SIDES,
+    metavar="H W",
+    help="Rows and columns of a transformer's tokens, where nothing says them.",
 )
 _IMPORT = click.option(
     "--import",
@@ -189,13 +198,20 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(command)
-    def with_asked(*, layers_named: tuple[str, ...], method: str, output: str | None, **options: Any) -> None:
+    def with_asked(
+        *,
+        layers_named: tuple[str, ...],
+        method: str,
+        output: str | None,
+        grid: tuple[int, int] | None,
+        **options: Any,
+    ) -> None:
         layer = layers_named[0] if len(layers_named) == 1 else layers_named or None
-        explainer = {"layer": layer, "method": method, "output": output}
+        explainer = {"layer": layer, "method": method, "output": output, "grid": grid}
         others = {name: options.pop(name) for name in ("targets", "image_size", "classes", "preprocess")}
         command(asked=_Asked(explainer=explainer, **others), **options)
 
-    for option in (_OUTPUT, _METHOD, _LAYER, _PREPROCESS, _CLASSES):  # the help lists them the other way round
+    for option in (_OUTPUT, _GRID, _METHOD, _LAYER, _PREPROCESS, _CLASSES):  # the help lists them the other way round
         with_asked = option(with_asked)
     return with_asked
 
@@ -311,7 +327,7 @@ def _number(value: float) -> float | None:
     help="A folder of masks, <name of the picture>.png, white where the object is.",
 )
 @click.option("--model", type=click.Path(exists=True, path_type=Path), help="For checkpoints that hold weights alone.")
-@click.option("--image-size", type=(int, int), metavar="H W", help="By default what the model takes.")
+@click.option("--image-size", type=_SIDES, metavar="H W", help="By default what the model takes.")
 @_asking
 @click.option("--run", "run_id", metavar="ID", help="Log to this MLflow run.")
 @click.option("--experiment", metavar="NAME", help="Log to a new run of this experiment.")
@@ -427,6 +443,7 @@ def _print_sweep(sweep: Sweep) -> None:
 @main.command()
 @_MODEL
 @_OUTPUT
+@_GRID
 @_ANY_SIZE
 @_IMPORT
 @_UNSAFE
@@ -434,6 +451,7 @@ def _print_sweep(sweep: Sweep) -> None:
 def layers(
     model: Path,
     output: str | None,
+    grid: tuple[int, int] | None,
     image_size: tuple[int, int] | None,
     modules: tuple[str, ...],
     unsafe: bool,
@@ -442,24 +460,21 @@ def layers(
     """List the layers of MODEL that can be explained.
 
     MODEL is a saved Keras model (.keras or .h5). The list is in the order in which the model calls its layers, with
-    their paths as --layer takes them, and marks the one that is explained when no layer is named.
+    their paths as --layer takes them, and marks the one that is explained when no layer is named. Any model is listed:
+    the list needs no class, and several inputs or outputs are no obstacle.
 
     \b
     Examples:
       gradcam layers model.keras
       gradcam layers model.keras --json
     """  # noqa: D301
-    import numpy as np
-
-    from gradcam_callbacks.explaining.explainer import Explainer
+    from gradcam_callbacks.explaining.explainer import Explainer, stand_in
 
     _import_own(modules)
     network = _load(model, unsafe=unsafe)
+    _check_can_be_made_up(network)
     _check_size(network, image_size)
-    probes = None
-    if image_size is not None:
-        probes = np.random.default_rng(0).random((1, *image_size, network.input_shape[-1] or 3), dtype=np.float32)
-    found = Explainer(network, output=output).layers(probes)
+    found = Explainer(network, output=output, grid=grid).layers(stand_in(network, image_size))
     if as_json:
         entries = [{"path": i.path, "type": i.kind, "shape": i.shape, "picked": i.picked} for i in found]
         click.echo(json.dumps(entries, indent=2))
@@ -625,6 +640,7 @@ def _probes_of_files(network: Any, files: Sequence[Path], asked: _Asked, prepare
     """Pictures that are named one by one, as probes of a network; `prepare` is its preprocessing."""
     from gradcam_callbacks.explaining.explain import read_pictures
 
+    _check_takes_one_picture(network, can_make_channels=prepare is not None)
     _check_size(network, asked.image_size)
     names = _class_names(asked.classes, asked.preprocess, network)
     no_label = "pictures that are named one by one have none"
@@ -644,14 +660,14 @@ def _probes_in_folder(network: Any, folder: Path, regions: Path | None, asked: _
     from gradcam_callbacks.probes.probe_set import ProbeSet
     from gradcam_callbacks.probes.reading import PICTURE_SUFFIXES
 
+    _check_takes_one_picture(network, can_make_channels=prepare is not None)
     _check_size(network, asked.image_size)
     names = _class_names(asked.classes, asked.preprocess, network)
     children = [child for child in folder.iterdir() if not child.name.startswith(".")]
     has_pictures = any(child.suffix.lower() in PICTURE_SUFFIXES for child in children)
     by_folder = not has_pictures and any(child.is_dir() for child in children)
     no_label = None if by_folder else "--probes has none"
-    own_size = None if asked.image_size is None else (*asked.image_size, network.input_shape[-1])
-    height, width, channels = own_size or input_size(network)
+    height, width, channels = input_size(network, asked.image_size)
     return ProbeSet.from_directory(
         folder,
         image_size=(height, width),
@@ -664,12 +680,79 @@ def _probes_in_folder(network: Any, folder: Path, regions: Path | None, asked: _
     )
 
 
-def _check_size(network: Any, image_size: tuple[int, int] | None) -> None:
-    """Asks for a size where the model takes any."""
-    if image_size is None and any(None in tensor.shape[1:] for tensor in getattr(network, "inputs", None) or []):
-        raise click.UsageError(
-            f"Model '{network.name}' takes pictures of any size; say which with --image-size HEIGHT WIDTH."
+def _check_takes_one_picture(network: Any, *, can_make_channels: bool) -> None:
+    """Says what to do instead where pictures in files cannot be fed to a model.
+
+    Args:
+        network: the model.
+        can_make_channels: whether a preprocessing may give pictures other channels.
+
+    Raises:
+        GradCAMError: if the model takes anything but one picture.
+    """
+    inputs = [tensor.name for tensor in getattr(network, "inputs", None) or []] or _arguments_of_call(network)
+    if len(inputs) > 1:
+        raise GradCAMError(
+            f"Model '{network.name}' takes {len(inputs)} inputs; the command explains models of one picture: use "
+            f"explain() with a dict of arrays, by their names: {', '.join(map(repr, inputs))}."
         )
+    shape = next(iter(_shapes(network)), (None, None, None))
+    if len(shape) != 3:
+        is_text = len(shape) == 1 and "int" in str(network.inputs[0].dtype)  # words have no places to draw on
+        raise GradCAMError(
+            f"Model '{network.name}' takes arrays {shape}; the command explains models of one picture (height, width, "
+            f"channels){'' if is_text else ': use explain() with an array'}."
+        )
+    is_channels_first = shape[0] in (1, 3) and shape[2] not in (1, 3)
+    if shape[2] not in (1, 3, None) and not is_channels_first and not can_make_channels:
+        raise GradCAMError(
+            f"Model '{network.name}' takes pictures of {shape[2]} channels, and files are read with 1 or 3: name a "
+            "function that makes the others with --preprocess module:function, or use explain() with an array."
+        )
+
+
+def _check_can_be_made_up(network: Any) -> None:
+    """Says what to do instead where the command cannot make up what a model takes.
+
+    Raises:
+        GradCAMError: if it leaves open more than the size of pictures.
+    """
+    open_ones = [shape for shape in _shapes(network) if len(shape) != 3 and None in shape]
+    arguments = [] if _shapes(network) else _arguments_of_call(network)
+    if open_ones or len(arguments) > 1:
+        takes = f"arrays {_listed(open_ones)}, whose size is open" if open_ones else " and ".join(map(repr, arguments))
+        raise GradCAMError(
+            f"Model '{network.name}' takes {takes}; the command can make up pictures only: use "
+            "Explainer(model).layers() with arrays of yours."
+        )
+
+
+def _check_size(network: Any, image_size: tuple[int, int] | None) -> None:
+    """Asks for a size where the model takes any, and refuses one where it says its own."""
+    shapes = _shapes(network)
+    is_open = any(len(shape) == 3 and None in shape for shape in shapes)
+    if image_size is None and (is_open or not shapes):
+        takes = "takes pictures of any size" if shapes else "does not say what size of picture it takes"
+        raise click.UsageError(f"Model '{network.name}' {takes}; say which with --image-size HEIGHT WIDTH.")
+    takes_it = is_open or not shapes or any(image_size in (shape[:2], shape[1:]) for shape in shapes if len(shape) == 3)
+    if image_size is not None and not takes_it:
+        raise click.UsageError(f"Model '{network.name}' takes {_listed(shapes)}: leave --image-size away.")
+
+
+def _shapes(network: Any) -> list[tuple[int | None, ...]]:
+    """Of what a model takes, without the batch; none where it does not say them."""
+    return [tuple(tensor.shape[1:]) for tensor in getattr(network, "inputs", None) or []]
+
+
+def _arguments_of_call(network: Any) -> list[str]:
+    """What must be given to a model that does not say what its inputs are."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in inspect.signature(network.call).parameters.values() if p.default is p.empty]
+    return [p.name for p in needed if p.kind in kinds and p.name not in ("training", "mask")]
+
+
+def _listed(shapes: Sequence[tuple[int | None, ...]]) -> str:
+    return ", ".join(map(str, shapes))
 
 
 def _targets(texts: Sequence[str], *, has_names: bool, no_label: str | None) -> list[Any]:
@@ -731,7 +814,8 @@ def _class_names(file: Path | None, preprocess: str | None, network: Any) -> lis
                 f'number as in {{"0": "tench"}} ({type(error).__name__}: {error}).',
                 param_hint="--classes",
             ) from error
-    if preprocess is None or ":" in preprocess or getattr(network, "output_shape", (0,))[-1] != 1000:
+    answers = getattr(network, "output_shape", None)
+    if preprocess is None or ":" in preprocess or not isinstance(answers, tuple) or answers[-1] != 1000:
         return None
     import numpy as np
     from keras.applications import imagenet_utils

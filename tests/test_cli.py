@@ -439,6 +439,238 @@ def test_a_model_of_any_size_asks_for_one() -> None:
     assert gradcam("layers", "open.keras", *size).exit_code == 0
 
 
+def test_a_size_that_the_model_does_not_take_is_refused(model: Path) -> None:
+    """Every verb says what the model takes, before anything is read; its own size may be named."""
+    Path("probes").mkdir()
+    Image.open("cat.png").save("probes/cat.png")
+    says = "Error: Model 'small' takes (16, 16, 3): leave --image-size away."
+    for verb, *rest in (("layers", model), ("explain", model, "cat.png"), ("checkpoints", model, "--probes", "probes")):
+        assert refuses(verb, *rest, "--image-size", 20, 16) == says
+    assert gradcam("layers", model, "--image-size", 16, 16).exit_code == 0
+
+
+# ---- Models of other kinds: what is listed, and what is said instead ----
+
+
+@keras.saving.register_keras_serializable("test_cli")
+class _OfTwo(keras.Model):
+    """A subclassed model whose `call` takes two arrays."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.encoder = keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()])
+
+    def call(self, image: Any, meta: Any) -> Any:
+        return self.encoder(image) + meta
+
+
+def _pooled(inputs: Any) -> Any:
+    return keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(6, 3, activation="relu", name="conv")(inputs))
+
+
+def _two_heads(x: Any) -> list[Any]:
+    return [keras.layers.Dense(4, activation="softmax", name="kind")(x), keras.layers.Dense(1, name="age")(x)]
+
+
+def saved(kind: str) -> str:
+    """A file with a model of a kind that has no class as a target, or is no model of one picture."""
+    layers = keras.layers
+    image = keras.Input((16, 16, 3), name="image")
+    open_image, meta = keras.Input((None, None, 3), name="image"), keras.Input((2,), name="meta")
+    signal = [layers.Conv1D(6, 5, name="conv"), layers.GlobalAveragePooling1D(), layers.Dense(3)]
+    made: dict[str, Any] = {
+        "segmentation": lambda: keras.Model(
+            image, layers.Conv2D(2, 1, activation="softmax")(layers.Conv2D(6, 3, activation="relu", name="conv")(image))
+        ),
+        "outputs": lambda: keras.Model(image, _two_heads(_pooled(image)), name="network"),
+        "detector": lambda: keras.Model(
+            image,
+            {
+                "boxes": layers.Reshape((-1, 4))(layers.Conv2D(4, 1)(layers.Conv2D(6, 3, name="conv")(image))),
+                "found": layers.Reshape((-1, 1))(layers.Conv2D(1, 1, activation="sigmoid")(image)),
+            },
+        ),
+        "two inputs": lambda: keras.Model(
+            [image, meta], layers.Dense(2)(layers.Concatenate()([_pooled(image), meta])), name="network"
+        ),
+        "two inputs of any size": lambda: keras.Model(
+            {"image": open_image, "meta": meta},
+            layers.Dense(2)(layers.Concatenate()([_pooled(open_image), meta])),
+            name="network",
+        ),
+        "a dict of one": lambda: keras.Model({"image": image}, layers.Dense(2)(_pooled(image))),
+        "signal": lambda: keras.Sequential([keras.Input((64, 2)), *signal], name="network"),
+        "signal of any length": lambda: keras.Sequential([keras.Input((None, 2)), *signal], name="network"),
+        "volume": lambda: keras.Sequential(
+            [keras.Input((8, 16, 16, 1)), layers.Conv3D(6, 3, name="conv"), layers.GlobalAveragePooling3D()],
+            name="network",
+        ),
+        "text": lambda: keras.Sequential(
+            [keras.Input((20,), dtype="int32"), layers.Embedding(50, 8), *signal], name="network"
+        ),
+        "four channels": lambda: keras.Model(
+            four := keras.Input((16, 16, 4)), layers.Dense(2)(_pooled(four)), name="network"
+        ),
+        "argmax": lambda: keras.Model(
+            image, keras.ops.argmax(layers.Dense(2)(_pooled(image)), axis=-1), name="network"
+        ),
+    }
+    made[kind]().save("network.keras")
+    return "network.keras"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "segmentation",
+        "outputs",
+        "detector",
+        "two inputs",
+        "a dict of one",
+        "signal",
+        "volume",
+        "four channels",
+    ],
+)
+def test_any_model_is_listed(kind: str) -> None:
+    """A list needs no target, and no picture of one kind: the convolution is there, and one layer is picked."""
+    result = gradcam("layers", saved(kind), "--json")
+    assert result.exit_code == 0, result.output
+    entries = strict_json(result.stdout)
+    assert "conv" in [entry["path"] for entry in entries]
+    assert sum(entry["picked"] for entry in entries) >= 1
+
+
+def test_a_list_of_two_inputs_takes_the_size_of_the_open_one() -> None:
+    """--image-size is that of the picture; the numbers beside it keep their shape."""
+    result = gradcam("layers", saved("two inputs of any size"), "--image-size", 20, 12, "--json")
+    assert strict_json(result.stdout) == [
+        {"path": "conv", "type": "Conv2D", "shape": [None, 18, 10, 6], "picked": True}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("two inputs", "Model 'network' takes 2 inputs; the command explains models of one picture: use explain() with "
+         "a dict of arrays, by their names: 'image', 'meta'."),
+        ("two inputs of any size", "Model 'network' takes 2 inputs; the command explains models of one picture: use "
+         "explain() with a dict of arrays, by their names: 'image', 'meta'."),
+        ("signal", "Model 'network' takes arrays (64, 2); the command explains models of one picture (height, width, "
+         "channels): use explain() with an array."),
+        ("signal of any length", "Model 'network' takes arrays (None, 2); the command explains models of one picture "
+         "(height, width, channels): use explain() with an array."),
+        ("volume", "Model 'network' takes arrays (8, 16, 16, 1); the command explains models of one picture (height, "
+         "width, channels): use explain() with an array."),
+        ("text", "Model 'network' takes arrays (20,); the command explains models of one picture (height, width, "
+         "channels)."),
+        ("four channels", "Model 'network' takes pictures of 4 channels, and files are read with 1 or 3: name a "
+         "function that makes the others with --preprocess module:function, or use explain() with an array."),
+    ],
+)  # fmt: skip
+def test_what_the_command_cannot_feed_is_said_with_what_to_do_instead(kind: str, says: str) -> None:
+    """One true sentence, the same of both verbs that explain, with and without a size."""
+    file = saved(kind)
+    Path("probes").mkdir()
+    Image.open("cat.png").save("probes/cat.png")
+    assert fails("explain", file, "cat.png") == f"Error: {says}"
+    assert fails("explain", file, "cat.png", "--image-size", 16, 16) == f"Error: {says}"
+    assert fails("checkpoints", file, "--probes", "probes") == f"Error: {says}"
+
+
+def test_channels_that_are_missing_are_made_by_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the message says: a function adds the fourth channel, and the picture is explained."""
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    Path("fourth.py").write_text(
+        "import numpy as np\n\n\ndef add(images):\n    return np.concatenate([images, images[..., :1]], axis=-1)\n"
+    )
+    result = gradcam("explain", saved("four channels"), "cat.png", "--preprocess", "fourth:add", "--target", 1)
+    sys.modules.pop("fourth", None)
+    assert result.exit_code == 0, result.output
+    assert "Explained: layer conv, method gradcam." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("signal of any length", "Model 'network' takes arrays (None, 2), whose size is open; the command can make up "
+         "pictures only: use Explainer(model).layers() with arrays of yours."),
+        ("text", "Model 'network' takes arrays (20,). What is explained are the places of a picture (height, width, "
+         "channels), a signal (length, channels) or a volume (depth, height, width, channels)."),
+        ("argmax", "The output of model 'network' is int32, which has no gradient. Explain the model before its last "
+         "operation, such as an argmax."),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_listed_says_why(kind: str, says: str) -> None:
+    """In one sentence, with what to do where there is something."""
+    assert fails("layers", saved(kind)) == f"Error: {says}"
+
+
+def test_a_model_that_is_called_with_two_arrays_is_not_asked_for_a_size() -> None:
+    """It does not say what it takes; how many it takes, its `call` says."""
+    network = _OfTwo(name="network")
+    network(np.zeros((1, 16, 16, 3), np.float32), np.zeros((1, 4), np.float32))
+    network.save("network.keras")
+    with pytest.warns(UserWarning, match="had a build config"):
+        line = fails("explain", "network.keras", "cat.png", "--image-size", 16, 16)
+    assert line.endswith("takes 2 inputs; the command explains models of one picture: use explain() with a dict of "
+                         "arrays, by their names: 'image', 'meta'.")  # fmt: skip
+    with pytest.warns(UserWarning, match="had a build config"):
+        line = fails("layers", "network.keras")
+    assert line.endswith("takes 'image' and 'meta'; the command can make up pictures only: use "
+                         "Explainer(model).layers() with arrays of yours.")  # fmt: skip
+
+
+def test_targets_that_are_no_classes_lead_to_python() -> None:
+    """The command takes classes only, so a segmentation and a detector are referred to explain(); heads are offered."""
+    function = "Pass a function of the outputs that gives (N,) scores to explain() as the target."
+    line = fails("explain", saved("segmentation"), "cat.png")
+    assert "has shape (None, 14, 14, 2), not a classifier's (batch, classes)" in line
+    assert line.endswith(function)
+    line = fails("explain", saved("detector"), "cat.png")
+    assert line.startswith("Error: None of the 2 outputs of model")
+    assert line.endswith(function)
+    line = fails("explain", saved("outputs"), "cat.png")
+    assert line == "Error: Model 'network' has 2 outputs. Choose one with --output: 'kind', 'age'."
+    assert gradcam("explain", "network.keras", "cat.png", "--output", "kind").exit_code == 0
+
+
+def test_the_grid_of_tokens_is_an_option(client: MlflowClient) -> None:
+    """--grid is `grid=` of Python, bit for bit, on all three verbs; a message asks for it by its name."""
+    inputs = keras.Input((16, 64, 3))
+    tokens = keras.layers.Reshape((64, 8))(keras.layers.Flatten()(keras.layers.Conv2D(8, 4, 4, name="patch")(inputs)))
+    tokens = keras.layers.Dense(8, activation="relu", name="mixed")(tokens)
+    network = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling1D()(tokens)), name="vit")
+    network.save("vit-1.keras")
+    Path("probes").mkdir()
+    Image.open("cat.png").save("probes/cat.png")
+    asked = ("--layer", "mixed", "--target", "predicted", "--grid", 4, 16)
+    expected = explain(network, ["cat.png"], layer="mixed", grid=(4, 16)).maps
+    assert expected.shape == (1, 1, 4, 16)
+    assert expected.max() > 0
+    result = gradcam("explain", "vit-1.keras", "cat.png", *asked, "--out", "looks")
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(maps_of("looks"), expected)
+    result = gradcam("checkpoints", "vit-1.keras", "--probes", "probes", *asked, "--journal", "post")
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(Journal("post").read(0).maps, expected)
+    listed = strict_json(gradcam("layers", "vit-1.keras", "--grid", 4, 16, "--json").stdout)
+    assert "mixed" in [entry["path"] for entry in listed]
+    assert "0 is not in the range" in refuses("layers", "vit-1.keras", "--grid", 0, 16)
+
+
+def test_a_message_about_the_grid_names_the_option() -> None:
+    """Where the number of tokens does not say what grid they are, --grid does."""
+    inputs = keras.Input((12, 20, 3))
+    tokens = keras.layers.Reshape((15, 8))(keras.layers.Flatten()(keras.layers.Conv2D(8, 4, 4, name="patch")(inputs)))
+    tokens = keras.layers.Dense(8, name="mixed")(tokens)
+    keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(tokens))).save("vit.keras")
+    line = fails("explain", "vit.keras", "cat.png", "--layer", "mixed")
+    assert "--grid" in line
+    assert "grid=" not in line
+    assert gradcam("explain", "vit.keras", "cat.png", "--layer", "mixed", "--grid", 3, 5).exit_code == 0
+
+
 def test_json_is_json_and_nothing_else(model: Path) -> None:
     """What the tables say, as numbers, with the files; NaN is null."""
     call = ("cat.png", "cup.png", "--target", 2, "--out", "looks", "--top", 3, "--json")

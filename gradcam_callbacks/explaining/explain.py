@@ -113,7 +113,7 @@ def read_pictures(
     Raises:
         GradCAMError: if the model does not say its size, or a file is not a whole picture.
     """
-    height, width, channels = input_size(model) if image_size is None else (*image_size, model.input_shape[-1])
+    height, width, channels = input_size(model, image_size)
     return ProbeSet.from_files(
         paths,
         image_size=(height, width),
@@ -152,7 +152,7 @@ def save_panels(
         figure = drawing.figure(
             picture[None],
             explanation.overlays_on(n, picture)[None],
-            titles=[[explanation.question(n, k) for k in range(len(explanation.target_names))]],
+            titles=[[explanation.title(n, k) for k in range(len(explanation.target_names))]],
             picture_titles=[explanation.names[n]],
         )
         figure.savefig(file, dpi=150)
@@ -160,17 +160,35 @@ def save_panels(
     return written
 
 
-def input_size(model: keras.Model) -> tuple[int, int, int]:
-    """The (height, width, channels) that a model takes.
+def input_size(model: keras.Model, image_size: tuple[int, int] | None = None) -> tuple[int, int, int]:
+    """The (height, width, channels) at which files are read for a model.
+
+    Args:
+        model: a built Keras model.
+        image_size: (height, width) for a model that takes any.
 
     Raises:
-        GradCAMError: if the model leaves them open.
+        GradCAMError: if the model takes anything but one picture, or leaves its size open.
     """
-    shape = getattr(model, "input_shape", None)
-    if isinstance(shape, tuple) and len(shape) == 4 and None not in shape[1:]:
-        return int(shape[1]), int(shape[2]), int(shape[3])
-    raise GradCAMError(
-        f"Model '{model.name}' does not say what size of picture it takes.",
-        "Read the files with ProbeSet.from_files(paths, image_size=(height, width)) and pass that.",
-        argument="image_size",
-    )
+    inputs = getattr(model, "inputs", None) or []
+    if len(inputs) > 1:
+        names = ", ".join(repr(tensor.name) for tensor in inputs)
+        raise GradCAMError(
+            f"Model '{model.name}' takes {len(inputs)} inputs; files are read for models of one picture.",
+            f"Use explain() with a dict of arrays, by their names: {names}.",
+        )
+    shape = tuple(inputs[0].shape[1:]) if inputs else (None, None, None)
+    is_picture = len(shape) == 3 and (shape[0] not in (1, 3) or shape[2] in (1, 3))  # else the channels come first
+    if not is_picture:
+        raise GradCAMError(
+            f"Model '{model.name}' takes arrays {shape}; files are read as pictures (height, width, channels).",
+            "Use explain() with an array.",
+        )
+    height, width = shape[:2] if image_size is None else image_size
+    if height is None or width is None:
+        raise GradCAMError(
+            f"Model '{model.name}' does not say what size of picture it takes.",
+            "Read the files with ProbeSet.from_files(paths, image_size=(height, width)) and pass that.",
+            argument="image_size",
+        )
+    return int(height), int(width), int(shape[2] or 3)

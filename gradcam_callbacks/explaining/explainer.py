@@ -13,6 +13,7 @@ from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explanation import Explanation
+from gradcam_callbacks.explaining.health import is_flat
 from gradcam_callbacks.explaining.methods import METHODS, Method, find_method
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.probes.targets import NO_CLASS
@@ -206,19 +207,23 @@ class Explainer:
     def layers(self, probes: Any = None) -> list[LayerInfo]:
         """The layers that can be explained, in the order in which the model calls them.
 
+        No target is needed, so that a segmentation, a detector or a model of several outputs is listed, too.
+
         Args:
-            probes: see `prepare`; needed where the model does not say what size of picture it takes.
+            probes: see `prepare`; needed where the model does not say what size of picture it takes. Of their targets
+                only functions matter.
 
         Returns:
-            Their paths, classes and output shapes; `picked` marks the one that `layer=None` explains.
+            Their paths, classes and output shapes; `picked` marks the one that `layer=None` explains: for the targets
+            that are functions, or else for all that the model gives, or the one output that `output` names.
 
         Raises:
-            GradCAMError: see `prepare`.
+            GradCAMError: if no layer can be explained, or the model cannot take the probes.
         """
-        if probes is None:
-            probes = _stand_in(self.model)
-        traced = Explainer(self.model, output=self._output, grid=self._grid).prepare(probes)
-        return [replace(info, picked=info == traced.layers[0]) for info in traced.explainable]
+        probes = stand_in(self.model) if probes is None else as_probes(probes)
+        asking = probes if probes.functions else probes.asking(_all_outputs)
+        traced = Explainer(self.model, output=self._output, grid=self._grid).prepare(asking)
+        return [replace(info, picked=info in traced.layers) for info in traced.explainable]
 
     def confidences(self, images: Array, targets: Array) -> Array:
         """How sure the model is of classes, in a plain forward pass of any pictures.
@@ -266,20 +271,59 @@ def _kind(inputs: Any) -> tuple[Any, ...]:
     return tuple((key, array.shape[1:], array.dtype) for key, array in entries)
 
 
-def _stand_in(model: keras.Model) -> ProbeSet:
-    """One picture of noise of the size that a model takes."""
+def stand_in(model: keras.Model, image_size: tuple[int, int] | None = None) -> ProbeSet:
+    """One picture of noise of the size that a model takes, with whatever else it takes.
+
+    Args:
+        model: a built Keras model.
+        image_size: (height, width) where the model takes any.
+
+    Raises:
+        GradCAMError: if the model does not say the size, or takes no picture, signal or volume.
+    """
     noise = np.random.default_rng(0)
     expected = getattr(model, "input", None) if getattr(model, "inputs", None) else None
-    if isinstance(expected, dict):
-        shapes = {name: tuple(tensor.shape[1:]) for name, tensor in expected.items()}
-    else:
-        shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in getattr(model, "inputs", None) or []}
+    named = expected if isinstance(expected, dict) else {t.name: t for t in getattr(model, "inputs", None) or []}
+    shapes = {name: _sized(tuple(tensor.shape[1:]), image_size) for name, tensor in named.items()}
+    if not named and image_size is not None:
+        shapes = {"pictures": (*image_size, 3)}
     if not shapes or any(None in shape for shape in shapes.values()):
         raise GradCAMError(
             f"Model '{model.name}' does not say what size of picture it takes; pass an array of pictures of that size."
         )
-    arrays = {name: noise.random((1, *shape), dtype=np.float32) for name, shape in shapes.items()}
-    return ProbeSet(arrays if len(arrays) > 1 else next(iter(arrays.values())))
+    arrays: dict[str, Any] = {}
+    for name, shape in shapes.items():
+        is_whole = name in named and "int" in str(named[name].dtype)  # 0 and 1 are words of any vocabulary
+        arrays[name] = noise.integers(0, 2, (1, *shape)) if is_whole else noise.random((1, *shape), dtype=np.float32)
+    try:
+        return ProbeSet(arrays if len(arrays) > 1 else next(iter(arrays.values())))
+    except GradCAMError as error:
+        listed = ", ".join(str(shape) for shape in shapes.values())
+        raise GradCAMError(
+            f"Model '{model.name}' takes arrays {listed}. What is explained are the places of a picture (height, "
+            "width, channels), a signal (length, channels) or a volume (depth, height, width, channels)."
+        ) from error
+
+
+def _sized(shape: tuple[Any, ...], image_size: tuple[int, int] | None) -> tuple[Any, ...]:
+    """The shape of an input with its open sides filled in, where it is one of pictures."""
+    if image_size is None or len(shape) != 3 or None not in shape:
+        return shape
+    if shape[0] is not None and shape[1:] == (None, None):  # the channels come first
+        return (shape[0], *image_size)
+    return (*(own or wanted for own, wanted in zip(shape[:2], image_size, strict=True)), shape[2] or 3)
+
+
+def _all_outputs(outputs: Any) -> Any:
+    """(N,) an arbitrary mixture of all numbers that a model gives: of a sum, those of a softmax would cancel out."""
+    import tensorflow as tf
+
+    mixed = []
+    for tensor in tf.nest.flatten(outputs):
+        if tensor.dtype.is_floating and tensor.shape.rank:
+            weighted = tensor * tf.cast(tf.random.stateless_normal(tf.shape(tensor), seed=(1, 2)), tensor.dtype)
+            mixed.append(tf.reduce_sum(tf.cast(weighted, tf.float32), axis=list(range(1, tensor.shape.rank))))
+    return tf.add_n(mixed)
 
 
 def _joined(runs: Sequence[Mapping[str, Any]], *, functions: int) -> dict[str, Array]:
@@ -354,9 +398,8 @@ def _with_health(captured: Mapping[str, Array], method: str) -> tuple[Array, Arr
             "A map is what speaks for the target: let the method end with keras.ops.relu.",
             argument="method",
         )
-    flat = highest - lowest <= 1e-6 * highest
     health = np.select(
-        [~finite, captured["gradient_peak"] == 0, highest == 0, flat],
+        [~finite, captured["gradient_peak"] == 0, highest == 0, is_flat(maps)],
         ["non-finite", "zero-gradient", "empty", "flat"],
         "ok",
     )

@@ -16,7 +16,7 @@ from gradcam_callbacks.errors import AlreadyThereError, GradCAMError
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.probes.slugs import slugs
 from gradcam_callbacks.probes.targets import NO_CLASS
-from gradcam_callbacks.record.health import HEALTH
+from gradcam_callbacks.record.health import HEALTH, in_place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +37,8 @@ class Explanation:
         predicted: (N,) int32, the class with the highest score; `NO_CLASS` where the model is no classifier.
         explained: (N, K) int32, the class that each map explains; `NO_CLASS` for functions.
         health: (N, K) str, the state of each map: a key of `HEALTH`. "ok", "empty" (nothing positive), "flat" (the same
-            everywhere), "zero-gradient" (the score does not react to the layer) or "non-finite" (NaN or infinity; the
-            map is then zero).
+            everywhere), "zero-gradient" (the score does not react to the layer), "non-finite" (NaN or infinity; the map
+            is then zero) or "misplaced" (its places are not those of the picture, over which it is not drawn).
         score_kind: "logit" or "probability".
         layer: the path of the layer; of several joined by " + ".
         method: the name of the CAM method.
@@ -78,10 +78,10 @@ class Explanation:
             scale: "map" divides each map by its own maximum, "shared" all of them by the one maximum of all.
 
         Returns:
-            (N, K, H, W) float32 in [0, 1]; a zero map stays zero. Of a signal along the picture of its curve, of a
-            volume on the picture of its slices.
+            (N, K, H, W) float32 in [0, 1]; a zero map stays zero, and a misplaced one is zero. Of a signal along the
+            picture of its curve, of a volume on the picture of its slices.
         """
-        return drawing.heatmaps(self.maps, self.probes.pictures.shape[1:3], scale=scale, slices=self.probes.slices)
+        return self._heatmaps(self.probes.pictures.shape[1:3], scale)
 
     def overlays(self, *, alpha: float = 0.4, colormap: str = "turbo", scale: str = "map") -> Array:
         """The heatmaps in colour over the pictures.
@@ -111,7 +111,7 @@ class Explanation:
         Returns:
             (K, H, W, 3) uint8.
         """
-        heatmaps = drawing.heatmaps(self.maps, picture.shape[:2], scale=scale, slices=self.probes.slices)[n : n + 1]
+        heatmaps = self._heatmaps(picture.shape[:2], scale)[n : n + 1]
         overlays: Array = drawing.overlays(picture[None], heatmaps, alpha=alpha, colormap=colormap)[0]
         return overlays
 
@@ -143,6 +143,11 @@ class Explanation:
             asked += f" rather than {self.probes.class_name(against)}"
         return f"{asked}?"
 
+    def title(self, n: int, k: int) -> str:
+        """The question, and the state of the map where it is not "ok"."""
+        state = str(self.health[n, k])
+        return self.question(n, k) + f" ({state})" * (state != "ok")
+
     def problems(self) -> list[str]:
         """A sentence on each kind of map that is not "ok": which they are, what that means and what to try."""
         found = []
@@ -166,7 +171,7 @@ class Explanation:
         return drawing.figure(
             self.probes.pictures,
             self.overlays(alpha=alpha, colormap=colormap, scale=scale),
-            titles=[[self.question(n, k) for k in range(len(self.target_names))] for n in range(len(self.names))],
+            titles=[[self.title(n, k) for k in range(len(self.target_names))] for n in range(len(self.names))],
             picture_titles=self.names,
             colormap=colormap,
             scale=scale,
@@ -209,6 +214,11 @@ class Explanation:
         manifest = self.description() | {"files": [file.name for file in places]}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
         return files
+
+    def _heatmaps(self, size: tuple[int, int], scale: str) -> Array:
+        """See `heatmaps`; (N, K, *size)."""
+        maps = in_place(self.maps, self.health)
+        return drawing.heatmaps(maps, size, scale=scale, slices=self.probes.slices)
 
     def arrays(self) -> dict[str, Array]:
         """The numbers by name, as they are kept in files; `probabilities` is left out where there are none."""

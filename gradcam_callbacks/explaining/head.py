@@ -24,6 +24,8 @@ _POINTWISE = PASSING | {
     *("ConcatV2", "Pack", "StridedSlice", "GatherV2"),
 }
 
+_PASS_FUNCTION = "Pass a function of the outputs that gives (N,) scores to explain() as the target."
+
 
 @dataclass(frozen=True)
 class Head:
@@ -130,10 +132,18 @@ def _chosen(model: keras.Model, outputs: Any, output: str | int | None, *, name_
         tensor = outputs
     elif output is None and len(heads) > 1:
         if not name_classes:
+            _check_real(model, outputs)
             return outputs
+        classifying = [name for name, head in heads.items() if _is_classifier(head)]
+        if not classifying:
+            raise GradCAMError(
+                f"None of the {len(heads)} outputs of model '{model.name}' is a classifier's (batch, classes), so a "
+                "target cannot be a class.",
+                _PASS_FUNCTION,
+            )
         raise GradCAMError(
             f"Model '{model.name}' has {len(heads)} outputs.",
-            f"Choose one with {{argument}}: {', '.join(map(repr, heads))}.",
+            f"Choose one with {{argument}}: {', '.join(map(repr, classifying))}.",
             argument="output",
         )
     elif output in heads:
@@ -145,6 +155,7 @@ def _chosen(model: keras.Model, outputs: Any, output: str | int | None, *, name_
             f"No output '{output}'. The outputs of model '{model.name}': {', '.join(map(repr, heads))}.",
             argument="output",
         )
+    _check_real(model, tensor)
     if name_classes:
         _check_classifier(model, tensor, output)
     return tensor
@@ -161,26 +172,36 @@ def _heads(model: keras.Model, outputs: Any) -> dict[Any, Any] | None:
     return dict(zip(names, outputs, strict=True))
 
 
+def _check_real(model: keras.Model, outputs: Any) -> None:
+    """Raises if none of the outputs is of real numbers, so that nothing has a gradient."""
+    kinds = {tensor.dtype.name for tensor in tf.nest.flatten(outputs) if not tensor.dtype.is_floating}
+    if len(kinds) and not any(tensor.dtype.is_floating for tensor in tf.nest.flatten(outputs)):
+        raise GradCAMError(
+            f"The output of model '{model.name}' is {', '.join(sorted(kinds))}, which has no gradient.",
+            "Explain the model before its last operation, such as an argmax.",
+        )
+
+
 def _check_classifier(model: keras.Model, tensor: Any, output: str | int | None) -> None:
     """Raises if an output is not (batch, classes), so that no target can name a class."""
-    advice = "Pass a function of the outputs that gives (N,) scores as the target."
     if not tf.is_tensor(tensor):
         raise GradCAMError(
             f"Output '{output}' of model '{model.name}' is a {type(tensor).__name__} of outputs, so a target cannot be "
             "a class.",
-            advice,
+            _PASS_FUNCTION,
         )
-    if not tensor.dtype.is_floating:
-        raise GradCAMError(
-            f"The output of model '{model.name}' is {tensor.dtype.name}, which has no gradient.",
-            "Explain the model before its last operation, such as an argmax.",
-        )
-    if tensor.shape.rank != 2 or tensor.shape[-1] is None:
+    if not _is_classifier(tensor):
         raise GradCAMError(
             f"The output of model '{model.name}' has shape {tuple(tensor.shape)}, not a classifier's (batch, classes), "
             "so a target cannot be a class.",
-            advice,
+            _PASS_FUNCTION,
         )
+
+
+def _is_classifier(output: Any) -> bool:
+    """Whether an output is (batch, classes) of real numbers."""
+    is_one = tf.is_tensor(output) and output.dtype.is_floating
+    return bool(is_one and output.shape.rank == 2 and output.shape[-1] is not None)
 
 
 def _logits(outputs: Tensor) -> tuple[Tensor, str]:

@@ -343,6 +343,16 @@ class ProbeSet:
         object.__setattr__(result, "images", picture_of(inputs, self.picture_key))
         return None if result.images is self.images else result
 
+    def asking(self, function: Callable[[Any], Any]) -> ProbeSet:
+        """A copy whose one target is a function of the model's outputs; its digest is still that of this set."""
+        result = copy.copy(self)
+        matrix = np.full((len(self.images), 1, 2), NO_CLASS, np.int32)
+        matrix[..., 0] = FUNCTION
+        changed = {"targets": (function,), "target_names": ("function_0",), "target_matrix": frozen(matrix)}
+        for name, value in changed.items():
+            object.__setattr__(result, name, value)
+        return result
+
     def description(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON takes it: what a record needs to be read later."""
         return {

@@ -18,9 +18,11 @@ from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.publishing.store import HungUpError, Item, Store, steps_of
 from gradcam_callbacks.publishing.uploader import Uploader
 from gradcam_callbacks.publishing.worker import Worker
+from gradcam_callbacks.record.health import in_place
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest, differences
 from gradcam_callbacks.record.step import BASELINE, Step
+from gradcam_callbacks.reviewing.drift import unevenness
 from gradcam_callbacks.reviewing.measuring import Explained, measure_step
 
 logger = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ class Recorder:
         self._delivery = delivery
         self._worker: Worker | None = worker
         self._last = last
+        self._floor: Array = np.array(np.nan)  # of each map, when it was last measured
         self._ends_run = ends_run
         self._warned_of_disk = False
         self._has_raised = False
@@ -152,6 +155,8 @@ class Recorder:
     ) -> None:
         """Measures a step, writes it to the journal, and lets the worker send it.
 
+        A map that is no less even than the noise moves it says nothing about where, and becomes "flat".
+
         Args:
             step: the 0-based epoch.
             arrays: of an `Explanation`.
@@ -164,18 +169,23 @@ class Recorder:
             OSError: if strict, and the disk does not take it.
         """
         before = self._before(step)
+        maps = in_place(arrays["maps"], arrays["health"])
         measures = measure_step(
-            Explained(arrays["maps"], arrays["explained"]),
-            before=None if before is None else Explained(before.maps, before.explained),
+            Explained(maps, arrays["explained"]),
+            before=None if before is None else Explained(before.shown, before.explained),
             noisy=None if noisy is None else Explained(noisy["maps"], noisy["explained"]),
             regions=self._probes.regions,
         )
-        arrays = {**arrays, **measures, "lost": np.array(self.problems)}
+        if "floor" in measures:
+            self._floor = np.where(np.isnan(measures["floor"]), self._floor, measures["floor"])
+        is_noise = (arrays["health"] == "ok") & (unevenness(maps) <= self._floor)
+        health = np.where(is_noise, "flat", arrays["health"])
+        arrays = {**arrays, **measures, "health": health, "lost": np.array(self.problems)}
         if is_cut_short:
             arrays["cut_short"] = np.array(True)
         self.journal.append(step, arrays, logs)
         self.recorded.add(step)
-        self._last = Step(step, {"maps": arrays["maps"], "explained": arrays["explained"]}, {}, 0.0)
+        self._last = Step(step, {name: arrays[name] for name in ("maps", "explained", "health")}, {}, 0.0)
         known = arrays.get("drift", np.array(np.nan))
         self.drift = float(np.nanmean(known)) if np.isfinite(known).any() else None
         self._warn_of_disk()

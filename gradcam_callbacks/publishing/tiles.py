@@ -69,7 +69,7 @@ def thinned(steps: Sequence[Step], most: int) -> list[Step]:
 
 def overlays_of(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> Array:
     """(K, H, W, 3) uint8, of one probe."""
-    maps = recorded.maps[n : n + 1]
+    maps = recorded.shown[n : n + 1]
     heatmaps = drawing.heatmaps(maps, pictures.shape[1:3], slices=manifest.slices)
     overlays: Array = drawing.overlays(pictures[n : n + 1], heatmaps)[0]
     return overlays

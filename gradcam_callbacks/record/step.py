@@ -14,6 +14,7 @@ import numpy as np
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.record.health import in_place
 
 BASELINE = -1
 """The step before the training."""
@@ -42,6 +43,11 @@ class Step:
     def maps(self) -> Array:
         """(N, K, *grid) float32, not normalised."""
         return self.arrays["maps"]
+
+    @property
+    def shown(self) -> Array:
+        """The maps as they may be drawn and measured: zero where their places are not those of the picture."""
+        return in_place(self.maps, self.health) if "health" in self.arrays else self.maps
 
     @property
     def scores(self) -> Array:

@@ -129,6 +129,22 @@ def pointing(maps: Array, regions: Array) -> Array:
     return chances
 
 
+def unevenness(maps: Array) -> Array:
+    """How far a map is from one in which all places count the same: the share of the attention that would have to move.
+
+    It is the total variation distance to the even map, `1/2 sum |p - 1/cells|`, and thus on the scale of `drift`.
+
+    Args:
+        maps: (N, K, *grid) maps.
+
+    Returns:
+        (N, K) float64 in [0, 1), 0 for an even map; NaN where the map says nothing.
+    """
+    shares = _shares(maps)
+    distance: Array = np.abs(shares - 1 / shares.shape[-1]).sum(axis=-1) / 2
+    return distance
+
+
 def _shares(maps: Array) -> Array:
     """(N, K, cells) float64 that sum to 1; NaN where the map says nothing."""
     cells = maps.reshape(*maps.shape[:2], -1).astype(np.float64)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE, Step
+from gradcam_callbacks.reviewing.drift import drift
 from gradcam_callbacks.reviewing.measuring import Measures, recorded, step_means
-from gradcam_callbacks.reviewing.words import at, percent
+from gradcam_callbacks.reviewing.words import at, name_of, percent
+
+CONSTANT = "constant"
+"""The kind of the event that answers and maps are the same whatever the picture."""
 
 # When attention has moved: more of it than a fifth, than four times the noise, and than three times what moved in any
 # of the three steps before. While a network learns, a step like the last ones is nothing to flag.
@@ -24,6 +28,10 @@ _ANSWER_SHARE = 0.1
 _FOCUS_LOSS, _FOCUS_LOSS_SHARE = 0.1, 0.3
 # When a success has risen, or is high and has stayed.
 _SUCCESS_NOISE, _HIGH_ACCURACY = 0.02, 0.75
+# When scores are the same: within this share of the largest; when maps are: within this share of the attention. A
+# network that ignores its input differs by 2e-6 in both; before they learn anything, networks of `keras.applications`
+# differ by 20 % in one or the other, and small ones of sigmoids by 0.1 % (`benchmarks/saying_nothing.py`).
+_SAME_SCORE, _SAME_MAP = 1e-4, 1e-3
 # When a network that is right does not look there: less than 1.5 times what a map without any preference has inside.
 _CHANCE, _RIGHT = 1.5, 0.9
 
@@ -34,11 +42,13 @@ class Event:
 
     Attributes:
         step: when.
-        kind: "moved" (attention jumped while the answer stayed), "shortcut" (focus fell while accuracy rose), "class"
-            (a target that follows the prediction explains another class) or "health" (what a map is fit for changed).
+        kind: "constant" (scores and maps are the same whatever the picture), "moved" (attention jumped while the answer
+            stayed), "shortcut" (focus fell while accuracy rose), "class" (a target that follows the prediction explains
+            another class) or "health" (what a map is fit for changed).
         probe: its index, or None for all.
         target: its index, or None for all.
-        text: one sentence with names and numbers.
+        text: one sentence with names and numbers, or two.
+        last: the last step of what lasts for some; None of what happens at one.
     """
 
     step: int
@@ -46,6 +56,7 @@ class Event:
     probe: int | None
     target: int | None
     text: str
+    last: int | None = None
 
 
 def find_events(steps: Sequence[Step], measures: Measures, manifest: Manifest) -> list[Event]:
@@ -61,18 +72,66 @@ def find_events(steps: Sequence[Step], measures: Measures, manifest: Manifest) -
     times the regions' share of the picture: the network is right, and never looked there. Counted are the maps that
     explain the class of the picture: its label, or else the prediction.
 
+    Answers are constant at a step where pictures that differ are told apart neither by their predictions nor by the
+    scores and maps of any target, as far as these explain the same class. One event says from when to when.
+
     Args:
         steps: at least one, in order.
         measures: of these steps.
         manifest: of the journal.
     """
     events = [
+        *_constant(steps, manifest),
         *_moves(steps, measures, manifest),
         *_shortcuts(steps, measures, manifest),
         *_class_changes(steps, measures, manifest),
         *_health_changes(steps, manifest),
     ]
     return sorted(events, key=lambda event: event.step)
+
+
+def _constant(steps: Sequence[Step], manifest: Manifest) -> Iterator[Event]:
+    """One event for each stretch of steps whose answers and maps are the same whatever the picture."""
+    is_constant = [_is_constant(step, manifest.pictures) for step in steps]
+    first = 0
+    for is_one, stretch in groupby(is_constant):
+        last = first + len(list(stretch)) - 1
+        if is_one:
+            when = at(steps[first], manifest)
+            if first < last:
+                when = f"from {name_of(steps[first], manifest)} to {name_of(steps[last], manifest)}"
+            text = (
+                f"Whatever the picture, scores and maps are the same on all {len(manifest.names)} probes {when}. Look "
+                "for batch-normalisation statistics that do not fit the pictures, a learning rate that is too high, "
+                "ReLUs that are dead, and pictures that are preprocessed twice or not at all, so that all become one "
+                "value."
+            )
+            yield Event(steps[first].step, CONSTANT, None, None, text, last=steps[last].step)
+        first = last + 1
+
+
+def _is_constant(step: Step, pictures: Sequence[str]) -> bool:
+    """Whether nothing tells the probes of a step apart, although their pictures differ."""
+    if len(pictures) != len(step.predicted) or len(np.unique(step.predicted)) > 1:
+        return False
+    groups = []
+    for k in range(step.scores.shape[1]):
+        for explained in np.unique(step.explained[:, k]):
+            members = np.flatnonzero(step.explained[:, k] == explained)
+            if len({pictures[n] for n in members.tolist()}) > 1:
+                groups.append((members, k))
+    return bool(groups) and all(_is_same(step.scores[n, k], step.shown[n, k]) for n, k in groups)
+
+
+def _is_same(scores: Array, maps: Array) -> bool:
+    """Whether (M,) scores and (M, *grid) maps are each the same, up to the noise of the numbers."""
+    if not np.isfinite(scores).all() or np.ptp(scores) > _SAME_SCORE * np.abs(scores).max():
+        return False
+    totals = maps.reshape(len(maps), -1).sum(axis=1)
+    if not totals.all():  # maps of zeros are the same as one another, and as no other map
+        return not totals.any()
+    mean = (maps / totals.reshape(-1, *[1] * (maps.ndim - 1))).mean(axis=0)
+    return bool((drift(maps[:, None], np.broadcast_to(mean, maps.shape)[:, None]) <= _SAME_MAP).all())
 
 
 def _moves(steps: Sequence[Step], measures: Measures, manifest: Manifest) -> Iterator[Event]:

@@ -96,7 +96,7 @@ def measure(steps: Sequence[Step], regions: Array | None = None) -> Measures:
 
 def _over_time(measure: Measure, steps: Sequence[Step], explained: Array, regions: Array | None) -> Array:
     """(S, N, K) float64 of one measure."""
-    maps = [step.maps for step in steps]
+    maps = [step.shown for step in steps]
     if measure.of in ("pair", "first"):
         values = np.full(explained.shape, np.nan)
         for s in range(1, len(steps)):

@@ -33,7 +33,7 @@ from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.measures import MEASURES, Measure
 from gradcam_callbacks.record.step import BASELINE, Step
-from gradcam_callbacks.reviewing.events import Event, find_events
+from gradcam_callbacks.reviewing.events import CONSTANT, Event, find_events
 from gradcam_callbacks.reviewing.measuring import Measures, measure, step_means
 from gradcam_callbacks.reviewing.outlines import outline
 from gradcam_callbacks.reviewing.script import script
@@ -52,7 +52,7 @@ _WEBP_QUALITY = 82
 _LOSSLESS_SIDE = 64
 # How many events of a kind are listed.
 _MOST_EVENTS = 200
-_WARNINGS = ("moved", "shortcut")
+_WARNINGS = (CONSTANT, "moved", "shortcut")
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +255,7 @@ def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, i
     """What the script gets of a run: the `RunData` of `page/js/types.js`."""
     shown = [s for s, step in enumerate(run.steps) if step.step in kept]
     steps = [run.steps[s] for s in shown]
-    maps, peaks = _quantised([_on_grid(step.maps, grid, size, run.manifest.slices) for step in steps])
+    maps, peaks = _quantised([_on_grid(step.shown, grid, size, run.manifest.slices) for step in steps])
     measures = run.measures
     probabilities = measures["probabilities"][shown]
     health = np.select([np.stack([step.health for step in steps]) == name for name in HEALTHS], range(len(HEALTHS)))
@@ -403,7 +403,7 @@ def _number(value: float | None) -> float | None:
 
 def _told(run: _Run) -> list[tuple[str, bool]]:
     """The summary in pieces, each with whether it is a warning."""
-    warnings = [event.text for event in run.events if event.kind == "shortcut"]
+    warnings = [event.text for event in run.events if event.kind in (CONSTANT, "shortcut")]
     if any(event.kind == "moved" for event in run.events):
         warnings += re.findall(r"It jumped .+? stayed\.", run.summary)
     pieces: list[tuple[str, bool]] = [(run.summary, False)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import Step
-from gradcam_callbacks.reviewing.events import Event
+from gradcam_callbacks.reviewing.events import CONSTANT, Event
 from gradcam_callbacks.reviewing.measuring import Measures, step_means
 from gradcam_callbacks.reviewing.words import at, listed, name_of, percent
 
@@ -22,6 +22,8 @@ _PLACES = 3
 def summary(steps: Sequence[Step], measures: Measures, manifest: Manifest, events: Sequence[Event]) -> str:
     """The training in a sentence or two: whether and when attention settled, whether it jumped, and what is wrong.
 
+    Where answers and maps are the same whatever the picture at the end, that is said instead of how they moved.
+
     Attention settles at the first step after which its mean drift stays within a tenth, or within twice the noise where
     that is more. The jumps that are events do not count.
 
@@ -31,8 +33,11 @@ def summary(steps: Sequence[Step], measures: Measures, manifest: Manifest, event
         manifest: of the journal.
         events: of these steps.
     """
+    constant = [event for event in events if event.kind == CONSTANT]
+    is_constant = bool(constant) and constant[-1].last == steps[-1].step
+    moves = [event for event in events if event.kind == "moved"]
     sentences = [
-        *_movement(steps, measures, manifest, [event for event in events if event.kind == "moved"]),
+        *([constant[-1].text] if is_constant else _movement(steps, measures, manifest, moves)),
         *(event.text for event in events if event.kind == "shortcut"),
         *_unfit(steps[-1], manifest),
     ]

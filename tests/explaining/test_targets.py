@@ -278,6 +278,34 @@ def test_the_layers_that_can_be_explained_are_listed() -> None:
         ("conv", "Conv2D", (None, 14, 14, 6), True),
         ("pooling", "MaxPooling2D", (None, 7, 7, 6), False),
     ]
+    assert [info.path for info in Explainer(model).layers(pictures(1))] == ["conv", "pooling"]
     any_size = keras.Sequential([keras.Input((None, None, 3)), *model.layers[1:2]], name="any")
     with pytest.raises(ValueError, match="Model 'any' does not say what size of picture it takes; pass an array"):
         Explainer(any_size).layers()
+
+
+def test_a_list_needs_no_target() -> None:
+    """A segmentation is listed; what is picked is what a function of its output explains, whatever the probes ask."""
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(6, 3, padding="same", activation="relu", name="features")(inputs)
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 1, activation="softmax", name="out")(x))
+
+    def corner(outputs: Any) -> Any:
+        return keras.ops.mean(outputs[:, :8, :8, 1], (1, 2))
+
+    picked = explain(model, pictures(1), targets=[corner]).layer
+    for probes in (None, pictures(2), ProbeSet(pictures(1), targets=[corner]), (pictures(2), np.array([0, 1]))):
+        found = Explainer(model).layers(probes)
+        assert [info.path for info in found if info.picked] == [picked] == ["features"]
+
+
+def test_what_is_picked_is_that_of_the_output_that_is_named() -> None:
+    """Of two outputs each has a way of its own; without a name, the list is that of both."""
+    inputs = keras.Input((16, 16, 3))
+    ways = [keras.layers.Conv2D(4, 3, activation="relu", name=name)(inputs) for name in ("left", "right")]
+    heads = [keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(way)) for way in ways]
+    model = keras.Model(inputs, {"first": heads[0], "second": heads[1]})
+    for output, layer in (("first", "left"), ("second", "right")):
+        assert [info.path for info in Explainer(model, output=output).layers() if info.picked] == [layer]
+        assert explain(model, pictures(), targets=[1], output=output).layer == layer
+    assert {info.path for info in Explainer(model).layers()} == {"left", "right"}

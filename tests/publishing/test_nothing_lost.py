@@ -253,7 +253,7 @@ def assert_complete(
     assert image_files(client, run_id) == expected
     metrics = metric_steps(client, run_id)
     assert {f"gradcam_score/{name}.predicted" for name in names} <= metrics.keys()
-    assert len([key for key in metrics if key.startswith("gradcam_health/")]) == 6
+    assert len([key for key in metrics if key.startswith("gradcam_health/")]) == 7
     assert metrics == {key: list(steps) for key in metrics}
     maps = sorted(f"gradcam/maps/{step}.npz" for step in [-1, *steps])
     whole = ["gradcam/report.html", "gradcam/strip.png"] * is_whole

@@ -56,10 +56,23 @@ def test_metrics_name_probe_and_target_and_leave_out_what_is_not_known() -> None
         "gradcam_health/empty": 1.0,
         "gradcam_health/flat": 0.0,
         "gradcam_health/zero-gradient": 0.0,
+        "gradcam_health/misplaced": 0.0,
         "gradcam_health/non-finite": 1.0,
     }
     unknown = step_numbers.step_metrics(step(3, drift=np.full((2, 2), np.nan)), MANIFEST)
     assert not [key for key in unknown if key.startswith("gradcam_drift")]
+
+
+def test_a_misplaced_map_is_a_label_and_no_colours() -> None:
+    """Its tile shows the picture as it is, with the word below it."""
+    health = np.array([["ok", "misplaced"], ["ok", "ok"]])
+    wrong = replace(step(3), arrays={**step(3).arrays, "maps": np.ones((2, 2, 4, 4), np.float32), "health": health})
+    overlays = tiles.overlays_of(wrong, MANIFEST, PROBES.pictures, 0)
+    np.testing.assert_array_equal(overlays[1], PROBES.pictures[0])
+    assert (overlays[0] != PROBES.pictures[0]).any()
+    as_empty = {**wrong.arrays, "health": np.array([["ok", "empty"], ["ok", "ok"]])}
+    shown = tiles.step_tile(wrong, MANIFEST, PROBES.pictures, 0)
+    assert (shown != tiles.step_tile(replace(wrong, arrays=as_empty), MANIFEST, PROBES.pictures, 0)).any()
 
 
 def test_a_region_is_outlined_in_white_on_black_and_its_inside_is_seen() -> None:

@@ -195,10 +195,10 @@ def test_a_step_has_arrived_when_the_named_metric_has(journal: Journal, monkeypa
     """It is sent last, whatever states of a map there are: a new state does not make runs of before look empty."""
     assert ARRIVED == "gradcam_health/non-finite"  # what runs of version 0.1.0 hold
     assert list(step_metrics(journal.read(1), journal.manifest))[-1] == ARRIVED
-    states = (*HEALTHS, "misplaced")
+    states = (*HEALTHS, "blurred")
     monkeypatch.setattr("gradcam_callbacks.publishing.metrics.HEALTHS", states)
     metrics = step_metrics(journal.read(1), journal.manifest)
-    assert "gradcam_health/misplaced" in metrics
+    assert "gradcam_health/blurred" in metrics
     assert list(metrics)[-1] == ARRIVED
 
 

@@ -143,6 +143,10 @@ def test_a_map_that_says_nothing_has_no_measure(cells: list[list[float]]) -> Non
 def test_a_constant_map_has_no_rank() -> None:
     """It has nothing to sort, but it has a place."""
     flat, other = one([[2, 2], [2, 2]]), one([[1, 2], [3, 4]])
+    assert drift.unevenness(flat) == 0
+    assert drift.unevenness(other) == pytest.approx(0.2)
+    assert drift.unevenness(one([[0, 0], [0, 5]])) == 0.75
+    assert np.isnan(drift.unevenness(one([[0, 0], [0, 0]])))
     assert np.isnan(drift.rank(flat, other))
     assert np.isnan(drift.rank(other, flat))
     assert drift.drift(flat, other) == pytest.approx(0.2)

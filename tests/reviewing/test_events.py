@@ -583,3 +583,98 @@ def test_a_network_that_is_right_and_never_looks_there_is_flagged() -> None:
     )
     assert found([0.25, 0.3, 0.45], [0.5, 0.93, 0.97]) == []  # it found the object in the end
     assert found([0.25, 0.27, 0.3], [0.5, 0.7, 0.8]) == []  # it is not right
+
+
+# ---- Answers and maps that are the same whatever the picture ----
+
+ALIKE = (
+    "Whatever the picture, scores and maps are the same on all 3 probes {}. Look for batch-normalisation statistics "
+    "that do not fit the pictures, a learning rate that is too high, ReLUs that are dead, and pictures that are "
+    "preprocessed twice or not at all, so that all become one value."
+)
+
+
+def constant(
+    steps: list[Step], pictures: Sequence[str] = ("a", "b", "c"), targets: Sequence[str] = ("tabby",)
+) -> tuple[list[Event], str]:
+    about = replace(manifest(3, targets), pictures=tuple(pictures))
+    events = find_events(steps, measure(steps), about)
+    told = summary(steps, measure(steps), about, events)
+    return [event for event in events if event.kind == "constant"], told
+
+
+def test_constant_answers_are_one_event_from_when_to_when() -> None:
+    """Of the steps at which scores and maps of all probes are the same; what ended is not in the summary."""
+    places = np.full((6, 3, 1), 0.4)
+    places[0, :, 0] = places[3, :, 0] = 0.2, 0.4, 0.5
+    events, told = constant(training(places, first=-1))
+    assert events == [
+        Event(0, "constant", None, None, ALIKE.format("from epoch 0 to epoch 1"), last=1),
+        Event(3, "constant", None, None, ALIKE.format("from epoch 3 to epoch 4"), last=4),
+    ]
+    assert told == events[1].text
+    events, told = constant(training(places[:4], first=-1))
+    assert [(event.step, event.last) for event in events] == [(0, 1)]
+    assert "Whatever the picture" not in told
+    (event,), told = constant(training(places[1:2]))
+    assert event.text == ALIKE.format("at epoch 0")
+    (event,), _ = constant(training(places[1:2], first=-1))
+    assert event.text == ALIKE.format("before training")
+
+
+def test_constant_answers_are_told_instead_of_how_attention_moved() -> None:
+    """A network that ignores its input has the steadiest attention of all, and that is no good news."""
+    _, told = constant(training(np.full((4, 3, 1), 0.4)))
+    assert told == ALIKE.format("from epoch 0 to epoch 3")
+    places = np.full((4, 3, 1), np.nan)
+    _, told = constant(training(places))
+    assert told == ALIKE.format("from epoch 0 to epoch 3") + " Of 3 maps at epoch 3, all are empty."
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_constant"),
+    [
+        ({}, True),
+        ({"scores": [[3.0], [3.0 * (1 + 1e-6)], [3.0]]}, True),  # noise of the numbers
+        ({"scores": [[3.0], [3.0 * (1 - 5e-5)], [3.0]]}, True),
+        ({"scores": [[3.0], [3.0 * 0.999], [3.0]]}, False),
+        ({"scores": [[1e-11], [0.6e-11], [1e-11]]}, False),  # random MobileNetV2: tiny scores that differ
+        ({"scores": [[0.0], [0.0], [0.0]]}, True),
+        ({"scores": [[np.nan], [np.nan], [np.nan]]}, False),  # that is another trouble
+        ({"predicted": [0, 1, 0]}, False),
+        ({"places": [[0.4], [0.4 + 1e-6], [0.4]]}, True),
+        ({"places": [[0.4], [0.4005], [0.4]]}, True),
+        ({"places": [[0.4], [0.405], [0.4]]}, False),
+        ({"places": [[np.nan], [np.nan], [np.nan]]}, True),  # a dead network: nothing speaks for anything
+        ({"places": [[np.nan], [0.4], [0.4]]}, False),
+        ({"pictures": ["a", "a", "b"]}, True),
+        ({"pictures": ["a", "a", "a"]}, False),  # one picture, three times
+        ({"pictures": []}, False),  # nobody knows
+        ({"explained": [[0], [1], [2]]}, False),  # each of its own class: nothing to compare
+        ({"explained": [[0], [1], [1]]}, True),
+        ({"explained": [[0], [1], [1]], "pictures": ["a", "b", "b"]}, False),
+        ({"explained": [[-1], [-1], [-1]], "predicted": [-1, -1, -1]}, True),  # a function of a model without classes
+    ],
+)
+def test_what_is_constant(changed: dict[str, Any], is_constant: bool) -> None:
+    """Up to noise, of pictures that differ, as far as they explain the same class."""
+    pictures = changed.pop("pictures", ["a", "b", "c"])
+    places = np.array([changed.pop("places", [[0.4]] * 3)])
+    arrays = {name: np.array([values]) for name, values in changed.items()}
+    events, _ = constant(training(places, **arrays), pictures)
+    assert len(events) == is_constant
+
+
+def test_one_target_that_tells_pictures_apart_is_enough() -> None:
+    """Answers are constant where those of every target are."""
+    places = np.full((2, 3, 2), 0.4)
+    assert constant(training(places), targets=["tabby", "lynx"])[0]
+    places[:, 1, 1] = 0.6
+    assert not constant(training(places), targets=["tabby", "lynx"])[0]
+
+
+def test_the_scale_of_a_map_is_none_of_its_places() -> None:
+    """Maps of the same shares are the same; how high they are, the scores say."""
+    steps = training(np.full((1, 3, 1), 0.4))
+    steps[0].arrays["maps"][1] *= 2  # type: ignore[index]
+    assert constant(steps)[0]

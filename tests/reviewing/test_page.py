@@ -330,6 +330,24 @@ def test_an_empty_map_says_so(opened: Opener, one: Path) -> None:
     assert "map empty" in str(group.locator("canvas").get_attribute("aria-label"))
 
 
+def test_a_misplaced_map_says_so_and_has_no_colours(opened: Opener, folder: Path) -> None:
+    """In the grid, in the dialog and in its film the picture is bare; the map beside it is drawn."""
+    journal = make_journal(folder / "misplaced", names=["white"], steps=range(3), states={(0, 0): "misplaced"})
+    page = opened(report.write([journal], folder / "misplaced.html"))
+    ready(page)
+    wrong, right = (page.locator(".probe .target").nth(k) for k in (0, 1))
+    settled(page)
+    assert wrong.locator(".badge").inner_text() == "misplaced"
+    assert wrong.locator("canvas").evaluate(DARKEST)[2] >= 250
+    assert right.locator(".badge").is_hidden()
+    assert right.locator("canvas").evaluate(DARKEST)[2] < 200
+    wrong.locator("button.cell").click()
+    settled(page)
+    assert page.locator("#large .badge").inner_text() == "misplaced"
+    for canvas in page.locator("#large-pictures canvas, #large .film canvas").all():
+        assert canvas.evaluate(DARKEST)[2] >= 250
+
+
 # ---- Words ----
 
 

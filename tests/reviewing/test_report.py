@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from PIL import Image
-from support.journals import HOSTILE, JAPANESE, Array, jumping, make_journal, place_of
+from support.journals import HOSTILE, JAPANESE, Array, blob_at, jumping, make_journal, place_of
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.record.journal import Journal
@@ -94,6 +94,36 @@ def test_the_page_holds_what_the_journal_recorded(tmp_path: Path) -> None:
     assert run["curves"]["steps"] == run["steps"]
     assert run["curves"]["metrics"]["accuracy"] == [None, 0.5, 0.51, 0.52, 0.53, 0.54]
     assert "Attention" in "".join(text for text, _ in run["summary"])
+
+
+def test_a_misplaced_map_is_on_no_page(tmp_path: Path) -> None:
+    """The page has its state and its scores; of its places it has nothing, and no measure of them."""
+    journal = make_journal(tmp_path / "run", states={(1, 0): "misplaced"})
+    run = data_of(report.build([journal]))["runs"][0]
+    maps = unpacked(run["maps"], "u1", (6, 2, 2, 7, 7))
+    assert (maps.max(axis=(3, 4)) == [[255, 255], [0, 255]]).all()
+    assert (unpacked(run["peaks"], "<f4", (6, 2, 2))[:, 1, 0] == 0).all()
+    assert {report.HEALTHS[code] for code in unpacked(run["health"], "u1", (6, 2, 2))[:, 1, 0]} == {"misplaced"}
+    for name in ("drift", "from_first", "shift", "rank"):
+        assert np.isnan(shares(run["measures"][name], (6, 2, 2))[:, 1, 0]).all(), name
+    assert "Of 4 maps at epoch 4, 1 is misplaced." in "".join(text for text, _ in run["summary"])
+
+
+def test_constant_answers_are_a_warning_of_the_page(tmp_path: Path) -> None:
+    """The event has its kind, and its sentence is marked where the page begins."""
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8)
+    maps = {step: np.broadcast_to(blob_at(0.5, 0.5), (2, 1, 7, 7)).copy() for step in range(3)}
+    about = {"names": ["cat", "dog"], "targets": ["tabby"], "pictures": pictures, "maps": maps, "steps": range(3)}
+    journal = make_journal(tmp_path / "run", **about)
+    steps = report.read_steps(journal)
+    for step in steps:
+        for name in ("predicted", "explained"):
+            step.arrays[name][:] = 0
+    data = data_of(report.build([journal], steps=[steps]))
+    (event,) = (event for event in data["runs"][0]["events"] if event["kind"] == "constant")
+    assert event["step"] == 0
+    assert data["runs"][0]["summary"] == [[event["text"], True]]
+    assert "constant" in data["warnings"]
 
 
 def typedefs() -> dict[str, dict[str, str]]:

@@ -51,11 +51,12 @@ def make_journal(
     grid: tuple[int, ...] = (7, 7),
     regions: Sequence[Array | None] | None = None,
     empty: tuple[int, int] | None = None,
+    states: Mapping[tuple[int, int], str] | None = None,
     digest: str = "a" * 64,
     has_probabilities: bool = True,
     **manifest: Any,
 ) -> Journal:
-    """A journal whose blobs move by a cell a step, unless other maps are given."""
+    """A journal whose blobs move by a cell a step, unless other maps are given; `states` are of (probe, target)."""
     count, kinds = len(names), len(targets)
     if pictures is None:
         pictures = np.full((count, 48, 64, 3), 255, np.uint8)
@@ -86,9 +87,11 @@ def make_journal(
             "scores": np.full((count, kinds), 2.5, np.float32) + step,
             "predicted": predicted,
             "explained": explained,
-            "health": np.where(now.max(axis=axes) > 0, "ok", "empty"),
+            "health": np.where(now.max(axis=axes) > 0, "ok", "empty").astype("<U13"),
             "floor": np.full((count, kinds), 0.02),
         }
+        for place, state in (states or {}).items():
+            arrays["health"][place] = state
         if has_probabilities:
             arrays["probabilities"] = np.full((count, kinds), 0.25, np.float32)
         if regions is not None:

@@ -15,6 +15,7 @@ import { go } from "./time.js";
 
 /** @type {Record<string, [string, string]>} */
 const KINDS = {
+  constant: ["constant answer", "constant answers"],
   shortcut: ["shortcut", "shortcuts"],
   moved: ["jump", "jumps"],
   health: ["health change", "health changes"],
@@ -31,7 +32,7 @@ export function fillEvents() {
     const shown = items.filter(({ kind }) => !state.hiddenKinds.has(kind)).map(({ node }) => node);
     const said = events.length
       ? "Nothing of the kinds chosen."
-      : "Nothing to flag: no jump, no change of class or health.";
+      : "Nothing to flag: no jump, no constant answer, no change of class or health.";
     byId("events").replaceChildren(...(shown.length ? shown : [element("li", { class: "nothing", text: said })]));
   };
   for (const kind of Object.keys(KINDS)) {

@@ -82,7 +82,7 @@
  * Something worth a look.
  * @typedef {object} EventData
  * @property {number} step
- * @property {string} kind "moved", "shortcut", "class" or "health"
+ * @property {string} kind "constant", "moved", "shortcut", "class" or "health"
  * @property {number | null} probe its index; null is "all"
  * @property {number | null} target its index; null is "all"
  * @property {string} text
