@@ -105,6 +105,8 @@ def main(debug: bool) -> None:
     """Watch where a Keras model looks while it learns."""
     del debug  # read by _OneLineErrors
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it would write about missing drivers
+    # Where tqdm is installed MLflow draws a bar a file, also into a log.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @main.command()

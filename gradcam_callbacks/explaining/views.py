@@ -315,7 +315,8 @@ class Reader:
                 "them, such as windows, or several pictures put together",
             )
         if not any(axis.sides for axis in axes) or len(axes) < 3:
-            return self._not_a_map(view)
+            is_tokens = len(axes) == 3 and len(known.sides) == 2 and axes[1].size > 1
+            return self._without_grid(view, axes[1].size) if is_tokens else self._not_a_map(view)
         if len(known.sides) == 1 and sum(axis.size > 1 for axis in axes[1:] if not axis.sides) > 1:
             return replace(
                 view,
@@ -455,6 +456,9 @@ class Reader:
                     + ": a guess from their number and the picture's proportions."
                 )
                 return replace(self._tokens(view, grid, extra, length), guess=guess)
+        return self._without_grid(view, length)
+
+    def _without_grid(self, view: View, length: int) -> View:
         return replace(view, problem=f"its {length} tokens do not say what grid they are", lacks_grid=True)
 
 
