@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradcam_callbacks import explain
+from gradcam_callbacks import Explainer, GradCAMError, explain
 
 hub_networks = pytest.importorskip("support.hub_networks", reason="needs keras-hub: pip install keras-hub")
 
@@ -89,6 +90,38 @@ def test_no_classifier_is_forgotten() -> None:
     classifiers = [name for name in dir(hub_networks.hub) if name.endswith("ImageClassifier")]
     there = {name.removesuffix("ImageClassifier") for name in classifiers} - {""}
     assert there <= {name.split()[0] for name in hub_networks.NETWORKS}
+
+
+# Paths of layers whose first axis holds windows, cut out of the pictures, and of those that give attention scores.
+NO_MAPS = {
+    "SwinTransformer": [
+        "swin_transformer_backbone/stage_0/blocks_0/attn/attention_projection",
+        "swin_transformer_backbone/stage_0/blocks_1/attn/attention_qkv",
+        "swin_transformer_backbone/stage_0/blocks_1/attn/dropout_2",
+    ],
+    "ViTDet": [
+        "encoder/windowed_transformer_encoder/multi_head_attention_with_relative_pe/dense",
+        "encoder/windowed_transformer_encoder_1/multi_head_attention_with_relative_pe_1/"
+        "add_relative_positional_embedding_1",
+    ],
+    "MobileNetV5": ["mobile_net_v5_backbone/mobile_attention/attn/dropout"],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'attn':UserWarning", "ignore:Layer 'stage_:UserWarning")
+@pytest.mark.usefixtures("large_network")
+@pytest.mark.parametrize("name", sorted(NO_MAPS))
+def test_windows_and_attention_scores_are_no_maps_of_the_picture(name: str) -> None:
+    """Layers inside a window or an attention are not listed, and refused with a sentence where they are named."""
+    model = hub_networks.NETWORKS[name].build()
+    images = np.random.default_rng(1).random((2, *hub_networks.picture_shape(model)), dtype=np.float32)
+
+    listed = [info.path for info in Explainer(model).layers()]
+
+    for path in NO_MAPS[name]:
+        assert path not in listed
+        with pytest.raises(GradCAMError, match=f"'{re.escape(path)}' cannot be explained"):
+            explain(model, images, targets=[0], layer=path)
 
 
 def upper_half(pixels: Any) -> Any:
