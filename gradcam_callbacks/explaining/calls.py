@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +19,30 @@ Tensor = Any
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer while the graph was traced; `order` sorts the calls of a layer as they stand in the code."""
+    """One call of a layer while the graph was traced.
+
+    Attributes:
+        path: of the layer.
+        layer: itself.
+        order: sorts the calls of a layer as they stand in the code.
+        given: the first argument of the call.
+        output: what the layer gave.
+        first: how many operations the graph had before the call.
+        last: and after it.
+    """
 
     path: str
     layer: Any
     order: tuple[int, ...]
+    given: Any
     output: Any
+    first: int
+    last: int
+
+    @property
+    def kind(self) -> str:
+        """The layer's class."""
+        return type(self.layer).__name__
 
 
 @contextmanager
@@ -70,12 +88,14 @@ class _Watcher:
             if threading.get_ident() != self._thread:
                 return call(*args, **kwargs)
             path, order = self._enter(layer)
+            first = _operations()
             try:
                 result = call(*args, **kwargs)
             finally:
                 self._active.pop()
             if path in self._wanted:
-                self.calls.append(Call(path, layer, order, result))
+                given = args[0] if args else next(iter(kwargs.values()), None)
+                self.calls.append(Call(path, layer, order, given, result, first, _operations()))
                 if tf.is_tensor(result) and result.dtype.is_floating:
                     self._on_output(result)
             return result
@@ -94,6 +114,19 @@ class _Watcher:
         return path, order
 
 
+def numbered(calls: Sequence[Call]) -> list[tuple[str, Call]]:
+    """The calls with their paths, of a layer that is called more than once with a number, in the order of the code."""
+    by_path: dict[str, list[Call]] = {}
+    for call in sorted(calls, key=lambda call: call.order):
+        by_path.setdefault(call.path, []).append(call)
+    numbers = {path: iter(range(len(of_layer))) for path, of_layer in by_path.items()}
+    named = []
+    for running in calls:
+        of_layer, number = by_path[running.path], next(numbers[running.path])
+        named.append((f"{running.path}[{number}]" if len(of_layer) > 1 else running.path, of_layer[number]))
+    return named
+
+
 def _turns(layers: Layers) -> dict[str, list[int]]:
     """For each layer that a functional model calls several times: which call in the code runs first, second and so on.
 
@@ -108,3 +141,8 @@ def _turns(layers: Layers) -> dict[str, list[int]]:
             if often[id(operation)] > 1 and layers.by_path.get(path) is operation:
                 turns.setdefault(path, []).append(number)
     return turns
+
+
+def _operations() -> int:
+    """How many operations the graph that is being traced has."""
+    return int(tf.compat.v1.get_default_graph().version)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,18 +14,22 @@ import tensorflow as tf
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.explaining.calls import calls_watched
+from gradcam_callbacks.explaining.axes import followed
+from gradcam_callbacks.explaining.calls import Call, calls_watched, numbered
 from gradcam_callbacks.explaining.feeding import check_inputs
-from gradcam_callbacks.explaining.graph import InsideFunctionError, has_inner_functions
+from gradcam_callbacks.explaining.graph import InsideFunctionError, calls_functions, handed_on_as
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.layers import Layers
-from gradcam_callbacks.explaining.maps import gradients_of, maps_of_targets, peaks_of_gradients
+from gradcam_callbacks.explaining.locating import footprints, spoilt, why_misplaced
+from gradcam_callbacks.explaining.maps import gradients_of, maps_of_targets
 from gradcam_callbacks.explaining.masking import increases_of_scores
-from gradcam_callbacks.explaining.picking import named, pick
+from gradcam_callbacks.explaining.picking import Choice, Picker, named
+from gradcam_callbacks.explaining.places import of_picture
+from gradcam_callbacks.explaining.recurrent import RECURRENT, places_of_recurrent
 from gradcam_callbacks.explaining.request import Request
 from gradcam_callbacks.explaining.tensorflow_internals import functions_inlined
-from gradcam_callbacks.explaining.views import LayerInfo, View, read_as_maps
-from gradcam_callbacks.probes.inputs import Inputs
+from gradcam_callbacks.explaining.views import LayerInfo, Picture, Reader, View
+from gradcam_callbacks.probes.inputs import Inputs, picture_of
 from gradcam_callbacks.probes.targets import NO_CLASS
 
 Tensor = Any
@@ -41,6 +45,8 @@ class Capture:
         layers: those that are explained, in the order in which they were asked for.
         explainable: all that have a map of more than one place, in the order of their calls.
         runners_up: those that would be picked next where none was asked for, the best first.
+        notes: what a user must know of the layers explained, in whole sentences.
+        misplaced: for each of the layers, why its places are not those of the picture; None where they are.
         score_kind: what a score is: "logit", or "probability" where the model does more with its logits than a softmax
             or sigmoid, so that they cannot be had.
         classes: how many classes a target may name; None where that depends on the picture, 0 where the model is no
@@ -52,6 +58,8 @@ class Capture:
     layers: tuple[LayerInfo, ...]
     explainable: tuple[LayerInfo, ...]
     runners_up: tuple[LayerInfo, ...]
+    notes: tuple[str, ...]
+    misplaced: tuple[str | None, ...]
     score_kind: str
     classes: int | None
     has_probabilities: bool
@@ -96,14 +104,11 @@ def trace(asked: Request) -> Capture:
         except InsideFunctionError:
             with functions_inlined():
                 graph = _concrete(tracing.graph, asked.inputs)
-    if not tracing.candidates:
-        return Capture(_graph=graph, **tracing.found)
-    # Which of the candidates have a gradient at their places, a picture tells.
-    one = tf.nest.map_structure(lambda array: tf.constant(array[:1]), asked.inputs)
-    peaks = graph(one, tf.zeros((1, 0, 2), tf.int32))["peaks"].numpy()
-    first = int(np.argmax(peaks > 0))
-    capture = trace(replace(asked, layer=tracing.candidates[first].path))
-    return replace(capture, explainable=tracing.found["explainable"], runners_up=tuple(tracing.candidates[first + 1 :]))
+        measuring = _concrete(tracing.footprints, asked.inputs) if tracing.is_unsure else None
+    if measuring is not None:
+        some = tf.nest.map_structure(tf.constant, spoilt(asked.inputs))
+        tracing.measured(measuring(some, tf.zeros((1, 0, 2), tf.int32)))
+    return Capture(_graph=graph, **tracing.found)
 
 
 def _check(asked: Request) -> None:
@@ -122,70 +127,137 @@ class _Tracing:
 
     Attributes:
         found: the attributes of its `Capture`.
-        candidates: the layers to choose from, where a picture must tell which is explained. The graph then gives the
-            largest gradient of each, and no maps.
+        is_unsure: whether a picture must tell where the maps lie.
     """
 
     def __init__(self, asked: Request) -> None:
         self.found: dict[str, Any] = {}
-        self.candidates: list[LayerInfo] = []
+        self.is_unsure = False
         self._asked = asked
         self._layers = Layers(asked.model)
-        self._wanted: list[tuple[str, int]] | None = None
+        self._wanted: list[tuple[str, int | None]] | None = None
         if asked.layer is not None:
             names = [asked.layer] if isinstance(asked.layer, str) else asked.layer
-            self._wanted = [self._layers.find(name) for name in names]
+            self._wanted = [(name, None) if ">" in name else self._layers.find(name) for name in names]
 
     def graph(self, batch: Inputs, targets: Tensor) -> dict[str, Any]:
         """What is traced: from what the model is fed and a target matrix to what a `Capture` gives."""
         asked, channels_first = self._asked, self._layers.channels_first
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
-        with tape, calls_watched(self._layers, self._watched, tape.watch) as calls:
-            head = Head.of(asked.model, batch, asked.output, name_classes=asked.name_classes)
-        if not tf.config.functions_run_eagerly() and has_inner_functions(head.scored):
-            raise InsideFunctionError
-        shape = asked.image.shape
-        size = tuple(shape[2:] if channels_first else shape[1:-1])
-        views = read_as_maps(calls, size, asked.grid, head.scored, channels_first=channels_first)
-        chosen, others = self._choose(views, head)
-        self._note(head, views, chosen, others)
-        if self._wanted is None and chosen[0].extra_tokens:
-            # After the last attention a head may take the class token alone. The layers there have a gradient, but not
-            # at the places: the layer to explain is the last with one there.
-            self.candidates = [view.info for view in (*chosen, *others)]
-            return {"peaks": peaks_of_gradients([*chosen, *others], head.scored)}
+        head, choice, views = self._called(batch, tape)
+        self._note(head, views, choice)
+        picture = picture_of(batch, asked.picture)
+        self.is_unsure = any(footprints(view, picture) is not None for view in choice.views if not view.is_certain)
         increases = partial(increases_of_scores, asked, batch, channels_first=channels_first)
-        return maps_of_targets(asked, head, chosen, targets, tape=tape, increases=increases)
+        return maps_of_targets(asked, head, choice.views, targets, tape=tape, increases=increases)
+
+    def footprints(self, batch: Inputs, targets: Tensor) -> list[Tensor]:
+        """What is traced where a picture must tell: the footprints of each layer that is explained."""
+        tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
+        _, choice, _ = self._called(batch, tape)
+        picture = picture_of(batch, self._asked.picture)
+        nothing = tf.zeros((1, *picture.shape[1:]))
+        seen = [None if view.is_certain else footprints(view, picture) for view in choice.views]
+        return [nothing if one is None else one for one in seen]
+
+    def measured(self, seen: Sequence[Tensor]) -> None:
+        """Takes note of what the footprints say."""
+        self.found["misplaced"] = tuple(
+            known or why_misplaced(one.numpy(), grid, channels_first=self._layers.channels_first)
+            for known, one, grid in zip(self.found["misplaced"], seen, self._grids, strict=True)
+        )
+
+    def _called(self, batch: Inputs, tape: tf.GradientTape) -> tuple[Head, Choice, list[View]]:
+        """Calls the model; gives its head, what is explained, and the views of all calls."""
+        graph = tf.compat.v1.get_default_graph()
+        with tape, calls_watched(self._layers, self._watched, tape.watch) as calls:
+            for tensor in tf.nest.flatten(batch):
+                if tensor.dtype.is_floating:
+                    tape.watch(tensor)
+            head = Head.of(self._asked.model, batch, self._asked.output, name_classes=self._asked.name_classes)
+        if not tf.config.functions_run_eagerly() and calls_functions(graph):
+            raise InsideFunctionError
+        choice, views = self._choose(batch, calls, head)
+        self._grids = [view.grid for view in choice.views]
+        return head, choice, views
 
     @property
     def _watched(self) -> set[str]:
         """The paths of the layers whose calls matter."""
-        if self._wanted is not None:
-            return {path for path, _ in self._wanted}
-        return set(self._layers.by_path) - self._layers.in_attention
+        everything = set(self._layers.by_path) - self._layers.in_attention
+        if self._wanted is None or any(">" in path for path, _ in self._wanted):
+            return everything
+        recurrent = {path for path in everything if isinstance(self._layers.by_path[path], RECURRENT)}
+        return {path for path, _ in self._wanted} | recurrent
 
-    def _choose(self, views: list[View], head: Head) -> tuple[list[View], list[View]]:
-        """The views that are explained, and those that would be picked next."""
+    def _choose(self, batch: Inputs, calls: list[Call], head: Head) -> tuple[Choice, list[View]]:
+        """What is explained, and the views of all calls."""
+        asked, channels_first = self._asked, self._layers.channels_first
+        shape = asked.image.shape[1:]
+        picture: Tensor = picture_of(batch, asked.picture)
+        scores = head.explained(asked.functions, name_classes=asked.name_classes)
+        start = {id(picture): of_picture(shape, channels_first=channels_first)}
+        places = followed(picture.graph, start, places_of_recurrent(calls))
+        size = tuple(shape[1:] if channels_first else shape[:-1])
+        reader = Reader(places, Picture(size, asked.picture, asked.grid, channels_first), scores)
+        paths = numbered([_after_gradient(call) for call in calls])
+        views = reader.read_all(paths)
+        if any(view.is_elsewhere for view in views):
+            views = self._of_other_pictures(views, paths, batch, scores, calls)
 
         def has_gradient(tensor: Tensor) -> bool:
-            return gradients_of(head.scored, [tensor])[0] is not None
+            return gradients_of(scores, [tensor])[0] is not None
 
-        if self._wanted is not None:
-            return named(views, self._wanted, has_gradient), []
-        best, *others = pick(views, head.scored, has_gradient)
-        return [best], others
+        picker = Picker(views, paths, reader, places, picture, scores, tf.nest.flatten(head.scored), has_gradient)
+        if self._wanted is None:
+            return picker.pick(), views
+        if any(">" in path for path, _ in self._wanted):
+            views = [*views, *picker.joined_views().values()]
+        return named(views, self._wanted, has_gradient), views
 
-    def _note(self, head: Head, views: list[View], chosen: list[View], others: list[View]) -> None:
+    def _of_other_pictures(
+        self, views: list[View], paths: list[tuple[str, Call]], batch: Inputs, scores: list[Tensor], calls: list[Call]
+    ) -> list[View]:
+        """The views, with those that are maps of another picture than the one shown read as what they are."""
+        asked, channels_first = self._asked, self._layers.channels_first
+        keys = batch if isinstance(batch, dict) else range(len(batch)) if isinstance(batch, tuple) else ()
+        for key in keys:
+            shape = asked.inputs[key].shape
+            if key == asked.picture or len(shape) != asked.image.ndim:
+                continue
+            start = {id(batch[key]): of_picture(shape[1:], channels_first=channels_first)}
+            places = followed(batch[key].graph, start, places_of_recurrent(calls))
+            size = tuple(shape[2:] if channels_first else shape[1:-1])
+            others = Reader(places, Picture(size, key, asked.grid, channels_first), scores).read_all(paths)
+            sentence = f"are those of input {key!r}, not of {asked.picture!r}, which is shown"
+            views = [
+                replace(other, misplaced=sentence) if view.is_elsewhere and other.problem is None else view
+                for view, other in zip(views, others, strict=True)
+            ]
+        return views
+
+    def _note(self, head: Head, views: list[View], choice: Choice) -> None:
         """Keeps what is known of the graph."""
+        chosen = choice.views
+        listed = [view.info for view in views if view.has_map]
+        listed += [view.info for view in chosen if view.info not in listed]
         self.found = {
             "layers": tuple(view.info for view in chosen),
-            "runners_up": tuple(view.info for view in others),
-            "explainable": tuple(view.info for view in views if view.problem is None and set(view.grid) != {1}),
+            "runners_up": tuple(view.info for view in choice.others),
+            "notes": choice.notes,
+            "misplaced": tuple(view.misplaced for view in chosen),
+            "explainable": tuple(listed),
             "score_kind": head.score_kind,
             "classes": 0 if head.logits is None else head.logits.shape[-1],
             "has_probabilities": head.has_probabilities,
             "floats": sum(view.floats for view in chosen),
         }
+
+
+def _after_gradient(call: Call) -> Call:
+    """The call with the tensor that the score has a gradient by."""
+    is_one = tf.is_tensor(call.output) and call.output.dtype.is_floating
+    return replace(call, output=handed_on_as(call.output)) if is_one else call
 
 
 def trace_scores(

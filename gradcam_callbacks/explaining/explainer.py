@@ -123,7 +123,11 @@ class Explainer:
             )
             traced = trace(request)
             others = ", ".join(info.path for info in traced.runners_up[:3])
-            for info in traced.layers:
+            for note in traced.notes:
+                logger.warning(note)
+            for info, misplaced in zip(traced.layers, traced.misplaced, strict=True):
+                if misplaced is not None:
+                    logger.warning("The places of layer '%s' %s, so its maps are misplaced.", info.path, misplaced)
                 logger.info("Explaining layer %s %s%s", info.path, info.shape, f" (or: {others})" if others else "")
             if traced.score_kind == "probability":
                 logger.warning(
@@ -161,7 +165,7 @@ class Explainer:
             outputs=captured.get("outputs"),
             predicted=captured.get("predicted", np.full(len(probes), NO_CLASS, np.int32)),
             explained=captured["explained"],
-            health=health,
+            health=np.where(health == "ok", "misplaced", health) if any(traced.misplaced) else health,
             score_kind=traced.score_kind,
             layer=" + ".join(info.path for info in traced.layers),
             method=self.method,

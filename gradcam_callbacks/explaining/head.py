@@ -75,6 +75,20 @@ class Head:
             outputs = tf.concat([1 - given if has_probabilities else -given, given], axis=-1)
         return cls(scored, logits, outputs, kind, has_probabilities)
 
+    def explained(self, functions: Sequence[Callable[[Any], Tensor]], *, name_classes: bool) -> list[Tensor]:
+        """The tensors that the explained scores are made of: the logits, or what the functions give.
+
+        Args:
+            functions: targets that are functions.
+            name_classes: whether there are targets that name classes.
+        """
+        own = tf.nest.flatten(self.scored) if name_classes or not functions else []
+        return [
+            tensor
+            for tensor in (*own, *(self._of_function(function) for function in functions))
+            if tensor.dtype.is_floating
+        ]
+
     def scores(self, targets: Tensor, functions: Sequence[Callable[[Any], Tensor]]) -> tuple[Tensor, Tensor]:
         """The (N, K + F) scores of K classes and F functions, and the (N, K) classes that are explained."""
         parts, explained = [], targets[..., 0]
@@ -85,18 +99,21 @@ class Head:
             subtracted = tf.gather(self.logits, tf.maximum(against, 0), batch_dims=1)
             subtracted = tf.where(against == NO_CLASS, tf.zeros([], self.logits.dtype), subtracted)
             parts.append(tf.gather(self.logits, explained, batch_dims=1) - subtracted)
-        for function in functions:
-            name = getattr(function, "__name__", function)
-            try:
-                score = tf.convert_to_tensor(function(self.scored))
-            except Exception as error:
-                raise GradCAMError(f"The target function '{name}' raised {type(error).__name__}: {error}") from error
-            if score.shape.rank != 1:
-                raise GradCAMError(
-                    f"The target function '{name}' gave shape {score.shape}; expected one score a picture, (N,)."
-                )
-            parts.append(score[:, None])
+        parts += [self._of_function(function)[:, None] for function in functions]
         return tf.concat([at_least_float32(part) for part in parts], axis=1), explained
+
+    def _of_function(self, function: Callable[[Any], Tensor]) -> Tensor:
+        """The (N,) scores that a target function gives."""
+        name = getattr(function, "__name__", function)
+        try:
+            score = tf.convert_to_tensor(function(self.scored))
+        except Exception as error:
+            raise GradCAMError(f"The target function '{name}' raised {type(error).__name__}: {error}") from error
+        if score.shape.rank != 1:
+            raise GradCAMError(
+                f"The target function '{name}' gave shape {score.shape}; expected one score a picture, (N,)."
+            )
+        return score
 
 
 def _chosen(model: keras.Model, outputs: Any, output: str | int | None, *, name_classes: bool) -> Any:

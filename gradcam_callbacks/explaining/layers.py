@@ -38,13 +38,15 @@ class Layers:
         formats = [layer.data_format for _, layer, _ in walked if getattr(layer, "data_format", None)]
         self.channels_first = (formats or [keras.config.image_data_format()])[0] == "channels_first"
 
-    def find(self, name: str) -> tuple[str, int]:
+    def find(self, name: str) -> tuple[str, int | None]:
         """The path of the layer that a user named by its path or by its own name, and which of its calls is meant.
+
+        The call is None where the user did not say.
 
         Raises:
             GradCAMError: if there is none, or more than one.
         """
-        call = -1
+        call: int | None = None
         if name not in self.by_path and (numbered := re.fullmatch(r"(.+)\[(-?\d+)\]", name)):
             name, call = numbered[1], int(numbered[2])
         if name in self.by_path:

@@ -8,11 +8,10 @@ from typing import Any
 import tensorflow as tf
 
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.explaining.graph import PASSING
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.methods import masks
 from gradcam_callbacks.explaining.request import Request
-from gradcam_callbacks.explaining.views import View
+from gradcam_callbacks.explaining.views import Video, View
 
 Tensor = Any
 MapsAndPeak = tuple[list[Tensor], Tensor]
@@ -22,11 +21,11 @@ MapsAndPeak = tuple[list[Tensor], Tensor]
 def maps_of_targets(
     asked: Request,
     head: Head,
-    views: Sequence[View],
+    views: Sequence[View | Video],
     targets: Tensor,
     *,
     tape: tf.GradientTape,
-    increases: Callable[[View, Tensor], Tensor],
+    increases: Callable[[View | Video, Tensor], Tensor],
 ) -> dict[str, Any]:
     """The tensors that a `Capture` gives.
 
@@ -57,11 +56,11 @@ def maps_of_targets(
 class _MapMaker:
     """Applies a method to several layers, target by target. Its results have the targets as their first axis."""
 
-    def __init__(self, asked: Request, views: Sequence[View]) -> None:
+    def __init__(self, asked: Request, views: Sequence[View | Video]) -> None:
         self._method, self._name = asked.method, asked.method_name
         self._views = views
         self._activations = [view.activations() for view in views]
-        self._sources = [view.source for view in views]
+        self._sources = [view.sources for view in views]
         self._like = ([tf.TensorSpec((None, *view.grid), tf.float32) for view in views], tf.TensorSpec((None,)))
 
     def of_classes(self, head: Head, targets: Tensor, scores: Tensor, tape: tf.GradientTape) -> MapsAndPeak:
@@ -87,7 +86,8 @@ class _MapMaker:
 
     def of_function(self, score: Tensor) -> MapsAndPeak:
         """Of one target that is a function, from its (N,) scores."""
-        made = self._of_gradients(gradients_of(score, self._sources, zero=True), score)
+        raw = gradients_of(score, tf.nest.flatten(self._sources), zero=True)
+        made = self._of_gradients(tf.nest.pack_sequence_as(self._sources, raw), score)
         return tf.nest.map_structure(lambda tensor: tensor[None], made)  # type: ignore[no-any-return]
 
     def of_increases(self, increases: Sequence[Tensor], scores: Tensor) -> MapsAndPeak:
@@ -98,7 +98,7 @@ class _MapMaker:
             fn_output_signature=self._like,
         )
 
-    def _of_gradients(self, raw: Sequence[Tensor], score: Tensor) -> MapsAndPeak:
+    def _of_gradients(self, raw: Sequence[Sequence[Tensor]], score: Tensor) -> MapsAndPeak:
         return self._made([view.gradients(one) for view, one in zip(self._views, raw, strict=True)], score)
 
     def _made(self, seconds: Sequence[Tensor], score: Tensor) -> MapsAndPeak:
@@ -120,7 +120,7 @@ class _MapMaker:
                 f"The method '{self._name}' raised {type(error).__name__}: {error}", argument="method"
             ) from error
 
-    def _check(self, made: Any, view: View, activations: Tensor) -> None:
+    def _check(self, made: Any, view: View | Video, activations: Tensor) -> None:
         """Raises if what a method gave is not one map a picture."""
         expected = tf.TensorShape((None, *view.grid))
         if not tf.is_tensor(made) or not made.shape.is_compatible_with(expected):
@@ -137,28 +137,6 @@ def gradients_of(scored: Any, sources: Sequence[Tensor], *, zero: bool = False) 
     scores = [tensor for tensor in tf.nest.flatten(scored) if tensor.dtype.is_floating]
     missing = tf.UnconnectedGradients.ZERO if zero else tf.UnconnectedGradients.NONE
     return tf.gradients(scores, list(sources), unconnected_gradients=missing)  # type: ignore[no-any-return]
-
-
-def peaks_of_gradients(views: Sequence[View], scored: Any) -> Tensor:
-    """(V,) the largest absolute gradient at the places of each view, of an arbitrary mixture of what the head takes.
-
-    Not of the scores: a head that starts from zero, as in fine-tuning, would hide what it is going to see.
-    """
-    mixed = []
-    for tensor in tf.nest.flatten(scored):
-        if tensor.dtype.is_floating:
-            taken = _before_the_head(tensor)
-            mixed.append(taken * tf.cast(tf.random.stateless_normal(tf.shape(taken), seed=(1, 2)), taken.dtype))
-    raw = gradients_of(mixed, [view.source for view in views], zero=True)
-    return tf.stack([tf.reduce_max(tf.abs(view.gradients(one))) for view, one in zip(views, raw, strict=True)])
-
-
-def _before_the_head(logits: Tensor) -> Tensor:
-    """What the last dense layer takes; the logits themselves where something else gives them."""
-    operation = logits.op
-    while operation.type in {*PASSING, "BiasAdd", "AddV2", "Reshape", "Squeeze"}:
-        operation = operation.inputs[0].op
-    return operation.inputs[0] if operation.type in ("MatMul", "BatchMatMulV2", "Einsum") else logits
 
 
 def _swapped(tensor: Tensor) -> Tensor:

@@ -11,13 +11,15 @@ import tensorflow as tf
 
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.request import Request
-from gradcam_callbacks.explaining.views import View
+from gradcam_callbacks.explaining.views import Video, View
 from gradcam_callbacks.probes.inputs import Inputs, picture_of
 
 Tensor = Any
 
 
-def increases_of_scores(asked: Request, batch: Inputs, view: View, targets: Tensor, *, channels_first: bool) -> Tensor:
+def increases_of_scores(
+    asked: Request, batch: Inputs, view: View | Video, targets: Tensor, *, channels_first: bool
+) -> Tensor:
     """How much of each score the places of each channel bring by themselves.
 
     Wang et al. 2020, "Score-CAM", definition 3: f(X * up(s(A^k))) - f(X_b) with s a scaling to [0, 1] and, as the
@@ -61,7 +63,7 @@ def _one_by_one(function: Any, count: Any) -> Tensor:
     return tf.map_fn(function, tf.range(count), fn_output_signature=tf.float32, parallel_iterations=1)
 
 
-def _masks(view: View, count: int) -> Tensor:
+def _masks(view: View | Video, count: int) -> Tensor:
     """(N, count, *grid): the map of each channel, scaled to [0, 1], and zeros after the last of them."""
     activations = view.activations()
     axes = list(range(1, 1 + len(view.grid)))

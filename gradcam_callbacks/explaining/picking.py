@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.explaining.graph import reached_from
-from gradcam_callbacks.explaining.views import View
+from gradcam_callbacks.explaining.calls import Call
+from gradcam_callbacks.explaining.graph import PASSING, Ways, joins, reached_from
+from gradcam_callbacks.explaining.places import Places
+from gradcam_callbacks.explaining.tokens import Tokens
+from gradcam_callbacks.explaining.views import LayerInfo, Reader, Video, View
 
 Tensor = Any
 # Layers whose map repeats that of the layer before them, and shows no more than that.
@@ -21,6 +24,7 @@ _REPEATERS = (
         for kind in ("MaxPooling", "AveragePooling", "ZeroPadding", "Cropping", "UpSampling")
         for rank in (1, 2, 3)
     ),
+    keras.layers.Flatten,
     keras.layers.Reshape,
     keras.layers.Permute,
     keras.layers.Identity,
@@ -32,13 +36,46 @@ _MIXING = frozenset(
         *("MatMul", "BatchMatMulV2", "Einsum", "While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall"),
     }
 )
+_JOINS = {
+    **{"Add": "Add", "AddV2": "Add", "AddN": "Add", "Sub": "Sub", "Mul": "Mul", "RealDiv": "Div"},
+    **{"Maximum": "Maximum", "Minimum": "Minimum", "ConcatV2": "Concat"},
+}
+"""Operations that join several ways, and what they are called in a path."""
+_RESHAPING = PASSING | {
+    *("Reshape", "Squeeze", "ExpandDims", "Transpose", "ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic"),
+    *("StridedSlice", "BiasAdd"),
+}
+_REPEATING_OPERATIONS = frozenset({"GetItem", "Reshape", "Transpose", "Squeeze", "ExpandDims", "Swapaxes", "Moveaxis"})
+"""Keras's operations that hand on the numbers of the layer before them, by the names of their classes."""
 _SAY_GRID = "Say the grid's height and width with {argument}."
+_MOST_FUSED = 8
+"""How many maps that lead to the score side by side are fused at most."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is explained.
+
+    Attributes:
+        views: of the layers; of several the maps are fused.
+        others: that would be picked next, the best first.
+        notes: what a user must know of the choice, in whole sentences.
+    """
+
+    views: list[View | Video]
+    others: list[View] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
 def named(
-    views: Sequence[View], wanted: Sequence[tuple[str, int]], has_gradient: Callable[[Tensor], bool]
-) -> list[View]:
+    views: Sequence[View],
+    wanted: Sequence[tuple[str, int | None]],
+    has_gradient: Callable[[Tensor], bool],
+) -> Choice:
     """The views of the layers that the user named, in that order. Any layer that has a map and a gradient will do.
+
+    Of a layer that is called several times and of which no call is named, the last one is taken that depends on the
+    picture shown; where each call is one frame of a video, all of them are.
 
     Args:
         views: of all calls of these layers.
@@ -48,63 +85,251 @@ def named(
     Raises:
         GradCAMError: if one was not called, or cannot be explained.
     """
-    chosen = []
+    chosen: list[View | Video] = []
     for path, number in wanted:
         calls = [view for view in views if re.sub(r"\[\d+\]$", "", view.info.path) == path or view.info.path == path]
+        video = _video(calls) if number is None else None
+        if video is not None:
+            chosen.append(video)
+            continue
+        # The best call comes last: one that lies as the picture does, then one that has a map.
+        ranks = [(view.problem is None) + (view.problem is None and view.misplaced is None) for view in calls]
+        turn = number if number is not None else max(range(len(calls)), key=lambda call: (ranks[call], call), default=0)
         if not calls:
             problem: str | None = "the model does not call it when it predicts, so the score does not depend on it"
-        elif not -len(calls) <= number < len(calls):
-            problem = f"it has {len(calls)} calls, [0] to [{len(calls) - 1}]; [{number}] is none of them"
-        elif calls[number].problem is None and not has_gradient(calls[number].output):
+        elif not -len(calls) <= turn < len(calls):
+            problem = f"it has {len(calls)} calls, [0] to [{len(calls) - 1}]; [{turn}] is none of them"
+        elif calls[turn].problem is None and not has_gradient(calls[turn].output):
             problem = "the score depends on it only through operations that have no gradient"
         else:
-            problem = calls[number].problem
+            problem = calls[turn].problem
         if problem is not None:
             refused = f"Layer '{path}' cannot be explained: {problem}."
             if any(view.lacks_grid for view in calls):
                 raise GradCAMError(refused, _SAY_GRID, argument="grid")
             raise GradCAMError(refused, argument="layer")
-        chosen.append(calls[number])
-    return chosen
+        chosen.append(calls[turn])
+    return Choice(chosen, notes=tuple(view.guess for view in chosen if view.guess))
 
 
-def pick(views: Sequence[View], scored: Any, has_gradient: Callable[[Tensor], bool]) -> list[View]:
-    """The views among which one is picked where the user named no layer: the last on the way to the score comes first.
+@dataclass(frozen=True)
+class Picker:
+    """Picks what is explained where the user named no layer.
 
-    Left out are single numbers a channel (1x1), layers that only repeat the map before them, the picture itself and the
-    inside of attention.
+    It is the last map that all ways from the picture to the score go through: the output of a layer, or of an operation
+    that joins several. Where there is none, the last maps of the ways that lead to the score side by side are fused.
 
-    Args:
+    Left out are single numbers a channel (1x1), layers that only repeat the map before them, the picture itself, the
+    score itself, the inside of attention, and what lies otherwise than the picture.
+
+    Attributes:
         views: of all calls of all layers, in the order of the calls.
-        scored: see `Head`.
+        calls: with their paths, in the same order.
+        reader: reads the outputs of operations.
+        places: of the tensors that depend on the picture shown, by their ids.
+        picture: the tensor that holds the pictures shown.
+        scores: the tensors whose explanation is asked for.
+        scored: what they are made of: what the model gives, before a softmax.
         has_gradient: whether the score has a gradient with respect to a tensor.
-
-    Raises:
-        GradCAMError: if there is none.
     """
-    graph = tf.nest.flatten(scored)[0].graph
-    learned = reached_from(graph, lambda operation: operation.type in _MIXING)
-    tokens = {view.output.op.name: view.grid for view in views if view.problem is None and view.has_tokens}
-    after_tokens = reached_from(graph, lambda operation: operation.name in tokens)
 
-    def shows_something(view: View) -> bool:
-        if view.problem is not None or set(view.grid) == {1} or isinstance(view.layer, _REPEATERS):
-            return False
-        name = view.output.op.name
-        # What is made of tokens but is not on their grid is the inside of attention: (batch, heads, tokens, tokens).
-        return name in learned and (name not in after_tokens or view.grid in tokens.values())
+    views: Sequence[View]
+    calls: Sequence[tuple[str, Call]]
+    reader: Reader
+    places: Mapping[int, Places]
+    picture: Tensor
+    scores: Sequence[Tensor]
+    scored: Sequence[Tensor]
+    has_gradient: Callable[[Tensor], bool]
 
-    candidates = [view for view in reversed(views) if shows_something(view)]
-    candidates = [view for view in candidates if not view.is_guess] or candidates
-    for position, view in enumerate(candidates):
-        if has_gradient(view.output):
-            return candidates[position:]
-    problem = (
-        "The model has no spatial layer to explain: no layer on the way to the score makes a map (batch, h, w, "
-        "channels) larger than 1x1 from learned weights."
-    )
-    for view in reversed(views):
-        if view.lacks_grid:
-            hint = f"Layer '{view.info.path}' might have one, but {view.problem}."
-            raise GradCAMError(f"{problem} {hint}", _SAY_GRID, argument="grid")
-    raise GradCAMError(problem, "Grad-CAM needs a convolutional model, or a transformer whose tokens are places.")
+    def pick(self) -> Choice:
+        """The choice.
+
+        Raises:
+            GradCAMError: if there is nothing to explain.
+        """
+        candidates = self._candidates()
+        ends = [tensor.op for tensor in self.scores]
+        chosen = self._on_ways(candidates, ends, set())
+        is_whole, together = bool(chosen), self._side_by_side(chosen)
+        if not together:
+            loose = [view for view in reversed(self.views) if view.has_map and self.has_gradient(view.output)]
+            is_whole = False
+            together += [view for view in loose if id(view.output) in candidates and view.frame is None][:1]
+        if not together:
+            raise self._nothing()
+        taken = {view.info.path for view in (*chosen, *together)}
+        others = [
+            view for view in reversed(self.views) if id(view.output) in candidates and view.info.path not in taken
+        ]
+        notes = [view.guess for view in together if view.guess]
+        if not is_whole:
+            beside = ", ".join(f"'{view.info.path}'" for view in others[:3])
+            notes.append(
+                f"Layer '{together[0].info.path}' is explained, though not all of the score goes through it"
+                + (f"; others that lead there: {beside}." if beside else ".")
+            )
+        return Choice(together, others, tuple(notes))
+
+    def joined_views(self) -> dict[int, View]:
+        """The operations in the code of a model that join several ways, as views, by the ids of their outputs."""
+        ways = Ways.between([self.picture.op], [tensor.op for tensor in self.scores])
+        given = {id(call.output) for _, call in self.calls}
+        order = {id(one): number for number, one in enumerate(self.picture.graph.get_operations())}
+        inside = self._inside_layers()
+        found, names = {}, set()
+        for operation in joins(ways, _JOINS):
+            output = operation.outputs[0]
+            number = order[id(operation)]
+            if id(output) in given or any(first <= number < last for first, last in inside):
+                continue
+            before = [(call.last, path) for path, call in self.calls if call.last <= number]
+            path = f"{max(before)[1]}>{_JOINS[operation.type]}" if before else _JOINS[operation.type]
+            while path in names:
+                path += "'"
+            names.add(path)
+            found[id(output)] = self.reader.read(View(LayerInfo(path, _JOINS[operation.type], ()), None, output))
+        return found
+
+    def _inside_layers(self) -> list[tuple[int, int]]:
+        """For each call in which no other layer is called: its operations, from the first to before the last."""
+        spans = sorted({(call.first, call.last) for _, call in self.calls})
+        return [
+            span
+            for span, following in zip(spans, [*spans[1:], (spans[-1][1] + 1, 0) if spans else (0, 0)], strict=True)
+            if not (span[0] <= following[0] and following[1] and following[1] <= span[1])
+        ]
+
+    def _candidates(self) -> dict[int, View]:
+        """What may be explained, by the ids of the outputs."""
+        graph = self.scores[0].graph
+        learned = reached_from(graph, lambda operation: operation.type in _MIXING)
+        scored = self._scored()
+        found = {}
+        for view in (*self.joined_views().values(), *self.views):
+            reason = self._reason_against(view, learned, scored)
+            if reason is None:
+                found[id(view.output)] = view
+        return found
+
+    def _reason_against(self, view: View, learned: set[str], scored: set[int]) -> str | None:
+        """Why a layer is not picked; None where it may be."""
+        if view.problem is not None:
+            return view.problem
+        if set(view.grid) == {1}:
+            return "its map has a single place"
+        if len(view.grid) == 3 and sorted(view.grid)[1] == 1:
+            return "it has places along one side of three only"
+        if view.lost:
+            return f"along the picture's {view.lost} its places were put together"
+        if isinstance(view.layer, _REPEATERS) or view.info.kind in _REPEATING_OPERATIONS:
+            return "it only repeats the map of the layer before it"
+        if view.output.op.name not in learned:
+            return "it is the picture itself, before any learned weights"
+        if id(view.output) in scored:
+            return "it is the score itself"
+        if view.misplaced is not None and view.frame is None:
+            return f"its places {view.misplaced}"
+        return None
+
+    def _scored(self) -> set[int]:
+        """The ids of the tensors that are the score itself, or hold the same numbers in another shape or size."""
+        found: set[int] = set()
+        todo = [*self.scores, *self.scored]
+        while todo:
+            tensor = todo.pop()
+            found.add(id(tensor))
+            if tensor.op.type in _RESHAPING and tensor.op.inputs:
+                todo.append(tensor.op.inputs[0])
+        return found
+
+    def _on_ways(self, candidates: Mapping[int, View], ends: Sequence[Any], seen: set[int]) -> list[View]:
+        """The last view that all ways to these operations go through, or those of the ways that they join."""
+        ways = Ways.between([self.picture.op], ends)
+        if not ways.operations:
+            return []
+        cuts = ways.cuts(ends)
+        tokens = Tokens(self.places, ways, ends)
+        for operation in reversed(cuts):
+            view = self._view_of(operation, candidates, ways)
+            if view is not None and tokens.matter(view.output) and self.has_gradient(view.output):
+                return [self._after(view, candidates, ends, tokens) or view]
+        for operation in reversed(cuts):
+            parts = {id(tensor.op): tensor.op for tensor in ways.inputs[id(operation)]}
+            if len(parts) > 1:
+                break
+        else:
+            parts = {id(operation): operation for operation in ends} if len(ends) > 1 else {}
+        found: dict[str, View] = {}
+        for part in parts.values():
+            if id(part) not in seen and len(found) <= _MOST_FUSED:
+                seen.add(id(part))
+                found |= {view.info.path: view for view in self._on_ways(candidates, [part], seen)}
+        return list(found.values())
+
+    def _after(self, view: View, candidates: Mapping[int, View], ends: Sequence[Any], tokens: Tokens) -> View | None:
+        """A later view that all ways from the places of a view go through, where some tokens are no places.
+
+        The class token holds what earlier layers have told it, and takes it past the last attention. What the places
+        tell it there goes through that attention, or the norm before it.
+        """
+        if not tokens.are_extra:
+            return None
+        ways = Ways.between([view.output.op], ends, passes=tokens.after(view.output))
+        for operation in reversed(ways.cuts(ends)):
+            later = self._view_of(operation, candidates, ways)
+            if later is not None and tokens.matter(later.output) and self.has_gradient(later.output):
+                return later
+        return None
+
+    def _view_of(self, operation: Any, candidates: Mapping[int, View], ways: Ways) -> View | None:
+        for output in operation.outputs:
+            view = candidates.get(id(output))
+            if view is not None and ways.uses_only(output):
+                return view
+        return None
+
+    def _side_by_side(self, views: Sequence[View]) -> list[View | Video]:
+        """Views that are explained together: the frames of one video, or maps over the whole picture."""
+        video = _video(views)
+        if video is not None:
+            return [video]
+        whole: list[View | Video] = [view for view in views if view.frame is None]
+        return whole if len(whole) <= _MOST_FUSED else []
+
+    def _nothing(self) -> GradCAMError:
+        """Says why no layer can be explained."""
+        graph = self.scores[0].graph
+        learned = reached_from(graph, lambda operation: operation.type in _MIXING)
+        scored = self._scored()
+        reasons = []
+        for view in reversed(self.views):
+            reason = self._reason_against(view, learned, scored)
+            if reason is not None and reason != "the score does not depend on it":
+                reasons.append(f"'{view.info.path}': {reason}")
+        problem = (
+            "The model has no spatial layer to explain: no layer on the way to the score makes a map (batch, h, w, "
+            "channels) larger than 1x1 from learned weights."
+        )
+        if reasons:
+            problem += f" From its end: {'; '.join(reasons[:5])}."
+        for view in reversed(self.views):
+            if view.lacks_grid:
+                return GradCAMError(
+                    f"{problem} Layer '{view.info.path}' might have one, but {view.problem}.",
+                    _SAY_GRID,
+                    argument="grid",
+                )
+        return GradCAMError(problem, "Grad-CAM needs a convolutional model, or a transformer whose tokens are places.")
+
+
+def _video(views: Sequence[View]) -> Video | None:
+    """The frames of one video as one view: one after the other they cover a whole side. None where they do not."""
+    frames = sorted((view for view in views if view.frame is not None), key=lambda view: view.frame or (0, 0.0, 0.0))
+    spans = [view.frame for view in frames if view.frame is not None]
+    alike = {(span[0], view.grid) for span, view in zip(spans, frames, strict=True)}
+    if len(spans) < max(2, len(views)) or len(alike) > 1:
+        return None
+    ends = [0.0, *(span[2] for span in spans)]
+    follows = all(abs(span[1] - end) < 1e-6 for span, end in zip(spans, ends, strict=False))
+    return Video(tuple(frames), spans[0][0]) if follows and abs(ends[-1] - 1) < 1e-6 else None

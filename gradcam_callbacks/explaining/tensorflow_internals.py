@@ -29,3 +29,14 @@ def functions_inlined() -> Iterator[None]:
         yield
     finally:
         tf.config.run_functions_eagerly(before)
+
+
+def body_of(operation: Any) -> Any:
+    """The graph of the function that an operation calls; None where it is not to be had.
+
+    The functions of a graph are had by the private `_get_function`.
+    """
+    try:
+        return operation.graph._get_function(operation.get_attr("f").name).graph
+    except (AttributeError, KeyError, ValueError):
+        return None

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from gradcam_callbacks.explaining.tensorflow_internals import functions_inlined, is_compiled_by_xla
+from gradcam_callbacks.explaining.tensorflow_internals import body_of, functions_inlined, is_compiled_by_xla
 
 
 def traced(inner: Any) -> list[Any]:
@@ -39,3 +39,11 @@ def test_functions_are_inlined_while_another_is_traced() -> None:
     assert "Exp" in {operation.type for operation in operations}
     assert not tf.config.functions_run_eagerly()
     assert calls(traced(inner))
+
+
+def test_the_body_of_a_function_is_had() -> None:
+    """Without "_get_function" nothing would be known of the places behind a convolution that XLA compiles."""
+    (call,) = calls(traced(tf.function(tf.exp, jit_compile=True)))
+    body = body_of(call)
+    assert "Exp" in {operation.type for operation in body.get_operations()}
+    assert (len(body.inputs), len(body.outputs)) == (len(call.inputs), len(call.outputs))

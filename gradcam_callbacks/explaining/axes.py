@@ -1,0 +1,826 @@
+"""What each operation of the graph does to the axes of the tensors that depend on the picture shown."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from gradcam_callbacks.explaining.graph import WITHOUT_DATA
+from gradcam_callbacks.explaining.places import (
+    PICTURES,
+    UNKNOWN,
+    Axis,
+    Places,
+    Side,
+    Stretch,
+    joined,
+    parts_of,
+    plain,
+    reshaped,
+    settled,
+)
+from gradcam_callbacks.explaining.tensorflow_internals import body_of
+
+Tensor = Any
+Known = Places | None
+"""Of one tensor: its places, or None where it does not depend on the picture."""
+Numbers = Callable[[Tensor], Any]
+"""Gives the whole numbers in a small tensor, such as a shape, with `PICTURES` for the number of pictures."""
+Rule = Callable[[Any, Sequence[Known], Numbers], Any]
+"""Gives the places of an operation's output, or a list with those of each, from those of its inputs."""
+
+
+class _NotKnownError(Exception):
+    """An operation takes something that is only known when it runs, or does more than its rule says."""
+
+
+def followed(graph: Any, start: Mapping[int, Places], said: Mapping[int, Callable[[Any], Known]]) -> dict[int, Places]:
+    """The places of every tensor of a graph that depends on the picture shown, by the tensor's id.
+
+    Args:
+        graph: that was traced.
+        start: the places of the pictures.
+        said: for tensors of which more is known than the operations tell: gives their places from those of others.
+    """
+    places: dict[int, Places] = dict(start)
+    numbers = _WholeNumbers(places)
+    for operation in graph.get_operations():  # in the order in which they were made, so inputs come first
+        inputs = [places.get(id(tensor)) for tensor in operation.inputs]
+        if operation.type in WITHOUT_DATA or all(known is None for known in inputs):
+            continue
+        for tensor, known in zip(operation.outputs, _after(operation, inputs, numbers), strict=True):
+            if id(tensor) in said:
+                better: Known = said[id(tensor)](places)
+                known = better or known
+            if known is not None and id(tensor) not in start:
+                places[id(tensor)] = known
+    return places
+
+
+def _after(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Sequence[Known]:
+    """The places of each output."""
+    rule: Rule = _RULES.get(operation.type, _not_understood)
+    if rule is not _joining and any(known is not None and known.axes is None for known in inputs):
+        rule = _not_understood
+    try:
+        result = rule(operation, inputs, numbers)
+    except _NotKnownError:
+        result = _not_understood(operation, inputs, numbers)
+    results: Sequence[Known] = result if isinstance(result, list) else [result] * len(operation.outputs)
+    return [
+        known and (settled(known) if _fits(known, tensor) else UNKNOWN)
+        for tensor, known in zip(operation.outputs, results, strict=True)
+    ]
+
+
+def _fits(places: Places, tensor: Tensor) -> bool:
+    """Whether places can be those of a tensor, by its shape as far as that is known."""
+    if places.axes is None or tensor.shape.rank is None:
+        return True
+    shape = tuple(tensor.shape)
+    return len(places.axes) == len(shape) and all(
+        size is None or size == axis.size for size, axis in zip(shape, places.axes, strict=True)
+    )
+
+
+class _WholeNumbers:
+    """Works out the shapes that a graph computes, for any number of pictures."""
+
+    def __init__(self, places: Mapping[int, Places]) -> None:
+        self._places = places
+        self._known: dict[int, Any] = {}
+
+    def __call__(self, tensor: Tensor) -> Any:
+        """The numbers in a tensor.
+
+        Raises:
+            _NotKnownError: if they depend on more than the number of pictures.
+        """
+        if id(tensor) not in self._known:
+            self._known[id(tensor)] = self._found(tensor)
+        found = self._known[id(tensor)]
+        if found is None:
+            raise _NotKnownError
+        return found
+
+    def _found(self, tensor: Tensor) -> Any:
+        value = tf.get_static_value(tensor)
+        if value is not None:
+            return np.asarray(value)
+        operation = tensor.op
+        if operation.type in ("Shape", "Size"):
+            sizes = self._sizes(operation.inputs[0])
+            return None if sizes is None else np.asarray(sizes if operation.type == "Shape" else math.prod(sizes))
+        compute = _WHOLE.get(operation.type)
+        if compute is None or not tensor.dtype.is_integer:
+            return None
+        try:
+            return np.asarray(compute(operation, [self(given) for given in operation.inputs]))
+        except _NotKnownError:
+            return None
+
+    def _sizes(self, tensor: Tensor) -> list[int] | None:
+        """A tensor's shape."""
+        known = self._places.get(id(tensor))
+        if known is not None and known.axes is not None:
+            return [axis.size for axis in known.axes]
+        if tensor.shape.rank is None:
+            return None
+        sizes = list(tensor.shape)
+        if sizes and sizes[0] is None:
+            sizes[0] = PICTURES
+        return None if None in sizes else sizes
+
+
+def _sliced_numbers(operation: Any, given: Sequence[Any]) -> Any:
+    """`shape[a:b]` or `shape[a]`."""
+    values, begin, end, step = given
+    if values.ndim != 1 or len(begin) != 1:
+        raise _NotKnownError
+    if operation.get_attr("shrink_axis_mask"):
+        return values[int(begin[0])]
+    first = None if operation.get_attr("begin_mask") else int(begin[0])
+    return values[first : None if operation.get_attr("end_mask") else int(end[0]) : int(step[0])]
+
+
+_WHOLE: dict[str, Callable[[Any, Sequence[Any]], Any]] = {
+    "Identity": lambda _, given: given[0],
+    "Cast": lambda _, given: given[0],
+    "StridedSlice": _sliced_numbers,
+    "GatherV2": lambda _, given: np.take(given[0], given[1], axis=int(given[2])),
+    "Pack": lambda _, given: np.stack(given),
+    "ConcatV2": lambda _, given: np.concatenate(given[:-1]),
+    "Prod": lambda _, given: np.prod(given[0]),
+    "Mul": lambda _, given: given[0] * given[1],
+    "Add": lambda _, given: given[0] + given[1],
+    "AddV2": lambda _, given: given[0] + given[1],
+    "Sub": lambda _, given: given[0] - given[1],
+    "FloorDiv": lambda _, given: given[0] // given[1],
+    "FloorMod": lambda _, given: given[0] % given[1],
+    "Maximum": lambda _, given: np.maximum(given[0], given[1]),
+    "Minimum": lambda _, given: np.minimum(given[0], given[1]),
+    "Reshape": lambda _, given: np.reshape(given[0], given[1]),
+    "ExpandDims": lambda _, given: np.expand_dims(given[0], int(given[1])),
+    "Squeeze": lambda _, given: np.squeeze(given[0]),
+    "Range": lambda _, given: np.arange(*given) if given[1] < PICTURES else np.arange(0),
+    "Fill": lambda _, given: np.full(given[0], given[1]),
+}
+"""How the operations compute that shapes are made with."""
+
+
+def _not_understood(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Known]:
+    """What has the shape of what came in probably lies as that does; of anything else nothing is known."""
+    given = [known for known in inputs if known is not None and known.axes is not None]
+
+    def of(output: Tensor) -> Places:
+        shape = output.shape
+        for known in given:
+            if shape.rank == len(known.axes or ()) and _fits(known, output) and None not in tuple(shape)[1:]:
+                return replace(known, is_certain=False)
+        return UNKNOWN
+
+    return [of(output) for output in operation.outputs]
+
+
+def _first(inputs: Sequence[Known]) -> Places:
+    """The places of the one input that is data."""
+    if not inputs or inputs[0] is None or inputs[0].axes is None:
+        raise _NotKnownError
+    return inputs[0]
+
+
+def _axes(places: Places) -> tuple[Axis, ...]:
+    return places.axes or ()
+
+
+def _of(tensor: Tensor, places: Known) -> Known:
+    """The places of an input; one that does not depend on the picture has plain axes."""
+    if places is not None or tensor.shape.rank is None:
+        return places
+    sizes = [PICTURES if size is None else size for size in tensor.shape]
+    return Places(tuple(plain(size) for size in sizes))
+
+
+# ---- Number by number ----
+
+
+def _handed_on(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """The same numbers, or each changed by itself."""
+    return _first(inputs)
+
+
+def _each_handed_on(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Known]:
+    return list(inputs)
+
+
+def _joining(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """Several tensors put together number by number, with broadcasting."""
+    everything = [_of(tensor, known) for tensor, known in zip(operation.inputs, inputs, strict=True)]
+    if operation.type in ("BroadcastTo", "ClipByValue"):
+        everything = everything[:1]
+    if operation.type == "BiasAdd":
+        return _first(inputs)
+    return joined([known for known in everything if known is not None])
+
+
+# ---- Shapes ----
+
+
+def _reshaped(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    places = reshaped(_first(inputs), [int(size) for size in numbers(operation.inputs[1])])
+    for number, axis in enumerate(_axes(places)[:-1]):
+        # Cells that were repeated, or that a sub-pixel convolution fills, are more cells over the same part.
+        whole = axis.stretches[0]
+        if [part.is_plain for part in axis.stretches] == [False, True] and axis.sides and isinstance(whole, Stretch):
+            (along,) = axis.sides
+            if whole.stride == 1 and places.sides[along].cells == whole.size:
+                finer = replace(places.sides[along], cells=axis.size)
+                places = places.with_side(along, finer).with_axis(number, Axis((replace(whole, size=axis.size),)))
+    return places
+
+
+def _transposed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    places = _first(inputs)
+    order = numbers(operation.inputs[1])
+    return replace(places, axes=tuple(_axes(places)[number] for number in order))
+
+
+def _expanded(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    places = _first(inputs)
+    axes = list(_axes(places))
+    number = int(numbers(operation.inputs[1]).ravel()[0])
+    axes.insert(number if number >= 0 else number + len(axes) + 1, plain(1))
+    return replace(places, axes=tuple(axes))
+
+
+def _squeezed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    places = _first(inputs)
+    axes = _axes(places)
+    asked = [number % len(axes) for number in operation.get_attr("squeeze_dims")]
+    return _dropped(places, asked or [number for number, axis in enumerate(axes) if axis.size == 1])
+
+
+def _reduced(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """A sum, mean or maximum over axes."""
+    places = _first(inputs)
+    count = len(_axes(places))
+    gone = {int(number) % count for number in numbers(operation.inputs[1]).ravel()} if count else set()
+    keeps = operation.get_attr("keep_dims")
+    axes = [plain(1) if number in gone else axis for number, axis in enumerate(_axes(places))]
+    for number in gone:
+        along = _axes(places)[number].runs_along
+        if along is not None:  # one cell over all of the side
+            places = places.with_side(along, replace(places.sides[along], cells=1))
+    return replace(places, axes=tuple(axis for number, axis in enumerate(axes) if keeps or number not in gone))
+
+
+def _tiled(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """Repeated whole: what is repeated are no places."""
+    places = _first(inputs)
+    for number, (axis, times) in enumerate(zip(_axes(places), numbers(operation.inputs[1]), strict=True)):
+        if times != 1:
+            places = places.with_axis(number, plain(axis.size * int(times)))
+            places = places if axis.is_plain else replace(places, is_certain=False)
+    return places
+
+
+# ---- Parts ----
+
+
+def _selected(places: Places, number: int, first: int, count: int, step: int = 1) -> Places:
+    """Some entries of one axis, `count` of them from `first` on."""
+    axis = _axes(places)[number]
+    last = first + (count - 1) * step
+    low, high = min(first, last), max(first, last)
+    if axis.is_plain and not axis.has_extra:
+        return places.with_axis(number, plain(count))
+    side = axis.runs_along
+    if side is not None:
+        if places.sides[side].rolled:
+            raise _NotKnownError
+        part = replace(places.sides[side].part(low, high - low + 1), cells=count)
+        part = part.mirrored() if step < 0 else part
+        return places.with_side(side, part).with_axis(number, Axis((Stretch(count, side),)))
+    if step != 1:
+        raise _NotKnownError
+    end = axis.size - axis.after
+    if low <= axis.before and high >= end - 1:
+        return places.with_axis(number, replace(axis, before=axis.before - low, after=high + 1 - end))
+    if high < axis.before or low >= end:
+        return places.with_axis(number, plain(count))
+    raise _NotKnownError
+
+
+def _dropped(places: Places, numbers: Iterable[int]) -> Places:
+    """Without axes of one entry."""
+    gone = set(numbers)
+    return replace(places, axes=tuple(axis for number, axis in enumerate(_axes(places)) if number not in gone))
+
+
+def _sliced(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """`tensor[a:b:c, …]`."""
+    places = _first(inputs)
+    begin, end, strides = (numbers(tensor) for tensor in operation.inputs[1:4])
+    masks = {
+        name: int(operation.get_attr(f"{name}_mask"))
+        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
+
+    def has(name: str, entry: int) -> bool:
+        return bool(masks[name] >> entry & 1)
+
+    number = 0
+    shrunk: list[int] = []
+    added: list[int] = []
+    for entry in range(len(begin)):
+        if has("ellipsis", entry):
+            later = sum(not has("new_axis", other) for other in range(entry + 1, len(begin)))
+            number = len(_axes(places)) - later
+        elif has("new_axis", entry):
+            added.append(number - len(shrunk) + len(added))
+        else:
+            step = int(strides[entry])
+            size = _axes(places)[number].size
+            if has("shrink_axis", entry):
+                places = _selected(places, number, int(begin[entry]) % size, 1)
+                shrunk.append(number)
+            elif not (has("begin", entry) and has("end", entry) and step == 1):
+                stop = None if has("end", entry) else int(end[entry])
+                chosen = range(size)[slice(None if has("begin", entry) else int(begin[entry]), stop, step)]
+                if not chosen:
+                    raise _NotKnownError
+                places = _selected(places, number, chosen[0], len(chosen), step)
+            number += 1
+    places = _dropped(places, shrunk)
+    axes = list(_axes(places))
+    for position in added:
+        axes.insert(position, plain(1))
+    return replace(places, axes=tuple(axes))
+
+
+def _cut(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """`tf.slice`."""
+    places = _first(inputs)
+    sizes = numbers(operation.inputs[2])
+    for number, (first, size) in enumerate(zip(numbers(operation.inputs[1]), sizes, strict=True)):
+        have = _axes(places)[number].size
+        if first == 0 and (size == -1 or size == have):
+            continue
+        places = _selected(places, number, int(first), int(have - first if size == -1 else size))
+    return places
+
+
+def _split(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Known]:
+    """`tf.split` into equal parts, or parts of given sizes."""
+    is_given = operation.type == "SplitV"
+    places = _first(inputs if is_given else inputs[1:])
+    number = int(numbers(operation.inputs[2 if is_given else 0])) % len(_axes(places))
+    count = len(operation.outputs)
+    sizes = numbers(operation.inputs[1]) if is_given else [_axes(places)[number].size // count] * count
+    if min(sizes) < 1:
+        raise _NotKnownError
+    parts, first = [], 0
+    for size in map(int, sizes):
+        parts.append(_selected(places, number, first, size))
+        first += size
+    return list(parts)
+
+
+def _unpacked(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Known]:
+    """`tf.unstack`."""
+    places = _first(inputs)
+    number = operation.get_attr("axis") % len(_axes(places))
+    return [_dropped(_selected(places, number, position, 1), [number]) for position in range(len(operation.outputs))]
+
+
+def _gathered(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """`tf.gather` of entries that follow each other in equal steps."""
+    places = _first(inputs)
+    if operation.get_attr("batch_dims"):
+        raise _NotKnownError
+    number = int(numbers(operation.inputs[2])) % len(_axes(places))
+    indices = numbers(operation.inputs[1])
+    if indices.ndim == 0:
+        return _dropped(_selected(places, number, int(indices), 1), [number])
+    steps = set(np.diff(indices).tolist())
+    if indices.ndim != 1 or len(steps) > 1 or 0 in steps or not len(indices):
+        raise _NotKnownError
+    return _selected(places, number, int(indices[0]), len(indices), steps.pop() if steps else 1)
+
+
+def _reversed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """Mirrored along axes."""
+    places = _first(inputs)
+    for number in numbers(operation.inputs[1]).ravel():
+        axis = _axes(places)[number]
+        if axis.is_plain:
+            continue
+        side = axis.runs_along
+        if side is None or places.sides[side].rolled:
+            raise _NotKnownError
+        places = places.with_side(side, places.sides[side].mirrored())
+    return places
+
+
+def _rolled(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """Moved in a circle along axes."""
+    places = _first(inputs)
+    shifts, rolled_axes = (numbers(tensor).ravel() for tensor in operation.inputs[1:3])
+    for shift, number in zip(shifts, rolled_axes, strict=True):
+        axis = _axes(places)[number]
+        if axis.is_plain or not shift:
+            continue
+        side = axis.runs_along
+        if side is None:
+            raise _NotKnownError
+        before = places.sides[side]
+        places = places.with_side(side, replace(before, rolled=(before.rolled + int(shift)) % before.cells))
+    return places
+
+
+def _padded(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """With numbers added at the ends of axes."""
+    places = _first(inputs)
+    for number, (before, after) in enumerate(numbers(operation.inputs[1])):
+        if before or after:
+            places = _grown(places, number, int(before), int(after))
+    return places
+
+
+def _grown(places: Places, number: int, before: int, after: int) -> Places:
+    """With entries more at the ends of one axis, or with fewer where these are negative."""
+    axis = _axes(places)[number]
+    if axis.is_plain and not axis.has_extra:
+        return places.with_axis(number, plain(axis.size + before + after))
+    side = axis.runs_along
+    if side is not None:
+        if places.sides[side].rolled:
+            raise _NotKnownError
+        grown = places.sides[side].cells + before + after
+        places = places.with_side(side, places.sides[side].part(-before, grown))
+        return places.with_axis(number, Axis((Stretch(grown, side),)))
+    if axis.is_batch or min(axis.before + before, axis.after + after) < 0:
+        raise _NotKnownError
+    return places.with_axis(number, replace(axis, before=axis.before + before, after=axis.after + after))
+
+
+# ---- Several tensors along one axis ----
+
+
+def _concatenated(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    parts = [_of(tensor, known) for tensor, known in zip(operation.inputs[:-1], inputs[:-1], strict=True)]
+    known = [part for part in parts if part is not None and part.axes is not None]
+    if len(known) < len(parts):
+        raise _NotKnownError
+    number = int(numbers(operation.inputs[-1])) % len(_axes(known[0]))
+    others = joined([places.with_axis(number, plain(1)) for places in known])
+    axes = [_axes(places)[number] for places in known]
+    telling = [position for position, axis in enumerate(axes) if not axis.is_plain]
+    if not telling:
+        return others.with_axis(number, plain(sum(axis.size for axis in axes)))
+    if len(telling) > 1:
+        return _in_a_row(others, number, known)
+    (position,) = telling
+    before = sum(axis.size for axis in axes[:position]) + axes[position].before
+    after = sum(axis.size for axis in axes[position + 1 :]) + axes[position].after
+    whole = others.with_axis(number, replace(axes[position], before=before, after=after))
+    return _with_sides_of(whole, known)
+
+
+def _in_a_row(others: Places, number: int, parts: Sequence[Places]) -> Places:
+    """Parts of one side of the picture, one after the other; what is anything else is no place any more."""
+    lost = replace(
+        others.with_axis(number, plain(sum(_axes(places)[number].size for places in parts))), is_certain=False
+    )
+    sides = [_axes(places)[number].runs_along for places in parts]
+    side = sides[0]
+    if side is None or len(set(sides)) > 1:
+        return lost
+    row = _row([places.sides[side] for places in parts])
+    if row is None:
+        return lost
+    return others.with_side(side, row).with_axis(number, Axis((Stretch(row.cells, side),)))
+
+
+def _row(sides: Sequence[Side]) -> Side | None:
+    """Sides that follow each other as one; None where they do not."""
+    for one, following in pairwise(sides):
+        if abs(one.end - following.start) > 0.01 or one.is_mirrored != following.is_mirrored:
+            return None
+    return replace(sides[0], cells=sum(side.cells for side in sides), end=sides[-1].end)
+
+
+def _packed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """`tf.stack`: along a new axis, which is a side of the picture where they are its parts in a row."""
+    known = [_of(tensor, places) for tensor, places in zip(operation.inputs, inputs, strict=True)]
+    parts = [places for places in known if places is not None and places.axes is not None]
+    if len(parts) < len(known):
+        raise _NotKnownError
+    others = joined(parts)
+    number = operation.get_attr("axis") % (len(_axes(others)) + 1)
+    axes = [*_axes(others)[:number], plain(len(parts)), *_axes(others)[number:]]
+    result = replace(others, axes=tuple(axes))
+    for side in range(len(others.sides)):
+        if len(parts) > 1 and not others.axis_of(side) and all(places.sides for places in parts):
+            row = _row([places.sides[side] for places in parts])
+            if row is not None and row.cells == len(parts):
+                return result.with_side(side, row).with_axis(number, Axis((Stretch(row.cells, side),)))
+    return result
+
+
+# ---- Products ----
+
+
+def _multiplied(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """Matrix products: rows come from the first, columns from the second, the rest from both."""
+    left, right = (_of(tensor, known) for tensor, known in zip(operation.inputs[:2], inputs[:2], strict=True))
+    if left is None or right is None:
+        raise _NotKnownError
+    turned = ("transpose_a", "transpose_b") if operation.type == "MatMul" else ("adj_x", "adj_y")
+    rows = _axes(left)[-1 if operation.get_attr(turned[0]) else -2]
+    columns = _axes(right)[-2 if operation.get_attr(turned[1]) else -1]
+    rest = joined([replace(places, axes=(*_axes(places)[:-2], plain(1), plain(1))) for places in (left, right)])
+    result = replace(rest, axes=(*_axes(rest)[:-2], rows, columns))
+    return _with_sides_of(result, [left, right])
+
+
+def _with_sides_of(result: Places, sources: Sequence[Places]) -> Places:
+    """With the sides as those of the sources lie whose axes it has; several that lie differently are mixed."""
+    for side in range(len(result.sides)):
+        along = [
+            places.sides[side]
+            for places in sources
+            if any(side in axis.sides and axis.stretches in _stretches(result) for axis in _axes(places))
+        ]
+        if along:
+            is_mixed = any(other.is_mixed or not other.lies_like(along[0]) for other in along)
+            (first, *_) = result.axis_of(side)
+            cells = math.prod(part.size for part in parts_of(_axes(result)[first]) if part.side == side)
+            result = result.with_side(side, replace(along[0], is_mixed=is_mixed, cells=cells))
+    return result
+
+
+def _stretches(places: Places) -> list[tuple[Stretch | Axis, ...]]:
+    return [axis.stretches for axis in _axes(places)]
+
+
+def _summed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """Einstein sums: each letter of the result is an axis that some input has."""
+    equation = operation.get_attr("equation").decode().replace(" ", "")
+    given, result = equation.split("->")
+    everything = [_of(tensor, known) for tensor, known in zip(operation.inputs, inputs, strict=True)]
+    known = [places for places in everything if places is not None and places.axes is not None]
+    if "." in equation or len(known) < len(everything):
+        raise _NotKnownError
+    axes = []
+    for letter in result:
+        here = [
+            _axes(places)[names.index(letter)]
+            for names, places in zip(given.split(","), known, strict=True)
+            if letter in names
+        ]
+        axes.append(max(here, key=lambda axis: (not axis.is_plain, axis.size)))
+    whole = replace(known[0], axes=tuple(axes), is_certain=all(places.is_certain for places in known))
+    return _with_sides_of(whole, known)
+
+
+# ---- Over the places ----
+
+
+def _resampled(places: Places, sizes: Mapping[int, int], widths: Mapping[int, float]) -> Places:
+    """Another number of cells over the same part of the picture, as a convolution, a pooling and a resizing give.
+
+    Args:
+        places: before.
+        sizes: the new size of each axis over which it runs, by the axis's number.
+        widths: for each by how many cells it reads over the ends together, where nothing is added there: a kernel of 3
+            reads 2. What an earlier padding has added is used up by that.
+    """
+    for number, size in sizes.items():
+        axis, width = _axes(places)[number], widths.get(number, 0)
+        if axis.is_plain and not axis.has_extra:
+            places = places.with_axis(number, plain(size))
+            continue
+        if axis.size == size and not width:
+            continue
+        (stretch, *more) = axis.stretches
+        if more or axis.has_extra or not axis.sides or not isinstance(stretch, Stretch):
+            raise _NotKnownError
+        (along,) = axis.sides
+        side = places.sides[along]
+        if side.rolled:
+            raise _NotKnownError
+        reach = abs(side.end - side.start) / side.cells * width * stretch.stride / 2
+        start, end = _used_up(side.start, reach), _used_up(side.end, reach)
+        side = replace(side, cells=size * stretch.stride, start=start, end=end)
+        places = places.with_side(along, side).with_axis(number, Axis((replace(stretch, size=size),)))
+    return places
+
+
+def _used_up(end: float, reach: float) -> float:
+    """Where a map ends after a kernel has used up what was added outside of the picture."""
+    if end < 0:
+        return min(0.0, end + reach)
+    return max(1.0, end - reach) if end > 1 else end
+
+
+def _spatial(operation: Any, rank: int) -> list[int]:
+    """The axes of the places."""
+    is_first = operation.get_attr("data_format").startswith(b"NC")
+    return list(range(2, rank)) if is_first else list(range(1, rank - 1))
+
+
+def _windowed(operation: Any, places: Places, spatial: Sequence[int], kernel: Sequence[int]) -> Places:
+    """What a kernel of these sizes gives that is moved over the axes."""
+    strides, padding = operation.get_attr("strides"), operation.get_attr("padding")
+    if padding not in (b"SAME", b"VALID"):
+        raise _NotKnownError
+    sizes, widths = {}, {}
+    for number, width in zip(spatial, kernel, strict=True):
+        size = _axes(places)[number].size
+        over = width - 1 if padding == b"VALID" else 0
+        sizes[number] = -(-(size - over) // strides[number])
+        widths[number] = over
+    return _resampled(places, sizes, widths)
+
+
+def _convolved(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    places = _first(inputs)
+    if inputs[1] is not None:
+        raise _NotKnownError
+    spatial = _spatial(operation, len(_axes(places)))
+    dilations = operation.get_attr("dilations")
+    shape = tuple(operation.inputs[1].shape)
+    kernel = [
+        (int(size) - 1) * dilations[number] + 1 for size, number in zip(shape[: len(spatial)], spatial, strict=True)
+    ]
+    filters = shape[-1] if operation.type != "DepthwiseConv2dNative" else shape[-1] * shape[-2]
+    return _with_channels(_windowed(operation, places, spatial, kernel), spatial, int(filters))
+
+
+def _pooled(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    places = _first(inputs)
+    spatial = _spatial(operation, len(_axes(places)))
+    return _windowed(operation, places, spatial, [operation.get_attr("ksize")[number] for number in spatial])
+
+
+def _resized(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    height, width = numbers(operation.inputs[1])
+    return _resampled(_first(inputs), {1: int(height), 2: int(width)}, {})
+
+
+def _convolved_back(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """A transposed convolution."""
+    places = _first(inputs[2:])
+    spatial = _spatial(operation, len(_axes(places)))
+    shape = numbers(operation.inputs[0])
+    (channels,) = set(range(1, len(shape))) - set(spatial)
+    sizes = {number: int(shape[number]) for number in spatial}
+    return _with_channels(_resampled(places, sizes, {}), spatial, int(shape[channels]))
+
+
+def _with_channels(places: Places, spatial: Sequence[int], count: int) -> Places:
+    (channels,) = set(range(1, len(_axes(places)))) - set(spatial)
+    return places.with_axis(channels, plain(count))
+
+
+def _blocks_to_channels(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """`tf.nn.space_to_depth`."""
+    places, block = _first(inputs), operation.get_attr("block_size")
+    if operation.get_attr("data_format") != b"NHWC":
+        raise _NotKnownError
+    _, height, width, channels = (axis.size for axis in _axes(places))
+    cut = reshaped(places, [PICTURES, height // block, block, width // block, block, channels])
+    return _moved(cut, (0, 1, 3, 2, 4, 5), [PICTURES, height // block, width // block, -1])
+
+
+def _channels_to_blocks(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """`tf.nn.depth_to_space`: each cell becomes several, which its channels fill."""
+    places, block = _first(inputs), operation.get_attr("block_size")
+    if operation.get_attr("data_format") != b"NHWC":
+        raise _NotKnownError
+    _, height, width, channels = (axis.size for axis in _axes(places))
+    if _axes(places)[3].is_plain:
+        places = places.with_axis(3, plain(channels // block**2))
+        return _resampled(places, {1: height * block, 2: width * block}, {})
+    cut = reshaped(places, [PICTURES, height, width, block, block, channels // block**2])
+    return _moved(cut, (0, 1, 3, 2, 4, 5), [PICTURES, height * block, width * block, -1])
+
+
+def _moved(places: Places, order: Sequence[int], sizes: Sequence[int]) -> Places:
+    """With the axes in another order, and then in another shape."""
+    if places.axes is None:
+        raise _NotKnownError
+    return reshaped(replace(places, axes=tuple(places.axes[number] for number in order)), sizes)
+
+
+def _to_batch(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """`tf.space_to_batch`, which a dilated convolution uses: cells at a distance become neighbours."""
+    places = _first(inputs)
+    blocks, paddings = numbers(operation.inputs[1]), numbers(operation.inputs[2])
+    for number, (before, after) in enumerate(paddings, start=1):
+        places = _grown(places, number, int(before), int(after)) if before or after else places
+    batch, *rest = _axes(places)
+    outer, inner = [], []
+    for number, block in enumerate(map(int, blocks)):
+        axis = rest[number]
+        (stretch, *more) = axis.stretches
+        if more or axis.has_extra or axis.size % block or not isinstance(stretch, Stretch):
+            raise _NotKnownError
+        outer.append(Axis((replace(stretch, size=axis.size // block, stride=stretch.stride * block),)))
+        inner.append(replace(stretch, size=block))
+    stretches = (*(stretch for stretch in inner if stretch.size != 1), *batch.stretches)
+    return replace(places, axes=(Axis(stretches), *outer, *rest[len(blocks) :]))
+
+
+def _from_batch(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+    """`tf.batch_to_space`, which undoes `_to_batch`."""
+    places = _first(inputs)
+    blocks, crops = numbers(operation.inputs[1]), numbers(operation.inputs[2])
+    batch, *rest = _axes(places)
+    stretches = list(batch.stretches)
+    for number, block in enumerate(map(int, blocks)):
+        if block == 1:
+            continue
+        inner, (outer, *more) = stretches.pop(0), rest[number].stretches
+        if more or not isinstance(inner, Stretch) or not isinstance(outer, Stretch):
+            raise _NotKnownError
+        if inner.side != outer.side or outer.stride != block * inner.stride:
+            raise _NotKnownError
+        rest[number] = Axis((replace(outer, size=outer.size * block, stride=inner.stride),))
+    places = replace(places, axes=(Axis(tuple(stretches)), *rest))
+    for number, (before, after) in enumerate(crops, start=1):
+        places = _grown(places, number, -int(before), -int(after)) if before or after else places
+    return places
+
+
+def _called(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Known]:
+    """A function that was called: what its own operations do."""
+    body = body_of(operation)
+    if body is None:
+        raise _NotKnownError
+    start = {id(tensor): known for tensor, known in zip(body.inputs, inputs, strict=True) if known is not None}
+    found = followed(body, start, {})
+    return [found.get(id(tensor)) for tensor in body.outputs]
+
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(
+        re.findall(
+            r"\w+",
+            """Identity Cast EnsureShape StopGradient PreventGradient CheckNumerics Snapshot
+            Relu Relu6 Elu Selu LeakyRelu Softplus Softsign Sigmoid Tanh Softmax LogSoftmax Erf Erfc Erfinv
+            Exp Expm1 Log Log1p Neg Abs Sign Square Sqrt Rsqrt Reciprocal Inv Sin Cos Tan Floor Ceil Round Rint
+            LRN ClipByValue FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVarsPerChannel
+            IsNan IsFinite LogicalNot Cumsum""",
+        ),
+        _handed_on,
+    ),
+    **dict.fromkeys(
+        re.findall(
+            r"\w+",
+            """Add AddV2 AddN Sub Mul MulNoNan Div RealDiv DivNoNan FloorDiv FloorMod Pow Maximum Minimum
+            SquaredDifference BiasAdd Select SelectV2 BroadcastTo Atan2 Xlogy Greater GreaterEqual Less LessEqual
+            Equal NotEqual LogicalAnd LogicalOr""",
+        ),
+        _joining,
+    ),
+    **dict.fromkeys(("Sum", "Mean", "Max", "Min", "Prod", "All", "Any", "EuclideanNorm"), _reduced),
+    **dict.fromkeys(("Conv2D", "Conv3D", "DepthwiseConv2dNative"), _convolved),
+    **dict.fromkeys(("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _pooled),
+    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolved_back),
+    **dict.fromkeys(
+        ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "ScaleAndTranslate"), _resized
+    ),
+    **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _multiplied),
+    **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), _padded),
+    **dict.fromkeys(("Split", "SplitV"), _split),
+    **dict.fromkeys(("PartitionedCall", "StatefulPartitionedCall"), _called),
+    "IdentityN": _each_handed_on,
+    "FusedBatchNormV3": _handed_on,
+    "Reshape": _reshaped,
+    "Transpose": _transposed,
+    "ExpandDims": _expanded,
+    "Squeeze": _squeezed,
+    "Tile": _tiled,
+    "StridedSlice": _sliced,
+    "Slice": _cut,
+    "Unpack": _unpacked,
+    "GatherV2": _gathered,
+    "ReverseV2": _reversed,
+    "Roll": _rolled,
+    "ConcatV2": _concatenated,
+    "Pack": _packed,
+    "Einsum": _summed,
+    "SpaceToDepth": _blocks_to_channels,
+    "DepthToSpace": _channels_to_blocks,
+    "SpaceToBatchND": _to_batch,
+    "BatchToSpaceND": _from_batch,
+}
