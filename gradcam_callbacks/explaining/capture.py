@@ -15,15 +15,18 @@ import tensorflow as tf
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.calls import calls_watched
-from gradcam_callbacks.explaining.feeding import check_inputs
+from gradcam_callbacks.explaining.feeding import check_inputs, filled
 from gradcam_callbacks.explaining.graph import InsideFunctionError, has_inner_functions
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.layers import Layers
 from gradcam_callbacks.explaining.maps import gradients_of, maps_of_targets, peaks_of_gradients
 from gradcam_callbacks.explaining.masking import increases_of_scores
+from gradcam_callbacks.explaining.methods import masks
 from gradcam_callbacks.explaining.picking import named, pick
 from gradcam_callbacks.explaining.request import Request
+from gradcam_callbacks.explaining.state import traced
 from gradcam_callbacks.explaining.tensorflow_internals import functions_inlined
+from gradcam_callbacks.explaining.touching import may_touch
 from gradcam_callbacks.explaining.views import LayerInfo, View, read_as_maps
 from gradcam_callbacks.probes.inputs import Inputs
 from gradcam_callbacks.probes.targets import NO_CLASS
@@ -47,6 +50,7 @@ class Capture:
             classifier.
         has_probabilities: whether the model's outputs are probabilities.
         floats: how many numbers one target of one picture needs on its way to a map.
+        may_touch: whether pictures of a batch may influence each other's maps; only a run tells. See `touching`.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -56,22 +60,25 @@ class Capture:
     classes: int | None
     has_probabilities: bool
     floats: int
+    may_touch: bool
     _graph: Callable[..., Mapping[str, Any]] = field(repr=False)
 
-    def __call__(self, inputs: Inputs, targets: Array) -> dict[str, Any]:
+    def __call__(self, inputs: Inputs, targets: Array, *, only: int | None = None) -> dict[str, Any]:
         """Runs the graph once.
 
         Args:
             inputs: N of what the model is fed, in the shapes and dtypes that were traced.
             targets: (N, K, 2) int32 of the targets that name classes; `[..., 0]` is the class explained or
                 `PREDICTED`, `[..., 1]` the class whose score is subtracted or `NO_CLASS`.
+            only: the one picture whose scores the gradients are taken of; by default those of all pictures.
 
         Returns:
             maps, a list with (N, K + F, *grid) float32 for each layer, the F functions after the classes; scores and
             gradient_peak (N, K + F) float32, the largest absolute gradient; explained (N, K + F) int32; predicted
             (N,) int32 and outputs (N, classes) float32, where the model is a classifier.
         """
-        result = self._graph(tf.nest.map_structure(tf.constant, inputs), tf.constant(targets))
+        counted = np.ones(len(targets), np.float32) if only is None else np.eye(len(targets), dtype=np.float32)[only]
+        result = self._graph(tf.nest.map_structure(tf.constant, inputs), tf.constant(targets), tf.constant(counted))
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), dict(result))  # type: ignore[no-any-return]
 
 
@@ -92,18 +99,26 @@ def trace(asked: Request) -> Capture:
     tracing = _Tracing(asked)
     with _TRACING:
         try:
-            graph = _concrete(tracing.graph, asked.inputs)
+            graph = _traced(tracing, asked)
         except InsideFunctionError:
             with functions_inlined():
-                graph = _concrete(tracing.graph, asked.inputs)
+                graph = _traced(tracing, asked)
     if not tracing.candidates:
         return Capture(_graph=graph, **tracing.found)
     # Which of the candidates have a gradient at their places, a picture tells.
-    one = tf.nest.map_structure(lambda array: tf.constant(array[:1]), asked.inputs)
-    peaks = graph(one, tf.zeros((1, 0, 2), tf.int32))["peaks"].numpy()
+    one = filled(tf.nest.map_structure(lambda array: array[:1], asked.inputs), asked.batch)
+    fed = tf.nest.map_structure(tf.constant, one)
+    peaks = graph(fed, tf.zeros((asked.batch or 1, 0, 2), tf.int32), tf.ones(asked.batch or 1))["peaks"].numpy()
     first = int(np.argmax(peaks > 0))
     capture = trace(replace(asked, layer=tracing.candidates[first].path))
     return replace(capture, explainable=tracing.found["explainable"], runners_up=tuple(tracing.candidates[first + 1 :]))
+
+
+def _traced(tracing: _Tracing, asked: Request) -> Any:
+    """The graph of any number of pictures and targets."""
+    targets, counted = tf.TensorSpec((None, None, 2), tf.int32), tf.TensorSpec((None,), tf.float32)
+    same_noise_in = asked.model if asked.same_noise else None
+    return traced(tracing.graph, asked.inputs, targets, counted, batch=asked.batch, same_noise_in=same_noise_in)
 
 
 def _check(asked: Request) -> None:
@@ -136,8 +151,8 @@ class _Tracing:
             names = [asked.layer] if isinstance(asked.layer, str) else asked.layer
             self._wanted = [self._layers.find(name) for name in names]
 
-    def graph(self, batch: Inputs, targets: Tensor) -> dict[str, Any]:
-        """What is traced: from what the model is fed and a target matrix to what a `Capture` gives."""
+    def graph(self, batch: Inputs, targets: Tensor, counted: Tensor) -> dict[str, Any]:
+        """What is traced: from what the model is fed, a target matrix and which pictures count to maps."""
         asked, channels_first = self._asked, self._layers.channels_first
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
         with tape, calls_watched(self._layers, self._watched, tape.watch) as calls:
@@ -148,14 +163,14 @@ class _Tracing:
         size = tuple(shape[2:] if channels_first else shape[1:-1])
         views = read_as_maps(calls, size, asked.grid, head.scored, channels_first=channels_first)
         chosen, others = self._choose(views, head)
-        self._note(head, views, chosen, others)
+        self._note(batch, head, views, chosen, others)
         if self._wanted is None and chosen[0].extra_tokens:
             # After the last attention a head may take the class token alone. The layers there have a gradient, but not
             # at the places: the layer to explain is the last with one there.
             self.candidates = [view.info for view in (*chosen, *others)]
             return {"peaks": peaks_of_gradients([*chosen, *others], head.scored)}
         increases = partial(increases_of_scores, asked, batch, channels_first=channels_first)
-        return maps_of_targets(asked, head, chosen, targets, tape=tape, increases=increases)
+        return maps_of_targets(asked, head, chosen, targets, counted, tape=tape, increases=increases)
 
     @property
     def _watched(self) -> set[str]:
@@ -175,7 +190,7 @@ class _Tracing:
         best, *others = pick(views, head.scored, has_gradient)
         return [best], others
 
-    def _note(self, head: Head, views: list[View], chosen: list[View], others: list[View]) -> None:
+    def _note(self, batch: Inputs, head: Head, views: list[View], chosen: list[View], others: list[View]) -> None:
         """Keeps what is known of the graph."""
         self.found = {
             "layers": tuple(view.info for view in chosen),
@@ -185,11 +200,14 @@ class _Tracing:
             "classes": 0 if head.logits is None else head.logits.shape[-1],
             "has_probabilities": head.has_probabilities,
             "floats": sum(view.floats for view in chosen),
+            "may_touch": may_touch(
+                batch if masks(self._asked.method) else [view.source for view in chosen], head.scored
+            ),
         }
 
 
 def trace_scores(
-    model: keras.Model, *, output: str | int | None, inputs: Inputs
+    model: keras.Model, *, output: str | int | None, inputs: Inputs, batch: int | None
 ) -> Callable[[Inputs, Array], tuple[Array, Array]]:
     """Traces a plain forward pass to the scores of classes.
 
@@ -197,14 +215,15 @@ def trace_scores(
         model: a built Keras model on the TensorFlow backend.
         output: the head of a multi-output model.
         inputs: what the model will be fed; the number of pictures does not matter.
+        batch: how many pictures it takes at once where that is fixed.
 
     Returns:
         A function of the inputs and an (N, K, 2) target matrix that gives (N, K) scores and (N, K) probabilities, NaN
         where there are none.
     """
 
-    def graph(batch: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
-        head = Head.of(model, batch, output, name_classes=True)
+    def graph(fed: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
+        head = Head.of(model, fed, output, name_classes=True)
         scores, classes = head.scores(targets, ())
         probabilities = tf.fill(tf.shape(classes), np.float32(np.nan))
         if head.outputs is not None and head.has_probabilities:
@@ -212,17 +231,10 @@ def trace_scores(
             probabilities = tf.where(targets[..., 1] == NO_CLASS, probabilities, np.nan)
         return scores, probabilities
 
-    concrete = _concrete(graph, inputs)
+    concrete = traced(graph, inputs, tf.TensorSpec((None, None, 2), tf.int32), batch=batch)
 
-    def scores_of(batch: Inputs, targets: Array) -> tuple[Array, Array]:
-        scores, probabilities = concrete(tf.nest.map_structure(tf.constant, batch), tf.constant(targets))
+    def scores_of(fed: Inputs, targets: Array) -> tuple[Array, Array]:
+        scores, probabilities = concrete(tf.nest.map_structure(tf.constant, fed), tf.constant(targets))
         return scores.numpy(), probabilities.numpy()
 
     return scores_of
-
-
-def _concrete(graph: Callable[..., Any], inputs: Inputs) -> Any:
-    """A traced graph of inputs like these and a target matrix, for any number of pictures and targets."""
-    specs = tf.nest.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), inputs)
-    signature = [specs, tf.TensorSpec((None, None, 2), tf.int32)]
-    return tf.function(graph, input_signature=signature, autograph=False).get_concrete_function()
