@@ -24,24 +24,13 @@ _NOISE = 1e-6
 # Operations that make of each picture something of its own. Only their first input is a picture's.
 _OF_EACH = frozenset(
     {
-        *(
-            "Identity",
-            "Cast",
-            "EnsureShape",
-            "Relu",
-            "Relu6",
-            "LeakyRelu",
-            "Elu",
-            "Selu",
-            "Softplus",
-            "Sigmoid",
-            "Tanh",
-        ),
-        *("Erf", "Exp", "Log", "Sqrt", "Rsqrt", "Square", "Neg", "Abs", "Softmax", "LogSoftmax", "BiasAdd", "Conv2D"),
-        *("Conv3D", "DepthwiseConv2dNative", "MaxPool", "AvgPool", "FusedBatchNormV3", "MatMul"),
-        *("PyFunc", "EagerPyFunc"),  # cannot be looked into; no gradient comes through
+        *("Cast", "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Softplus", "Sigmoid", "Tanh", "Erf", "Exp", "Log"),
+        *("Sqrt", "Rsqrt", "Square", "Neg", "Abs", "Softmax", "LogSoftmax", "BiasAdd", "MaxPool", "AvgPool", "MatMul"),
+        *("Conv2D", "Conv3D", "DepthwiseConv2dNative", "FusedBatchNormV3"),
     }
 )
+# What hands pictures on, and a function of Python's, which cannot be looked into and lets no gradient through.
+_OF_ANY_SHAPE = frozenset({"Identity", "EnsureShape", "PyFunc", "EagerPyFunc"})
 _OF_PAIRS = frozenset({"Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum"})
 _OVER_AXES = frozenset({"Mean", "Sum", "Max", "Min"})
 
@@ -76,6 +65,8 @@ def _keeps_apart(operation: Any, of_pictures: set[int]) -> bool:
         operation: of the traced graph.
         of_pictures: the ids of the tensors that are made of pictures; their first axis is the batch.
     """
+    if operation.type in _OF_ANY_SHAPE:
+        return True
     taken = [id(tensor) in of_pictures for tensor in operation.inputs]
     first, result = operation.inputs[0].shape, operation.outputs[0].shape
     if first.rank is None or result.rank is None:

@@ -92,7 +92,8 @@ class Loader:
             model = self._load(checkpoint)
         except Exception as error:  # Keras, h5py, zipfile and TensorFlow raise a dozen kinds at damaged files
             logger.debug("'%s' could not be loaded.", checkpoint.path, exc_info=True)
-            return Outcome(checkpoint, error=why_not_loaded(error).alone())
+            whole = checkpoint.path if self._task.model is None else None
+            return Outcome(checkpoint, error=why_not_loaded(error, whole).alone())
         try:
             return self._explain(model, checkpoint, with_noise=with_noise)
         except GradCAMError as error:
