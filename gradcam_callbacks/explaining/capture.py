@@ -24,7 +24,7 @@ from gradcam_callbacks.explaining.masking import increases_of_scores
 from gradcam_callbacks.explaining.methods import masks
 from gradcam_callbacks.explaining.picking import named, pick
 from gradcam_callbacks.explaining.request import Request
-from gradcam_callbacks.explaining.state import traced
+from gradcam_callbacks.explaining.state import read, traced
 from gradcam_callbacks.explaining.tensorflow_internals import functions_inlined
 from gradcam_callbacks.explaining.touching import may_touch
 from gradcam_callbacks.explaining.views import LayerInfo, View, read_as_maps
@@ -103,6 +103,8 @@ def trace(asked: Request) -> Capture:
         except InsideFunctionError:
             with functions_inlined():
                 graph = _traced(tracing, asked)
+    if masks(asked.method) and graph.written and not asked.written:
+        return trace(replace(asked, written=graph.written))
     if not tracing.candidates:
         return Capture(_graph=graph, **tracing.found)
     # Which of the candidates have a gradient at their places, a picture tells.
@@ -154,6 +156,7 @@ class _Tracing:
     def graph(self, batch: Inputs, targets: Tensor, counted: Tensor) -> dict[str, Any]:
         """What is traced: from what the model is fed, a target matrix and which pictures count to maps."""
         asked, channels_first = self._asked, self._layers.channels_first
+        before = read(asked.written)
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
         with tape, calls_watched(self._layers, self._watched, tape.watch) as calls:
             head = Head.of(asked.model, batch, asked.output, name_classes=asked.name_classes)
@@ -169,7 +172,7 @@ class _Tracing:
             # at the places: the layer to explain is the last with one there.
             self.candidates = [view.info for view in (*chosen, *others)]
             return {"peaks": peaks_of_gradients([*chosen, *others], head.scored)}
-        increases = partial(increases_of_scores, asked, batch, channels_first=channels_first)
+        increases = partial(increases_of_scores, asked, batch, before=before, channels_first=channels_first)
         return maps_of_targets(asked, head, chosen, targets, counted, tape=tape, increases=increases)
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.keras_internals import calls_wrapped
 from gradcam_callbacks.explaining.layers import Layers
 from gradcam_callbacks.probes.inputs import Inputs
 
@@ -34,18 +37,27 @@ def called(model: keras.Model, inputs: Inputs) -> Any:
 def build(model: keras.Model, inputs: Inputs) -> None:
     """Gives a model its weights, as Keras does with the first batch, and leaves everything else as it is.
 
-    No layer runs: a prediction would already draw from the seeds of random layers and move their states.
+    The model does not run: that would already draw from the seeds of random layers, and move states.
 
     Args:
         model: not built.
         inputs: what it is fed; the number of pictures does not matter.
     """
-    specs = tf.nest.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), inputs)
 
-    def trace(batch: Inputs) -> None:
-        called(model, batch)
+    def only_to_build(model: keras.Model, call: Callable[..., Any]) -> Callable[..., Any]:
+        def stopped(*args: Any, **kwargs: Any) -> Any:
+            if model.built:
+                raise _BuiltError
+            return call(*args, **kwargs)  # Keras calls it once with symbols, to build what is inside
 
-    tf.function(trace, input_signature=[specs], autograph=False).get_concrete_function()
+        return stopped
+
+    with calls_wrapped([model], only_to_build), suppress(_BuiltError):
+        called(model, inputs)
+
+
+class _BuiltError(Exception):
+    """A model has its weights."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,8 @@ def _called_with_one(model: keras.Model, structure: Inputs) -> Any:
         return model(structure, training=False)
     try:
         return model(structure, training=False)
+    except _BuiltError:
+        raise
     except Exception as error:
         raise GradCAMError(
             f"The `call` of model '{model.name}' raised {type(error).__name__} when it got its inputs as a tuple.",

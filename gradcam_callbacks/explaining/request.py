@@ -32,6 +32,8 @@ class Request:
         name_classes: whether there will be targets that name classes.
         batch: how many pictures the model takes at once where that is fixed; None where any number will do.
         same_noise: whether random layers draw the same numbers in every run.
+        written: the variables that a prediction writes to, by handle and dtype: methods that mask give them their
+            values back before each of their predictions.
         at_once: how many masked pictures go through the model at once, by methods that mask.
     """
 
@@ -48,6 +50,7 @@ class Request:
     batch: int | None
     same_noise: bool
     at_once: int
+    written: Sequence[tuple[Any, Any]] = ()
 
     @property
     def image(self) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,9 @@ class StateKept:
     Which variables the graph writes is known once it is traced: the seeds of random layers, the states of recurrent
     ones, moving statistics, counters. These alone are read before a run and written back after it. A graph that writes
     none runs as it is.
+
+    Attributes:
+        written: the handle and dtype of each of these variables.
     """
 
     def __init__(self, function: Any, *, same_noise_in: Any = None) -> None:
@@ -55,26 +58,36 @@ class StateKept:
                 what a prediction would draw now.
         """
         self._function = function
-        self._written = variables_written_by(function)
+        self.written = variables_written_by(function)
         self._noise: list[tuple[Any, Any]] = []
-        if self._written and same_noise_in is not None:
-            written = {id(handle) for handle, _ in self._written}
+        if self.written and same_noise_in is not None:
+            written = {id(handle) for handle, _ in self.written}
             for number, seed in enumerate(seed_states(same_noise_in)):
                 if id(seed.value.handle) in written:
                     self._noise.append((seed, tf.constant([number, 0], seed.value.dtype)))
 
     def __call__(self, *args: Any) -> Any:
         """Runs the graph."""
-        if not self._written:
+        if not self.written:
             return self._function(*args)
-        before = [tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype) for handle, dtype in self._written]
+        before = read(self.written)
         try:
             for seed, value in self._noise:
                 seed.assign(value)
             return self._function(*args)
         finally:
-            for (handle, _), value in zip(self._written, before, strict=True):
-                tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+            write(self.written, before)
+
+
+def read(variables: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """The values of variables, given by their handles and dtypes; within a graph those that they have at that point."""
+    return [tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype) for handle, dtype in variables]
+
+
+def write(variables: Sequence[tuple[Any, Any]], values: Sequence[Any]) -> None:
+    """Gives variables, by their handles and dtypes, these values."""
+    for (handle, _), value in zip(variables, values, strict=True):
+        tf.raw_ops.AssignVariableOp(resource=handle, value=value)
 
 
 @contextmanager
