@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
 
 def children(parent: Any) -> Sequence[Any]:
@@ -86,5 +85,5 @@ def seed_states(model: Any) -> list[Any]:
     keeps for `seed=None`, if there is one by now. No public function gives that one without making it.
     """
     states = {id(variable): variable for variable in model.variables if variable.name == "seed_generator_state"}
-    everywhere = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    everywhere = global_state.get_global_attribute("global_seed_generator")
     return [*states.values(), *([] if everywhere is None else [everywhere.state])]

@@ -22,10 +22,11 @@ def flat(h: Any) -> Any:
 
 
 def of_one(batch: int | None = 1) -> keras.Model:
-    """A model that takes one picture at a time, which its reshaping relies on."""
+    """A model that takes one picture at a time, which its reshaping relies on; with None the same for any batch."""
     inputs = keras.Input(batch_shape=(batch, 16, 16, 3))
     h = layers.Conv2D(6, 3, activation="relu", name="conv")(inputs)
-    return keras.Model(inputs, layers.Dense(3)(layers.Lambda(flat)(h)))
+    flatten = layers.Flatten() if batch is None else layers.Lambda(flat)
+    return keras.Model(inputs, layers.Dense(3)(flatten(h)))
 
 
 def closed_form(model: keras.Model, images: np.ndarray, target: int) -> np.ndarray:

@@ -16,7 +16,6 @@ from support.stateful_models import CHANGED, changeable, model_with
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet, evaluate
 from gradcam_callbacks.explaining.keras_internals import seed_states
 from gradcam_callbacks.explaining.state import traced
-from gradcam_callbacks.explaining.tensorflow_internals import variables_written_by
 
 PROBES = ProbeSet(pictures(3), targets=[1, "predicted"])
 
@@ -169,16 +168,3 @@ def test_a_method_that_fails_leaves_the_state() -> None:
         Explainer(model, method=negative)(PROBES)
     for one, two in zip(before, all_of(model), strict=True):
         np.testing.assert_array_equal(one, two)
-
-
-def test_variables_that_are_written_are_known() -> None:
-    """If TensorFlow no longer told them apart, or a handle its dtype, a training would be changed or slowed down."""
-    written, only_read = tf.Variable(1.0), tf.Variable(2)
-
-    def graph() -> Any:
-        written.assign_add(1.0)
-        return only_read + 1
-
-    ((handle, dtype),) = variables_written_by(tf.function(graph).get_concrete_function())
-    assert handle is written.handle
-    assert dtype == tf.float32

@@ -6,7 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from gradcam_callbacks.explaining.tensorflow_internals import functions_inlined, is_compiled_by_xla
+from gradcam_callbacks.explaining.tensorflow_internals import (
+    functions_inlined,
+    is_compiled_by_xla,
+    variables_written_by,
+)
 
 
 def traced(inner: Any) -> list[Any]:
@@ -39,3 +43,16 @@ def test_functions_are_inlined_while_another_is_traced() -> None:
     assert "Exp" in {operation.type for operation in operations}
     assert not tf.config.functions_run_eagerly()
     assert calls(traced(inner))
+
+
+def test_variables_that_are_written_are_known() -> None:
+    """If TensorFlow no longer told them apart, or a handle its dtype, a training would be changed or slowed down."""
+    written, only_read = tf.Variable(1.0), tf.Variable(2)
+
+    def graph() -> Any:
+        written.assign_add(1.0)
+        return only_read + 1
+
+    ((handle, dtype),) = variables_written_by(tf.function(graph).get_concrete_function())
+    assert handle is written.handle
+    assert dtype == tf.float32
