@@ -11,6 +11,7 @@ import keras
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explainer import Explainer
+from gradcam_callbacks.explaining.keras2 import refuse_keras2
 from gradcam_callbacks.probes.probe_set import as_probes
 from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.record.manifest import Manifest
@@ -38,6 +39,9 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     The step of a record is its 0-based epoch. In a second `fit` of one run that starts at epoch 0 again, the steps go
     on after those of the first. Of several workers of a distributed training only the chief records.
+
+    Layers that are random when they predict draw the same noise at each step, so that two epochs differ by what the
+    model learned. The training draws what it would draw without the callback.
 
     If `fit` raises, by a fault or by Ctrl-C, what was recorded still arrives. Where `every` had left out the last epoch
     that ended, the model is recorded once more, as it is then: as that epoch or, if it has trained on since, as the
@@ -122,6 +126,15 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.explainer: Explainer | None = None
         self._session: Session | None = None
 
+    def set_model(self, model: keras.Model) -> None:
+        """Takes the model; Keras calls this first.
+
+        Raises:
+            GradCAMError: if it is one of Keras 2.
+        """
+        refuse_keras2(model)
+        super().set_model(model)
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks everything against the model, and opens run, journal and worker.
 
@@ -135,9 +148,13 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             return
         model, params = self.model, self.params or {}
         if not model.built:
-            model(self.probes.batch(0, 1), training=False)  # as Keras does with the first batch; the same weights
+            from gradcam_callbacks.explaining.feeding import build
+
+            build(model, self.probes.batch(0, 1))  # as Keras does with the first batch; the same weights
         # A new one for each training: layers may have been added, frozen or adapted since the last.
-        self.explainer = Explainer(model, layer=self.layer, method=self.method, output=self.output, grid=self.grid)
+        self.explainer = Explainer(
+            model, layer=self.layer, method=self.method, output=self.output, grid=self.grid, same_noise=True
+        )
         traced = self.explainer.prepare(self.probes)
         schedule = Schedule(
             every=self.every,

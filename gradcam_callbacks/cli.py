@@ -635,7 +635,7 @@ def _load(model: Path, *, unsafe: bool) -> Any:
     try:
         return keras.saving.load_model(model, compile=False, safe_mode=not unsafe)
     except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds at damaged files
-        raise why_not_loaded(error).within(f"'{model}' could not be loaded:") from error
+        raise why_not_loaded(error, model).within(f"'{model}' could not be loaded:") from error
 
 
 def _probes_of_files(network: Any, files: Sequence[Path], asked: _Asked, prepare: Any) -> ProbeSet:

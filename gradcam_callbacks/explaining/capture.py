@@ -16,18 +16,21 @@ from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.axes import followed
 from gradcam_callbacks.explaining.calls import Call, calls_watched, numbered
-from gradcam_callbacks.explaining.feeding import check_inputs
+from gradcam_callbacks.explaining.feeding import check_inputs, filled
 from gradcam_callbacks.explaining.graph import InsideFunctionError, calls_functions, handed_on_as
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.layers import Layers
 from gradcam_callbacks.explaining.locating import footprints, spoilt, why_misplaced
 from gradcam_callbacks.explaining.maps import gradients_of, maps_of_targets
 from gradcam_callbacks.explaining.masking import increases_of_scores
+from gradcam_callbacks.explaining.methods import masks
 from gradcam_callbacks.explaining.picking import Choice, Picker, named
 from gradcam_callbacks.explaining.places import of_picture
 from gradcam_callbacks.explaining.recurrent import RECURRENT, places_of_recurrent
 from gradcam_callbacks.explaining.request import Request
+from gradcam_callbacks.explaining.state import read, traced
 from gradcam_callbacks.explaining.tensorflow_internals import functions_inlined
+from gradcam_callbacks.explaining.touching import may_touch
 from gradcam_callbacks.explaining.views import LayerInfo, Picture, Reader, View
 from gradcam_callbacks.probes.inputs import Inputs, picture_of
 from gradcam_callbacks.probes.targets import NO_CLASS
@@ -53,6 +56,7 @@ class Capture:
             classifier.
         has_probabilities: whether the model's outputs are probabilities.
         floats: how many numbers one target of one picture needs on its way to a map.
+        may_touch: whether pictures of a batch may influence each other's maps; only a run tells. See `touching`.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -64,22 +68,25 @@ class Capture:
     classes: int | None
     has_probabilities: bool
     floats: int
+    may_touch: bool
     _graph: Callable[..., Mapping[str, Any]] = field(repr=False)
 
-    def __call__(self, inputs: Inputs, targets: Array) -> dict[str, Any]:
+    def __call__(self, inputs: Inputs, targets: Array, *, only: int | None = None) -> dict[str, Any]:
         """Runs the graph once.
 
         Args:
             inputs: N of what the model is fed, in the shapes and dtypes that were traced.
             targets: (N, K, 2) int32 of the targets that name classes; `[..., 0]` is the class explained or
                 `PREDICTED`, `[..., 1]` the class whose score is subtracted or `NO_CLASS`.
+            only: the one picture whose scores the gradients are taken of; by default those of all pictures.
 
         Returns:
             maps, a list with (N, K + F, *grid) float32 for each layer, the F functions after the classes; scores and
             gradient_peak (N, K + F) float32, the largest absolute gradient; explained (N, K + F) int32; predicted
             (N,) int32 and outputs (N, classes) float32, where the model is a classifier.
         """
-        result = self._graph(tf.nest.map_structure(tf.constant, inputs), tf.constant(targets))
+        counted = np.ones(len(targets), np.float32) if only is None else np.eye(len(targets), dtype=np.float32)[only]
+        result = self._graph(tf.nest.map_structure(tf.constant, inputs), tf.constant(targets), tf.constant(counted))
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), dict(result))  # type: ignore[no-any-return]
 
 
@@ -100,15 +107,24 @@ def trace(asked: Request) -> Capture:
     tracing = _Tracing(asked)
     with _TRACING:
         try:
-            graph = _concrete(tracing.graph, asked.inputs)
+            graph = _traced(tracing, asked)
         except InsideFunctionError:
             with functions_inlined():
-                graph = _concrete(tracing.graph, asked.inputs)
-        measuring = _concrete(tracing.footprints, asked.inputs) if tracing.is_unsure else None
+                graph = _traced(tracing, asked)
+        measuring = traced(tracing.footprints, asked.inputs, batch=asked.batch) if tracing.is_unsure else None
     if measuring is not None:
-        some = tf.nest.map_structure(tf.constant, spoilt(asked.inputs))
-        tracing.measured(measuring(some, tf.zeros((1, 0, 2), tf.int32)))
+        some = filled(spoilt(asked.inputs), asked.batch)
+        tracing.measured(measuring(tf.nest.map_structure(tf.constant, some)))
+    if masks(asked.method) and graph.written and not asked.written:
+        return trace(replace(asked, written=graph.written))
     return Capture(_graph=graph, **tracing.found)
+
+
+def _traced(tracing: _Tracing, asked: Request) -> Any:
+    """The graph of any number of pictures and targets."""
+    targets, counted = tf.TensorSpec((None, None, 2), tf.int32), tf.TensorSpec((None,), tf.float32)
+    same_noise_in = asked.model if asked.same_noise else None
+    return traced(tracing.graph, asked.inputs, targets, counted, batch=asked.batch, same_noise_in=same_noise_in)
 
 
 def _check(asked: Request) -> None:
@@ -140,18 +156,19 @@ class _Tracing:
             names = [asked.layer] if isinstance(asked.layer, str) else asked.layer
             self._wanted = [(name, None) if ">" in name else self._layers.find(name) for name in names]
 
-    def graph(self, batch: Inputs, targets: Tensor) -> dict[str, Any]:
-        """What is traced: from what the model is fed and a target matrix to what a `Capture` gives."""
+    def graph(self, batch: Inputs, targets: Tensor, counted: Tensor) -> dict[str, Any]:
+        """What is traced: from what the model is fed, a target matrix and which pictures count to maps."""
         asked, channels_first = self._asked, self._layers.channels_first
+        before = read(asked.written)
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
         head, choice, views = self._called(batch, tape)
-        self._note(head, views, choice)
+        self._note(batch, head, views, choice)
         picture = picture_of(batch, asked.picture)
         self.is_unsure = any(footprints(view, picture) is not None for view in choice.views if not view.is_certain)
-        increases = partial(increases_of_scores, asked, batch, channels_first=channels_first)
-        return maps_of_targets(asked, head, choice.views, targets, tape=tape, increases=increases)
+        increases = partial(increases_of_scores, asked, batch, before=before, channels_first=channels_first)
+        return maps_of_targets(asked, head, choice.views, targets, counted, tape=tape, increases=increases)
 
-    def footprints(self, batch: Inputs, targets: Tensor) -> list[Tensor]:
+    def footprints(self, batch: Inputs) -> list[Tensor]:
         """What is traced where a picture must tell: the footprints of each layer that is explained."""
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
         _, choice, _ = self._called(batch, tape)
@@ -236,7 +253,7 @@ class _Tracing:
             ]
         return views
 
-    def _note(self, head: Head, views: list[View], choice: Choice) -> None:
+    def _note(self, batch: Inputs, head: Head, views: list[View], choice: Choice) -> None:
         """Keeps what is known of the graph."""
         chosen = choice.views
         listed = [view.info for view in views if view.has_map]
@@ -251,6 +268,10 @@ class _Tracing:
             "classes": 0 if head.logits is None else head.logits.shape[-1],
             "has_probabilities": head.has_probabilities,
             "floats": sum(view.floats for view in chosen),
+            "may_touch": may_touch(
+                batch if masks(self._asked.method) else [source for view in chosen for source in view.sources],
+                head.scored,
+            ),
         }
 
 
@@ -261,7 +282,7 @@ def _after_gradient(call: Call) -> Call:
 
 
 def trace_scores(
-    model: keras.Model, *, output: str | int | None, inputs: Inputs
+    model: keras.Model, *, output: str | int | None, inputs: Inputs, batch: int | None
 ) -> Callable[[Inputs, Array], tuple[Array, Array]]:
     """Traces a plain forward pass to the scores of classes.
 
@@ -269,14 +290,15 @@ def trace_scores(
         model: a built Keras model on the TensorFlow backend.
         output: the head of a multi-output model.
         inputs: what the model will be fed; the number of pictures does not matter.
+        batch: how many pictures it takes at once where that is fixed.
 
     Returns:
         A function of the inputs and an (N, K, 2) target matrix that gives (N, K) scores and (N, K) probabilities, NaN
         where there are none.
     """
 
-    def graph(batch: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
-        head = Head.of(model, batch, output, name_classes=True)
+    def graph(fed: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
+        head = Head.of(model, fed, output, name_classes=True)
         scores, classes = head.scores(targets, ())
         probabilities = tf.fill(tf.shape(classes), np.float32(np.nan))
         if head.outputs is not None and head.has_probabilities:
@@ -284,17 +306,10 @@ def trace_scores(
             probabilities = tf.where(targets[..., 1] == NO_CLASS, probabilities, np.nan)
         return scores, probabilities
 
-    concrete = _concrete(graph, inputs)
+    concrete = traced(graph, inputs, tf.TensorSpec((None, None, 2), tf.int32), batch=batch)
 
-    def scores_of(batch: Inputs, targets: Array) -> tuple[Array, Array]:
-        scores, probabilities = concrete(tf.nest.map_structure(tf.constant, batch), tf.constant(targets))
+    def scores_of(fed: Inputs, targets: Array) -> tuple[Array, Array]:
+        scores, probabilities = concrete(tf.nest.map_structure(tf.constant, fed), tf.constant(targets))
         return scores.numpy(), probabilities.numpy()
 
     return scores_of
-
-
-def _concrete(graph: Callable[..., Any], inputs: Inputs) -> Any:
-    """A traced graph of inputs like these and a target matrix, for any number of pictures and targets."""
-    specs = tf.nest.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), inputs)
-    signature = [specs, tf.TensorSpec((None, None, 2), tf.int32)]
-    return tf.function(graph, input_signature=signature, autograph=False).get_concrete_function()

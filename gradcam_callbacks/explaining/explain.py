@@ -85,8 +85,10 @@ def _as_probes(
         images = [images]
     if isinstance(images, list) and images and all(isinstance(image, str | Path) for image in images):
         return read_pictures(model, images, targets=asked, class_names=class_names, preprocess=preprocess)
+    from gradcam_callbacks.explaining.feeding import is_labelled
+
     labels = None
-    if isinstance(images, tuple) and len(images) == 2:
+    if isinstance(images, tuple) and is_labelled(model, images):
         images, labels = images
     return ProbeSet(images, labels=labels, targets=asked, class_names=class_names, preprocess=preprocess)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explanation import Explanation
 from gradcam_callbacks.explaining.health import is_flat
-from gradcam_callbacks.explaining.methods import METHODS, Method, find_method
+from gradcam_callbacks.explaining.keras2 import refuse_keras2
+from gradcam_callbacks.explaining.methods import METHODS, Method, find_method, masks
+from gradcam_callbacks.probes.inputs import each
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.probes.targets import NO_CLASS
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from gradcam_callbacks.explaining.views import LayerInfo
 
 logger = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 _FLOATS_AT_ONCE = 2**26
 """How many numbers may be on their way to maps at once: 256 MB. More targets or pictures are split."""
 
@@ -32,13 +35,15 @@ _FLOATS_AT_ONCE = 2**26
 class Explainer:
     """Explains pictures to a model again and again, through one traced graph.
 
-    The model is left exactly as it was found. Later changes of its weights are followed, those of its layers are not:
-    make a new one after adding, removing, adapting or quantising layers.
+    The model is left exactly as it was found: also the seeds of random layers, the states of recurrent ones, moving
+    statistics and whatever else a prediction changes are put back after each run. Later changes of its weights are
+    followed, those of its layers are not: make a new one after adding, removing, adapting or quantising layers.
 
     Attributes:
         model: the model.
         method: the name of the method; of a function its own.
-        batch_size: how many pictures go through the model at once, at most.
+        batch_size: how many pictures go through the model at once, at most. A model that takes a fixed number at once
+            gets that number.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Explainer:
         output: str | int | None = None,
         batch_size: int = 32,
         grid: tuple[int, int] | None = None,
+        same_noise: bool = False,
     ) -> None:
         """Takes the model; the graph is traced when the first pictures come.
 
@@ -63,11 +69,16 @@ class Explainer:
             output: the head of a multi-output model, by name or index.
             batch_size: how many pictures go through the model at once, at most.
             grid: (h, w) of the tokens of a transformer, where their number does not tell.
+            same_noise: whether layers that are random when they predict, such as a dropout that is always on, draw the
+                same numbers of `keras.random` each time, so that two maps differ by what the model learned and not by
+                the noise; the callback and `explain_checkpoints` do so. By default they draw what a prediction would
+                draw now.
 
         Raises:
-            GradCAMError: if the method does not exist or takes other arguments, `layer` holds no names or `batch_size`
-                is not positive.
+            GradCAMError: if the model is one of Keras 2, the method does not exist or takes other arguments, `layer`
+                holds no names or `batch_size` is not positive.
         """
+        refuse_keras2(model)
         self.method, self._method = find_method(method)
         if batch_size < 1:
             raise GradCAMError(
@@ -82,6 +93,9 @@ class Explainer:
         self._layer = layer
         self._output = output
         self._grid = grid
+        self._same_noise = same_noise
+        self._fixed_batch: int | None = None
+        self._touches: dict[tuple[Any, ...], bool] = {}
         self._captures: dict[tuple[Any, ...], Capture] = {}
         self._scorers: dict[tuple[Any, ...], Any] = {}
 
@@ -93,7 +107,8 @@ class Explainer:
     def prepare(self, probes: Any) -> Capture:
         """Traces the graph for these probes, and checks them against the model.
 
-        The graph is not run, unless the method is a function of the user's: then it is, for one probe, to check it.
+        The graph is run for three of the probes, where it takes a run to tell whether pictures of a batch influence
+        each other, and for one, where the method is a function of the user's, to check it.
 
         Args:
             probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
@@ -102,13 +117,73 @@ class Explainer:
             GradCAMError: if the model, the layer or the probes cannot be explained, or the method gives no maps; the
                 message says what to do.
         """
+        probes = self._as_probes(probes)
+        return self._in_batches_that_fit(lambda: self._prepared(probes))
+
+    def __call__(self, probes: Any) -> Explanation:
+        """Explains every probe for every target, in one forward pass of each probe.
+
+        Where the maps of all targets of a batch would need more than 256 MB on their way, fewer pictures go through
+        the model at once, and of one picture's targets only as many as that allows.
+
+        Where the pictures of a batch influence each other, as under batch normalisation in training mode, each map is
+        of its picture's own score in its batch: the probes in their order, `batch_size` at a time. That costs a forward
+        pass of the batch a picture, and is said in a warning.
+
+        Args:
+            probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
+
+        Raises:
+            GradCAMError: see `prepare`.
+        """
+        probes = self._as_probes(probes)
+        return self._in_batches_that_fit(lambda: self._explanation(probes))
+
+    def pictures_touch(self, probes: Any) -> bool:
+        """Whether the pictures of a batch influence each other's maps; False where there is but one probe.
+
+        Args:
+            probes: see `prepare`.
+
+        Raises:
+            GradCAMError: see `prepare`.
+        """
+        probes = self._as_probes(probes)
+        self.prepare(probes)
+        return self._touches.get(_key(probes), False)
+
+    def _as_probes(self, probes: Any) -> ProbeSet:
+        """What a user gave as probes; of a model of several inputs a tuple of two arrays is not (images, labels)."""
+        from gradcam_callbacks.explaining.feeding import is_labelled
+
+        return (
+            ProbeSet(probes) if isinstance(probes, tuple) and not is_labelled(self.model, probes) else as_probes(probes)
+        )
+
+    def _in_batches_that_fit(self, work: Callable[[], _Result]) -> _Result:
+        """Does work, and again in batches of the size of the first one, where the model turns out to take no other."""
+        import tensorflow as tf
+
+        from gradcam_callbacks.explaining.feeding import FixedBatch
+
+        try:
+            return work()
+        except tf.errors.InvalidArgumentError:
+            fixed = FixedBatch.of(self.model)
+            if fixed is None or self._fixed_batch is not None:
+                raise
+            self._fixed_batch = fixed.size
+            self._captures.clear()
+            self._scorers.clear()
+            return work()
+
+    def _prepared(self, probes: ProbeSet) -> Capture:
         from gradcam_callbacks.explaining.capture import trace
         from gradcam_callbacks.explaining.request import Request
 
-        probes = as_probes(probes)
-        names_classes = len(probes.functions) < len(probes.targets)
-        key = (*_kind(probes.inputs), probes.functions, names_classes)
+        key = _key(probes)
         if key not in self._captures:
+            self._learn_fixed_batch()
             request = Request(
                 model=self.model,
                 method=self._method,
@@ -119,8 +194,10 @@ class Explainer:
                 inputs=probes.inputs,
                 picture=probes.picture_key,
                 functions=probes.functions,
-                name_classes=names_classes,
-                at_once=self.batch_size,
+                name_classes=len(probes.functions) < len(probes.targets),
+                batch=self._fixed_batch,
+                same_noise=self._same_noise,
+                at_once=self._fixed_batch or self.batch_size,
             )
             traced = trace(request)
             others = ", ".join(info.path for info in traced.runners_up[:3])
@@ -141,22 +218,57 @@ class Explainer:
             self._captures[key] = traced
         traced = self._captures[key]
         _check_classes(probes, traced.classes, self.model.name)
+        if len(probes) > 1 and self._fixed_batch != 1 and key not in self._touches:
+            self._learn_whether_pictures_touch(traced, probes)
         return traced
 
-    def __call__(self, probes: Any) -> Explanation:
-        """Explains every probe for every target, in one forward pass of each probe.
+    def _learn_fixed_batch(self) -> None:
+        """Takes note of how many pictures the model takes at once, where it surely takes no other number."""
+        from gradcam_callbacks.explaining.feeding import FixedBatch
 
-        Where the maps of all targets of a batch would need more than 256 MB on their way, fewer pictures go through
-        the model at once, and of one picture's targets only as many as that allows.
+        fixed = FixedBatch.of(self.model)
+        if fixed is not None and fixed.is_certain:
+            self._fixed_batch = fixed.size
 
-        Args:
-            probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
+    def _learn_whether_pictures_touch(self, traced: Capture, probes: ProbeSet) -> None:
+        """Takes note of whether the pictures of a batch influence each other, and says so once.
 
         Raises:
-            GradCAMError: see `prepare`.
+            GradCAMError: if they do, and the method masks pictures.
         """
-        probes = as_probes(probes)
-        traced = self.prepare(probes)
+        from gradcam_callbacks.explaining.touching import maps_touch, outputs_touch
+
+        some = np.arange(self._fixed_batch or 3) % len(probes)
+        inputs = each(lambda array: array[some], probes.inputs)
+        if not traced.may_touch:
+            touches: bool | None = False
+        elif masks(self._method):
+            touches = outputs_touch(self.model, inputs, batch=self._fixed_batch)
+        else:
+            classes = [number for number, target in enumerate(probes.targets) if not callable(target)]
+            touches = maps_touch(traced, inputs, probes.target_matrix[some][:, classes[:1]])
+        if touches is None:
+            return
+        if touches and masks(self._method):
+            raise GradCAMError(
+                f"The pictures of a batch influence each other in model '{self.model.name}', and '{self.method}' runs "
+                "the masked copies of one picture as a batch of their own.",
+                "Choose a method that takes gradients, such as {argument}.",
+                argument="method",
+                value="gradcam",
+            )
+        self._touches[_key(probes)] = touches
+        if touches:
+            logger.warning(
+                "The pictures of a batch influence each other in model '%s', as under batch normalisation in training "
+                "mode. Each map is of its picture's own score in a batch of up to %d probes, in their order, which "
+                "takes a run of the batch for each picture.",
+                self.model.name,
+                self._fixed_batch or self.batch_size,
+            )
+
+    def _explanation(self, probes: ProbeSet) -> Explanation:
+        traced = self._prepared(probes)
         captured = self._captured(traced, probes)
         maps, health = _with_health(captured, self.method)
         return Explanation(
@@ -181,22 +293,27 @@ class Explainer:
             probes: what is explained.
             most: how many of the probes at most.
         """
+        from gradcam_callbacks.explaining.feeding import filled
+
         matrix = probes.target_matrix
         is_function = np.array([callable(target) for target in probes.targets])
         classes = np.flatnonzero(~is_function)
-        per_picture = traced.floats * len(probes.targets)
-        pictures = int(np.clip(_FLOATS_AT_ONCE // per_picture, 1, self.batch_size))
-        targets = max(1, _FLOATS_AT_ONCE // traced.floats)
-        batches = []
+        touch = self._touches.get(_key(probes), False)
+        fitting = int(np.clip(_FLOATS_AT_ONCE // (traced.floats * len(probes.targets)), 1, self.batch_size))
+        pictures = self._fixed_batch or (self.batch_size if touch else fitting)
         count = len(probes) if most is None else min(most, len(probes))
+        targets = max(1, _FLOATS_AT_ONCE // (traced.floats * min(pictures, count)))
+        batches = []
         for start in range(0, count, pictures):
             part = slice(start, min(count, start + pictures))
-            inputs = probes.batch(part.start, part.stop)
+            inputs = filled(probes.batch(part.start, part.stop), self._fixed_batch)
+            asked = filled(matrix[part][:, classes], self._fixed_batch)
             runs = [
-                traced(inputs, matrix[part][:, classes[first : first + targets]])
+                _run(traced, inputs, asked[:, first : first + targets], one_by_one=touch)
                 for first in range(0, max(1, len(classes)), targets)
             ]
-            batches.append(_joined(runs, functions=len(probes.functions)))
+            batch = _joined(runs, functions=len(probes.functions))
+            batches.append({name: values[: part.stop - part.start] for name, values in batch.items()})
         captured = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         # The functions come last out of the graph.
         order = np.argsort(np.concatenate([classes, np.flatnonzero(is_function)]))
@@ -235,17 +352,22 @@ class Explainer:
         Returns:
             (M, K) float32: probabilities where the model has them and the target is a plain class, else scores.
         """
+        return self._in_batches_that_fit(lambda: self._confidences(images, targets))
+
+    def _confidences(self, images: Array, targets: Array) -> Array:
         from gradcam_callbacks.explaining.capture import trace_scores
+        from gradcam_callbacks.explaining.feeding import filled
 
         key = _kind(images)
         if key not in self._scorers:
-            self._scorers[key] = trace_scores(self.model, output=self._output, inputs=images)
+            self._learn_fixed_batch()
+            self._scorers[key] = trace_scores(self.model, output=self._output, inputs=images, batch=self._fixed_batch)
         parts = []
-        for start in range(0, len(images), self.batch_size):
-            scores, probabilities = self._scorers[key](
-                images[start : start + self.batch_size], targets[start : start + self.batch_size]
-            )
-            parts.append(np.where(np.isnan(probabilities), scores, probabilities))
+        pictures = self._fixed_batch or self.batch_size
+        for start in range(0, len(images), pictures):
+            batch = images[start : start + pictures], targets[start : start + pictures]
+            scores, probabilities = self._scorers[key](*(filled(array, self._fixed_batch) for array in batch))
+            parts.append(np.where(np.isnan(probabilities), scores, probabilities)[: len(batch[0])])
         return np.concatenate(parts)
 
 
@@ -261,6 +383,11 @@ def _check_names(layer: Any) -> None:
             raise GradCAMError(
                 f"A layer is given by its path or name, such as 'backbone/top_conv'; got {name!r}.", argument="layer"
             )
+
+
+def _key(probes: ProbeSet) -> tuple[Any, ...]:
+    """What decides whether a traced graph explains the probes."""
+    return (*_kind(probes.inputs), probes.functions, len(probes.functions) < len(probes.targets))
 
 
 def _kind(inputs: Any) -> tuple[Any, ...]:
@@ -324,6 +451,19 @@ def _all_outputs(outputs: Any) -> Any:
             weighted = tensor * tf.cast(tf.random.stateless_normal(tf.shape(tensor), seed=(1, 2)), tensor.dtype)
             mixed.append(tf.reduce_sum(tf.cast(weighted, tf.float32), axis=list(range(1, tensor.shape.rank))))
     return tf.add_n(mixed)
+
+
+def _run(traced: Capture, inputs: Any, targets: Array, *, one_by_one: bool) -> dict[str, Any]:
+    """What a `Capture` gives of a batch; `one_by_one`, each picture's maps are from a run for its score alone."""
+    if not one_by_one:
+        return traced(inputs, targets)
+    runs = [traced(inputs, targets, only=n) for n in range(len(targets))]
+    layers = zip(*(run["maps"] for run in runs), strict=True)
+    own = {
+        "maps": [np.stack([maps[n] for n, maps in enumerate(layer)]) for layer in layers],
+        "gradient_peak": np.stack([run["gradient_peak"][n] for n, run in enumerate(runs)]),
+    }
+    return runs[0] | own
 
 
 def _joined(runs: Sequence[Mapping[str, Any]], *, functions: int) -> dict[str, Array]:

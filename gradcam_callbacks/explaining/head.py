@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.explaining.feeding import as_fed
+from gradcam_callbacks.explaining.feeding import called
 from gradcam_callbacks.explaining.graph import PASSING, at_least_float32
 from gradcam_callbacks.probes.inputs import Inputs
 from gradcam_callbacks.probes.targets import NO_CLASS, PREDICTED
@@ -59,7 +59,7 @@ class Head:
         Raises:
             GradCAMError: if the head does not exist, or targets name classes and it is no classifier's.
         """
-        given = _chosen(model, model(as_fed(model, batch), training=False), output, name_classes=name_classes)
+        given = _chosen(model, called(model, batch), output, name_classes=name_classes)
         if tf.nest.is_nested(given):
             read = [_logits(tensor) for tensor in tf.nest.flatten(given)]
             kinds = {kind for _, kind in read}

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from keras.src.backend.common import global_state
+
 
 def children(parent: Any) -> Sequence[Any]:
     """What is directly inside a layer or a model, in its order: of a functional model also operations like an addition.
@@ -74,3 +76,14 @@ def losses_kept(layers: Iterable[Any]) -> Iterator[None]:
     finally:
         for layer, losses in kept:
             layer._losses[:] = losses
+
+
+def seed_states(model: Any) -> list[Any]:
+    """The variables that the random numbers of `keras.random` come from, always in the same order.
+
+    First those of the model's seed generators, which are told by their name, then that of the generator that Keras
+    keeps for `seed=None`, if there is one by now. No public function gives that one without making it.
+    """
+    states = {id(variable): variable for variable in model.variables if variable.name == "seed_generator_state"}
+    everywhere = global_state.get_global_attribute("global_seed_generator")
+    return [*states.values(), *([] if everywhere is None else [everywhere.state])]

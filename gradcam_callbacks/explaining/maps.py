@@ -23,6 +23,7 @@ def maps_of_targets(
     head: Head,
     views: Sequence[View | Video],
     targets: Tensor,
+    counted: Tensor,
     *,
     tape: tf.GradientTape,
     increases: Callable[[View | Video, Tensor], Tensor],
@@ -34,6 +35,7 @@ def maps_of_targets(
         head: of the forward pass.
         views: of the layers to explain.
         targets: (N, K, 2).
+        counted: (N,) 1 for the pictures whose scores the gradients are taken of, and 0 for the others.
         tape: of the forward pass.
         increases: for methods that mask: (view, targets) -> (N, K + F, C).
     """
@@ -43,8 +45,8 @@ def maps_of_targets(
     if masks(asked.method):
         parts = [maker.of_increases([increases(view, fixed) for view in views], scores)]
     else:
-        parts = [maker.of_classes(head, fixed, scores, tape)] if asked.name_classes else []
-        parts += [maker.of_function(scores[:, index]) for index in range(-len(asked.functions), 0)]
+        parts = [maker.of_classes(head, fixed, scores, counted, tape)] if asked.name_classes else []
+        parts += [maker.of_function(scores[:, index], counted) for index in range(-len(asked.functions), 0)]
     maps, peak = tf.nest.map_structure(lambda *tensors: _swapped(tf.concat(tensors, axis=0)), *parts)
     result = {"maps": maps, "gradient_peak": peak, "scores": tf.cast(scores, tf.float32), "explained": classes}
     if head.logits is not None:
@@ -63,16 +65,20 @@ class _MapMaker:
         self._sources = [view.sources for view in views]
         self._like = ([tf.TensorSpec((None, *view.grid), tf.float32) for view in views], tf.TensorSpec((None,)))
 
-    def of_classes(self, head: Head, targets: Tensor, scores: Tensor, tape: tf.GradientTape) -> MapsAndPeak:
+    def of_classes(
+        self, head: Head, targets: Tensor, scores: Tensor, counted: Tensor, tape: tf.GradientTape
+    ) -> MapsAndPeak:
         """Of K targets that are classes, all of one forward pass.
 
-        The pictures of a batch do not touch each other at inference, so the gradient of their sum is each one's own.
+        Where the pictures of a batch do not touch each other, the gradient of the sum of their scores is each one's
+        own. Where they do, one of them is counted at a time: see `touching`.
         """
 
         def of_class(target_and_score: tuple[Tensor, Tensor]) -> MapsAndPeak:
             target, score = target_and_score
             classes, dtype = head.logits.shape[-1], head.logits.dtype  # type: ignore[union-attr]
             seed = tf.one_hot(target[:, 0], classes, dtype=dtype) - tf.one_hot(target[:, 1], classes, dtype=dtype)
+            seed *= tf.cast(counted, dtype)[:, None]
             # Not tf.gradients, which cannot look out of the loop below.
             return self._of_gradients(tape.gradient(head.logits, self._sources, output_gradients=seed), score)
 
@@ -84,9 +90,10 @@ class _MapMaker:
             of_class, by_target, fn_output_signature=self._like, parallel_iterations=1
         )
 
-    def of_function(self, score: Tensor) -> MapsAndPeak:
+    def of_function(self, score: Tensor, counted: Tensor) -> MapsAndPeak:
         """Of one target that is a function, from its (N,) scores."""
-        raw = gradients_of(score, tf.nest.flatten(self._sources), zero=True)
+        of_counted = score * tf.cast(counted, score.dtype)
+        raw = gradients_of(of_counted, tf.nest.flatten(self._sources), zero=True)
         made = self._of_gradients(tf.nest.pack_sequence_as(self._sources, raw), score)
         return tf.nest.map_structure(lambda tensor: tensor[None], made)  # type: ignore[no-any-return]
 

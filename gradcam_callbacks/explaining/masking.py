@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.request import Request
+from gradcam_callbacks.explaining.state import write
 from gradcam_callbacks.explaining.views import Video, View
 from gradcam_callbacks.probes.inputs import Inputs, picture_of
 
@@ -18,7 +19,13 @@ Tensor = Any
 
 
 def increases_of_scores(
-    asked: Request, batch: Inputs, view: View | Video, targets: Tensor, *, channels_first: bool
+    asked: Request,
+    batch: Inputs,
+    view: View | Video,
+    targets: Tensor,
+    *,
+    before: Sequence[Tensor],
+    channels_first: bool,
 ) -> Tensor:
     """How much of each score the places of each channel bring by themselves.
 
@@ -30,6 +37,7 @@ def increases_of_scores(
         batch: what the model is fed.
         view: of the layer whose C channels are the masks.
         targets: (N, K, 2), without `PREDICTED`.
+        before: the values of `Request.written` that each prediction begins with.
         channels_first: whether the picture's channels come first.
 
     Returns:
@@ -47,6 +55,7 @@ def increases_of_scores(
         masked = tf.ensure_shape(tf.cast(masked, images.dtype), (at_once, *images.shape[1:]))
         fed = tf.nest.map_structure(lambda tensor: tf.repeat(tensor[n : n + 1], at_once, axis=0), batch)
         fed = _with_picture(fed, asked.picture, masked)
+        write(asked.written, before)
         head = Head.of(asked.model, fed, asked.output, name_classes=asked.name_classes)
         return tf.cast(head.scores(tf.repeat(targets[n : n + 1], at_once, axis=0), asked.functions)[0], tf.float32)
 

@@ -138,7 +138,7 @@ def evaluate(
 
     Raises:
         GradCAMError: if `steps` is not positive, the images are not (N, H, W, C) or not the only input, a target is a
-            function, or the probes cannot be explained.
+            function, the pictures of a batch influence each other, or the probes cannot be explained.
 
     Reference:
         Average drop and increase: Chattopadhay et al. 2018, "Grad-CAM++", section 4.1. Insertion and deletion: Petsiuk
@@ -149,6 +149,11 @@ def evaluate(
     probes = as_probes(probes)
     _check_measurable(probes)
     explanation = explainer(probes)
+    if explainer.pictures_touch(np.repeat(probes.images[:1], 2, axis=0)):
+        raise GradCAMError(
+            f"The pictures of a batch influence each other in model '{explainer.model.name}', so the confidence in a "
+            "spoilt picture cannot be measured by itself."
+        )
     targets = np.stack([explanation.explained, probes.target_matrix[..., 1]], axis=-1)
     pixels = math.prod(probes.images.shape[1:3])
     counts = np.rint(np.linspace(0, pixels, steps + 1)).astype(np.int64)

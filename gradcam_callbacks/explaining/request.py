@@ -30,6 +30,10 @@ class Request:
         picture: the key of the picture among the inputs, None where it is the only one.
         functions: F targets that are functions of the model's outputs.
         name_classes: whether there will be targets that name classes.
+        batch: how many pictures the model takes at once where that is fixed; None where any number will do.
+        same_noise: whether random layers draw the same numbers in every run.
+        written: the variables that a prediction writes to, by handle and dtype: methods that mask give them their
+            values back before each of their predictions.
         at_once: how many masked pictures go through the model at once, by methods that mask.
     """
 
@@ -43,7 +47,10 @@ class Request:
     picture: str | int | None
     functions: tuple[Callable[[Any], Any], ...]
     name_classes: bool
+    batch: int | None
+    same_noise: bool
     at_once: int
+    written: Sequence[tuple[Any, Any]] = ()
 
     @property
     def image(self) -> Array:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.auto_control_deps_utils import get_read_only_resource_input_indices_graph
 
 
 def is_compiled_by_xla(operation: Any) -> bool:
@@ -40,3 +41,22 @@ def body_of(operation: Any) -> Any:
         return operation.graph._get_function(operation.get_attr("f").name).graph
     except (AttributeError, KeyError, ValueError):
         return None
+
+
+def variables_written_by(function: Any) -> list[tuple[Any, Any]]:
+    """The handle and dtype of each variable outside of a traced graph that a run of it may write to.
+
+    TensorFlow itself keeps account of which of a graph's inputs are only read, to order its operations; what it does
+    not know counts as written. A handle says by its private `_handle_data` what it is the handle of.
+
+    Args:
+        function: a concrete function.
+    """
+    graph, captured = function.graph, function.captured_inputs
+    only_read = set(get_read_only_resource_input_indices_graph(graph))
+    written = []
+    for position, handle in enumerate(captured, start=len(graph.inputs) - len(captured)):
+        described = getattr(handle, "_handle_data", None)  # other resources, such as tables, describe no value
+        if position not in only_read and described is not None and described.is_set and described.shape_and_type:
+            written.append((handle, tf.as_dtype(described.shape_and_type[0].dtype)))
+    return written

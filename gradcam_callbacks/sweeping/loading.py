@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.explainer import Explainer
+from gradcam_callbacks.explaining.keras2 import refuse_keras2
 from gradcam_callbacks.explaining.methods import Method, find_method
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.sweeping.failures import why_not_loaded
@@ -91,7 +92,8 @@ class Loader:
             model = self._load(checkpoint)
         except Exception as error:  # Keras, h5py, zipfile and TensorFlow raise a dozen kinds at damaged files
             logger.debug("'%s' could not be loaded.", checkpoint.path, exc_info=True)
-            return Outcome(checkpoint, error=why_not_loaded(error).alone())
+            whole = checkpoint.path if self._task.model is None else None
+            return Outcome(checkpoint, error=why_not_loaded(error, whole).alone())
         try:
             return self._explain(model, checkpoint, with_noise=with_noise)
         except GradCAMError as error:
@@ -125,13 +127,17 @@ class Loader:
     def _ready(self, model: keras.Model) -> keras.Model:
         """The model, with weights: a subclassed one has none before its first call."""
         if not model.built:
-            model(self._task.probes.batch(0, 1), training=False)
+            from gradcam_callbacks.explaining.feeding import build
+
+            build(model, self._task.probes.batch(0, 1))
         return model
 
     def _explain(self, model: keras.Model, checkpoint: Checkpoint, *, with_noise: bool) -> Outcome:
         task = self._task
         if self._explainer is None:
-            self._explainer = Explainer(model, layer=task.layer, method=task.method, output=task.output, grid=task.grid)
+            self._explainer = Explainer(
+                model, layer=task.layer, method=task.method, output=task.output, grid=task.grid, same_noise=True
+            )
         explanation = self._explainer(task.probes)
         jittered = task.probes.jittered() if with_noise else None
         noisy = None if jittered is None else self._explainer(jittered).arrays()
@@ -139,7 +145,14 @@ class Loader:
 
 
 def built(model: Any) -> Any:
-    """A model as it is, or as the function builds it."""
+    """A model as it is, or as the function builds it.
+
+    Raises:
+        GradCAMError: if it is one of Keras 2.
+    """
     import keras
 
-    return model if model is None or isinstance(model, keras.Model) else model()
+    refuse_keras2(model)
+    result = model if model is None or isinstance(model, keras.Model) else model()
+    refuse_keras2(result)
+    return result

@@ -183,7 +183,7 @@ def _first_model(
             if checkpoint.architecture() is not None:
                 return checkpoint.build(custom_objects=custom_objects, safe_mode=safe_mode)
         except Exception as error:  # it is told again when its turn comes; the next may hold a model
-            reasons.append(why_not_loaded(error))
+            reasons.append(why_not_loaded(error, checkpoint.path))
     reason = next(iter([*reasons, *errors.values()]), GradCAMError("they hold weights alone."))
     if not reason.remedy:
         reason = GradCAMError(reason.problem, "Pass {argument}.", argument="model")

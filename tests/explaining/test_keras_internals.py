@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from keras import layers
 
-from gradcam_callbacks.explaining.keras_internals import calls_in_running_order, calls_wrapped, children, losses_kept
+from gradcam_callbacks.explaining.keras_internals import (
+    calls_in_running_order,
+    calls_wrapped,
+    children,
+    losses_kept,
+    seed_states,
+)
 
 
 class Block(layers.Layer):
@@ -115,3 +121,18 @@ def test_losses_of_a_call_are_forgotten() -> None:
         assert [float(loss) for loss in model.losses] != before
     assert [float(loss) for loss in model.losses] == before
     assert len(before) == 1
+
+
+def test_the_seeds_of_random_layers_are_known_by_their_name() -> None:
+    """If states had another name, or the global generator another place, steps would be explained under other noise."""
+    keras.utils.clear_session()  # without a global generator
+    inner = keras.Sequential([keras.Input((4,)), layers.Dropout(0.5, name="first")])
+    model = keras.Sequential([keras.Input((4,)), inner, layers.Dropout(0.5, name="second"), layers.Dense(2)])
+    own = [inner.layers[0].seed_generator.state, model.layers[1].seed_generator.state]
+    assert [id(state) for state in seed_states(model)] == [id(state) for state in own]
+    keras.random.normal((1,))
+    *first, everywhere = seed_states(model)
+    assert [id(state) for state in first] == [id(state) for state in own]
+    before = everywhere.numpy()
+    keras.random.normal((1,))
+    assert (everywhere.numpy() != before).any()

@@ -6,7 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from gradcam_callbacks.explaining.tensorflow_internals import body_of, functions_inlined, is_compiled_by_xla
+from gradcam_callbacks.explaining.tensorflow_internals import (
+    body_of,
+    functions_inlined,
+    is_compiled_by_xla,
+    variables_written_by,
+)
 
 
 def traced(inner: Any) -> list[Any]:
@@ -47,3 +52,16 @@ def test_the_body_of_a_function_is_had() -> None:
     body = body_of(call)
     assert "Exp" in {operation.type for operation in body.get_operations()}
     assert (len(body.inputs), len(body.outputs)) == (len(call.inputs), len(call.outputs))
+
+
+def test_variables_that_are_written_are_known() -> None:
+    """If TensorFlow no longer told them apart, or a handle its dtype, a training would be changed or slowed down."""
+    written, only_read = tf.Variable(1.0), tf.Variable(2)
+
+    def graph() -> Any:
+        written.assign_add(1.0)
+        return only_read + 1
+
+    ((handle, dtype),) = variables_written_by(tf.function(graph).get_concrete_function())
+    assert handle is written.handle
+    assert dtype == tf.float32

@@ -1,0 +1,96 @@
+"""A training is the same with the callback and without it, whatever a prediction changes in the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+from support.models import pictures
+from support.stateful_models import CHANGED, Sampling, changeable
+
+from gradcam_callbacks import GradCAMCallback, InMemoryStore, ProbeSet
+
+
+def recorded() -> GradCAMCallback:
+    probes = ProbeSet(pictures(3), targets=[1, "predicted"])
+    return GradCAMCallback(probes, store=InMemoryStore(), verbose=False, strict=True)
+
+
+def trained(model: keras.Model, *callbacks: Any, **settings: Any) -> list[np.ndarray]:
+    """All that a training leaves: weights, states, seeds, the optimizer's, and the next number of each generator."""
+    model.compile("adam", "sparse_categorical_crossentropy", **settings)
+    model.fit(pictures(24), np.arange(24) % 4, batch_size=8, epochs=2, verbose=0, callbacks=list(callbacks))
+    left = [*changeable(model), *model.optimizer.variables, keras.random.normal((2,)), tf.random.normal((2,))]
+    return [*(ops.convert_to_numpy(value) for value in left), np.random.random(2)]  # noqa: NPY002
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_training_is_the_same_to_the_last_bit(name: str) -> None:
+    """Weights, moving statistics, states and seeds are those of a training without the callback."""
+
+    def run(*callbacks: Any) -> list[np.ndarray]:
+        keras.utils.set_random_seed(3)
+        return trained(CHANGED[name](), *callbacks)
+
+    plain, again, watched = run(), run(), run(recorded())
+    for one, two, with_callback in zip(plain, again, watched, strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, with_callback)
+
+
+class Drawing(keras.Model):
+    """Not built before the first batch; its code draws numbers from every generator that there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.sampling, self.head = layers.Conv2D(6, 3), Sampling(), layers.Dense(4, activation="softmax")
+
+    def call(self, x: Any) -> Any:
+        x = self.sampling(self.conv(x)) * float(np.random.normal(1.0, 0.1))  # noqa: NPY002
+        return self.head(ops.mean(x, (1, 2)) + 0.1 * tf.random.normal((6,)))
+
+
+def test_a_model_that_is_run_eagerly_draws_the_same_numbers() -> None:
+    """Its code runs at each batch, and draws from NumPy's and TensorFlow's global generators, too."""
+
+    def run(*callbacks: Any) -> list[np.ndarray]:
+        keras.utils.set_random_seed(3)
+        return trained(Drawing(), *callbacks, run_eagerly=True)
+
+    for one, with_callback in zip(run(), run(recorded()), strict=True):
+        np.testing.assert_array_equal(one, with_callback)
+
+
+def test_a_model_is_built_without_a_prediction() -> None:
+    """In a training loop of one's own the callback builds the model: same weights, and no number is drawn."""
+
+    def run(*, is_watched: bool) -> list[np.ndarray]:
+        keras.utils.set_random_seed(3)
+        model = Drawing()
+        if is_watched:
+            callbacks = keras.callbacks.CallbackList([recorded()], model=model)
+            callbacks.on_train_begin()
+            callbacks.on_train_end()
+        outputs = [model(pictures(2)).numpy() for _ in range(2)]
+        return [*outputs, *model.get_weights()]
+
+    for one, with_callback in zip(run(is_watched=False), run(is_watched=True), strict=True):
+        np.testing.assert_array_equal(one, with_callback)
+
+
+def test_two_steps_are_explained_under_the_same_noise() -> None:
+    """A model that does not learn has the same maps at each step, although its training draws on."""
+    keras.utils.set_random_seed(3)
+    model = CHANGED["dropout that is always on"]()
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    store = InMemoryStore()
+    callback = GradCAMCallback(ProbeSet(pictures(3), targets=[1]), store=store, verbose=False, noise_floor=False)
+    history = model.fit(
+        pictures(24), np.arange(24) % 4, batch_size=8, epochs=3, verbose=0, shuffle=False, callbacks=[callback]
+    )
+    assert len(set(history.history["loss"])) == 3
+    assert history.history["gradcam_drift"] == [0.0, 0.0, 0.0]
