@@ -31,9 +31,7 @@ from gradcam_callbacks.explaining.tensorflow_internals import body_of
 Tensor = Any
 Known = Places | None
 """Of one tensor: its places, or None where it does not depend on the picture."""
-Numbers = Callable[[Tensor], Any]
-"""Gives the whole numbers in a small tensor, such as a shape, with `PICTURES` for the number of pictures."""
-Rule = Callable[[Any, Sequence[Known], Numbers], Any]
+Rule = Callable[[Any, Sequence[Known], Any], Any]
 """Gives the places of an operation's output, or a list with those of each, from those of its inputs."""
 
 
@@ -41,16 +39,19 @@ class _NotKnownError(Exception):
     """An operation takes something that is only known when it runs, or does more than its rule says."""
 
 
-def followed(graph: Any, start: Mapping[int, Places], said: Mapping[int, Callable[[Any], Known]]) -> dict[int, Places]:
+def followed(
+    graph: Any, start: Mapping[int, Places], said: Mapping[int, Callable[[Any], Known]], batch: int | None = None
+) -> dict[int, Places]:
     """The places of every tensor of a graph that depends on the picture shown, by the tensor's id.
 
     Args:
         graph: that was traced.
         start: the places of the pictures.
         said: for tensors of which more is known than the operations tell: gives their places from those of others.
+        batch: how many pictures the graph takes where that is fixed.
     """
     places: dict[int, Places] = dict(start)
-    numbers = _WholeNumbers(places)
+    numbers = _WholeNumbers(places, batch)
     for operation in graph.get_operations():  # in the order in which they were made, so inputs come first
         inputs = [places.get(id(tensor)) for tensor in operation.inputs]
         if operation.type in WITHOUT_DATA or all(known is None for known in inputs):
@@ -64,7 +65,7 @@ def followed(graph: Any, start: Mapping[int, Places], said: Mapping[int, Callabl
     return places
 
 
-def _after(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Sequence[Known]:
+def _after(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Sequence[Known]:
     """The places of each output."""
     rule: Rule = _RULES.get(operation.type, _not_understood)
     if rule is not _joining and any(known is not None and known.axes is None for known in inputs):
@@ -86,15 +87,16 @@ def _fits(places: Places, tensor: Tensor) -> bool:
         return True
     shape = tuple(tensor.shape)
     return len(places.axes) == len(shape) and all(
-        size is None or size == axis.size for size, axis in zip(shape, places.axes, strict=True)
+        size is None or size == axis.size or axis.size % PICTURES == 0
+        for size, axis in zip(shape, places.axes, strict=True)
     )
 
 
 class _WholeNumbers:
     """Works out the shapes that a graph computes, for any number of pictures."""
 
-    def __init__(self, places: Mapping[int, Places]) -> None:
-        self._places = places
+    def __init__(self, places: Mapping[int, Places], batch: int | None) -> None:
+        self._places, self._batch = places, batch
         self._known: dict[int, Any] = {}
 
     def __call__(self, tensor: Tensor) -> Any:
@@ -109,6 +111,13 @@ class _WholeNumbers:
         if found is None:
             raise _NotKnownError
         return found
+
+    def sizes(self, tensor: Tensor) -> list[int]:
+        """The numbers in a shape, with `PICTURES` for the number of pictures also where that is fixed."""
+        found = [int(size) for size in self(tensor)]
+        if self._batch is None or any(size % PICTURES == 0 for size in found) or not found or found[0] % self._batch:
+            return found
+        return [found[0] // self._batch * PICTURES, *found[1:]]
 
     def _found(self, tensor: Tensor) -> Any:
         value = tf.get_static_value(tensor)
@@ -175,7 +184,7 @@ _WHOLE: dict[str, Callable[[Any, Sequence[Any]], Any]] = {
 """How the operations compute that shapes are made with."""
 
 
-def _not_understood(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Known]:
+def _not_understood(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
     """What has the shape of what came in probably lies as that does; of anything else nothing is known."""
     given = [known for known in inputs if known is not None and known.axes is not None]
 
@@ -211,16 +220,16 @@ def _of(tensor: Tensor, places: Known) -> Known:
 # ---- Number by number ----
 
 
-def _handed_on(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _handed_on(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """The same numbers, or each changed by itself."""
     return _first(inputs)
 
 
-def _each_handed_on(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Known]:
+def _each_handed_on(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
     return list(inputs)
 
 
-def _joining(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _joining(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """Several tensors put together number by number, with broadcasting."""
     everything = [_of(tensor, known) for tensor, known in zip(operation.inputs, inputs, strict=True)]
     if operation.type in ("BroadcastTo", "ClipByValue"):
@@ -233,8 +242,8 @@ def _joining(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known
 # ---- Shapes ----
 
 
-def _reshaped(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
-    places = reshaped(_first(inputs), [int(size) for size in numbers(operation.inputs[1])])
+def _reshaped(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+    places = reshaped(_first(inputs), numbers.sizes(operation.inputs[1]))
     for number, axis in enumerate(_axes(places)[:-1]):
         # Cells that were repeated, or that a sub-pixel convolution fills, are more cells over the same part.
         whole = axis.stretches[0]
@@ -246,13 +255,13 @@ def _reshaped(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Know
     return places
 
 
-def _transposed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _transposed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     places = _first(inputs)
     order = numbers(operation.inputs[1])
     return replace(places, axes=tuple(_axes(places)[number] for number in order))
 
 
-def _expanded(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _expanded(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     places = _first(inputs)
     axes = list(_axes(places))
     number = int(numbers(operation.inputs[1]).ravel()[0])
@@ -260,14 +269,14 @@ def _expanded(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Know
     return replace(places, axes=tuple(axes))
 
 
-def _squeezed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _squeezed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     places = _first(inputs)
     axes = _axes(places)
     asked = [number % len(axes) for number in operation.get_attr("squeeze_dims")]
     return _dropped(places, asked or [number for number, axis in enumerate(axes) if axis.size == 1])
 
 
-def _reduced(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _reduced(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """A sum, mean or maximum over axes."""
     places = _first(inputs)
     count = len(_axes(places))
@@ -281,7 +290,7 @@ def _reduced(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known
     return replace(places, axes=tuple(axis for number, axis in enumerate(axes) if keeps or number not in gone))
 
 
-def _tiled(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _tiled(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """Repeated whole: what is repeated are no places."""
     places = _first(inputs)
     for number, (axis, times) in enumerate(zip(_axes(places), numbers(operation.inputs[1]), strict=True)):
@@ -305,7 +314,8 @@ def _selected(places: Places, number: int, first: int, count: int, step: int = 1
     if side is not None:
         if places.sides[side].rolled:
             raise _NotKnownError
-        part = replace(places.sides[side].part(low, high - low + 1), cells=count)
+        # Each entry stands for `step` cells, with itself in their middle.
+        part = replace(places.sides[side].part(low - (abs(step) - 1) / 2, count * abs(step)), cells=count)
         part = part.mirrored() if step < 0 else part
         return places.with_side(side, part).with_axis(number, Axis((Stretch(count, side),)))
     if step != 1:
@@ -324,7 +334,7 @@ def _dropped(places: Places, numbers: Iterable[int]) -> Places:
     return replace(places, axes=tuple(axis for number, axis in enumerate(_axes(places)) if number not in gone))
 
 
-def _sliced(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _sliced(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """`tensor[a:b:c, …]`."""
     places = _first(inputs)
     begin, end, strides = (numbers(tensor) for tensor in operation.inputs[1:4])
@@ -365,7 +375,7 @@ def _sliced(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
     return replace(places, axes=tuple(axes))
 
 
-def _cut(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _cut(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """`tf.slice`."""
     places = _first(inputs)
     sizes = numbers(operation.inputs[2])
@@ -377,7 +387,7 @@ def _cut(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
     return places
 
 
-def _split(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Known]:
+def _split(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
     """`tf.split` into equal parts, or parts of given sizes."""
     is_given = operation.type == "SplitV"
     places = _first(inputs if is_given else inputs[1:])
@@ -393,14 +403,14 @@ def _split(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Kn
     return list(parts)
 
 
-def _unpacked(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Known]:
+def _unpacked(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
     """`tf.unstack`."""
     places = _first(inputs)
     number = operation.get_attr("axis") % len(_axes(places))
     return [_dropped(_selected(places, number, position, 1), [number]) for position in range(len(operation.outputs))]
 
 
-def _gathered(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _gathered(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """`tf.gather` of entries that follow each other in equal steps."""
     places = _first(inputs)
     if operation.get_attr("batch_dims"):
@@ -415,7 +425,7 @@ def _gathered(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Know
     return _selected(places, number, int(indices[0]), len(indices), steps.pop() if steps else 1)
 
 
-def _reversed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _reversed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """Mirrored along axes."""
     places = _first(inputs)
     for number in numbers(operation.inputs[1]).ravel():
@@ -429,7 +439,7 @@ def _reversed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Know
     return places
 
 
-def _rolled(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _rolled(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """Moved in a circle along axes."""
     places = _first(inputs)
     shifts, rolled_axes = (numbers(tensor).ravel() for tensor in operation.inputs[1:3])
@@ -445,7 +455,7 @@ def _rolled(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
     return places
 
 
-def _padded(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _padded(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """With numbers added at the ends of axes."""
     places = _first(inputs)
     for number, (before, after) in enumerate(numbers(operation.inputs[1])):
@@ -474,7 +484,7 @@ def _grown(places: Places, number: int, before: int, after: int) -> Places:
 # ---- Several tensors along one axis ----
 
 
-def _concatenated(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _concatenated(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     parts = [_of(tensor, known) for tensor, known in zip(operation.inputs[:-1], inputs[:-1], strict=True)]
     known = [part for part in parts if part is not None and part.axes is not None]
     if len(known) < len(parts):
@@ -517,7 +527,7 @@ def _row(sides: Sequence[Side]) -> Side | None:
     return replace(sides[0], cells=sum(side.cells for side in sides), end=sides[-1].end)
 
 
-def _packed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _packed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """`tf.stack`: along a new axis, which is a side of the picture where they are its parts in a row."""
     known = [_of(tensor, places) for tensor, places in zip(operation.inputs, inputs, strict=True)]
     parts = [places for places in known if places is not None and places.axes is not None]
@@ -538,7 +548,7 @@ def _packed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
 # ---- Products ----
 
 
-def _multiplied(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _multiplied(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """Matrix products: rows come from the first, columns from the second, the rest from both."""
     left, right = (_of(tensor, known) for tensor, known in zip(operation.inputs[:2], inputs[:2], strict=True))
     if left is None or right is None:
@@ -571,7 +581,7 @@ def _stretches(places: Places) -> list[tuple[Stretch | Axis, ...]]:
     return [axis.stretches for axis in _axes(places)]
 
 
-def _summed(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _summed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """Einstein sums: each letter of the result is an axis that some input has."""
     equation = operation.get_attr("equation").decode().replace(" ", "")
     given, result = equation.split("->")
@@ -651,7 +661,7 @@ def _windowed(operation: Any, places: Places, spatial: Sequence[int], kernel: Se
     return _resampled(places, sizes, widths)
 
 
-def _convolved(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _convolved(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     places = _first(inputs)
     if inputs[1] is not None:
         raise _NotKnownError
@@ -665,18 +675,18 @@ def _convolved(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Kno
     return _with_channels(_windowed(operation, places, spatial, kernel), spatial, int(filters))
 
 
-def _pooled(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _pooled(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     places = _first(inputs)
     spatial = _spatial(operation, len(_axes(places)))
     return _windowed(operation, places, spatial, [operation.get_attr("ksize")[number] for number in spatial])
 
 
-def _resized(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _resized(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     height, width = numbers(operation.inputs[1])
     return _resampled(_first(inputs), {1: int(height), 2: int(width)}, {})
 
 
-def _convolved_back(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _convolved_back(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """A transposed convolution."""
     places = _first(inputs[2:])
     spatial = _spatial(operation, len(_axes(places)))
@@ -691,7 +701,7 @@ def _with_channels(places: Places, spatial: Sequence[int], count: int) -> Places
     return places.with_axis(channels, plain(count))
 
 
-def _blocks_to_channels(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _blocks_to_channels(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """`tf.nn.space_to_depth`."""
     places, block = _first(inputs), operation.get_attr("block_size")
     if operation.get_attr("data_format") != b"NHWC":
@@ -701,7 +711,7 @@ def _blocks_to_channels(operation: Any, inputs: Sequence[Known], numbers: Number
     return _moved(cut, (0, 1, 3, 2, 4, 5), [PICTURES, height // block, width // block, -1])
 
 
-def _channels_to_blocks(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _channels_to_blocks(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """`tf.nn.depth_to_space`: each cell becomes several, which its channels fill."""
     places, block = _first(inputs), operation.get_attr("block_size")
     if operation.get_attr("data_format") != b"NHWC":
@@ -721,7 +731,7 @@ def _moved(places: Places, order: Sequence[int], sizes: Sequence[int]) -> Places
     return reshaped(replace(places, axes=tuple(places.axes[number] for number in order)), sizes)
 
 
-def _to_batch(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _to_batch(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """`tf.space_to_batch`, which a dilated convolution uses: cells at a distance become neighbours."""
     places = _first(inputs)
     blocks, paddings = numbers(operation.inputs[1]), numbers(operation.inputs[2])
@@ -740,7 +750,7 @@ def _to_batch(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Know
     return replace(places, axes=(Axis(stretches), *outer, *rest[len(blocks) :]))
 
 
-def _from_batch(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Known:
+def _from_batch(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """`tf.batch_to_space`, which undoes `_to_batch`."""
     places = _first(inputs)
     blocks, crops = numbers(operation.inputs[1]), numbers(operation.inputs[2])
@@ -761,7 +771,7 @@ def _from_batch(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> Kn
     return places
 
 
-def _called(operation: Any, inputs: Sequence[Known], numbers: Numbers) -> list[Known]:
+def _called(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
     """A function that was called: what its own operations do."""
     body = body_of(operation)
     if body is None:

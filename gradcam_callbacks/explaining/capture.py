@@ -107,11 +107,10 @@ def trace(asked: Request) -> Capture:
     tracing = _Tracing(asked)
     with _TRACING:
         try:
-            graph = _traced(tracing, asked)
+            graph, measuring = _traced(tracing, asked)
         except InsideFunctionError:
             with functions_inlined():
-                graph = _traced(tracing, asked)
-        measuring = traced(tracing.footprints, asked.inputs, batch=asked.batch) if tracing.is_unsure else None
+                graph, measuring = _traced(tracing, asked)
     if measuring is not None:
         some = filled(spoilt(asked.inputs), asked.batch)
         tracing.measured(measuring(tf.nest.map_structure(tf.constant, some)))
@@ -120,11 +119,12 @@ def trace(asked: Request) -> Capture:
     return Capture(_graph=graph, **tracing.found)
 
 
-def _traced(tracing: _Tracing, asked: Request) -> Any:
-    """The graph of any number of pictures and targets."""
+def _traced(tracing: _Tracing, asked: Request) -> tuple[Any, Any]:
+    """The graph of any number of pictures and targets, and that of the footprints where a picture must tell."""
     targets, counted = tf.TensorSpec((None, None, 2), tf.int32), tf.TensorSpec((None,), tf.float32)
     same_noise_in = asked.model if asked.same_noise else None
-    return traced(tracing.graph, asked.inputs, targets, counted, batch=asked.batch, same_noise_in=same_noise_in)
+    graph = traced(tracing.graph, asked.inputs, targets, counted, batch=asked.batch, same_noise_in=same_noise_in)
+    return graph, traced(tracing.footprints, asked.inputs, batch=asked.batch) if tracing.is_unsure else None
 
 
 def _check(asked: Request) -> None:
@@ -214,7 +214,7 @@ class _Tracing:
         picture: Tensor = picture_of(batch, asked.picture)
         scores = head.explained(asked.functions, name_classes=asked.name_classes)
         start = {id(picture): of_picture(shape, channels_first=channels_first)}
-        places = followed(picture.graph, start, places_of_recurrent(calls))
+        places = followed(picture.graph, start, places_of_recurrent(calls), asked.batch)
         size = tuple(shape[1:] if channels_first else shape[:-1])
         reader = Reader(places, Picture(size, asked.picture, asked.grid, channels_first), scores)
         paths = numbered([_after_gradient(call) for call in calls])
@@ -243,7 +243,7 @@ class _Tracing:
             if key == asked.picture or len(shape) != asked.image.ndim:
                 continue
             start = {id(batch[key]): of_picture(shape[1:], channels_first=channels_first)}
-            places = followed(batch[key].graph, start, places_of_recurrent(calls))
+            places = followed(batch[key].graph, start, places_of_recurrent(calls), asked.batch)
             size = tuple(shape[2:] if channels_first else shape[1:-1])
             others = Reader(places, Picture(size, key, asked.grid, channels_first), scores).read_all(paths)
             sentence = f"are those of input {key!r}, not of {asked.picture!r}, which is shown"

@@ -135,7 +135,7 @@ class Side:
         low, high = sorted((self.start, self.end))
         return abs(low) <= TOLERANCE and abs(high - 1) <= TOLERANCE
 
-    def part(self, first: int, count: int) -> Side:
+    def part(self, first: float, count: int) -> Side:
         """Some of the cells."""
         width = (self.end - self.start) / self.cells
         start = self.start + first * width

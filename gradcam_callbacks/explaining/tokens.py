@@ -71,7 +71,9 @@ class Tokens:
         axis = self._extra(tensor)
         for output in operation.outputs:
             known = self._places.get(id(output))
-            if known is None or known.axes is None:
+            if known is None:  # such as a spare output that nobody takes
+                continue
+            if known.axes is None:
                 return True
             kept = self._extra(output)
             if kept is None:
