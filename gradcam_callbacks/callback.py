@@ -204,6 +204,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             layer=" + ".join(info.path for info in traced.layers),
             method=method,
             score_kind=traced.score_kind,
+            notes=traced.sentences,
             output="" if self.output is None else str(self.output),
             unit="epoch" if self.every_batches is None else "batch",
         )

@@ -571,8 +571,9 @@ def _with_sides_of(result: Places, sources: Sequence[Places]) -> Places:
         ]
         if along:
             is_mixed = any(other.is_mixed or not other.lies_like(along[0]) for other in along)
-            (first, *_) = result.axis_of(side)
-            cells = math.prod(part.size for part in parts_of(_axes(result)[first]) if part.side == side)
+            cells = max(
+                part.size * part.stride for axis in _axes(result) for part in parts_of(axis) if part.side == side
+            )
             result = result.with_side(side, replace(along[0], is_mixed=is_mixed, cells=cells))
     return result
 

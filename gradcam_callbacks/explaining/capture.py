@@ -71,6 +71,16 @@ class Capture:
     may_touch: bool
     _graph: Callable[..., Mapping[str, Any]] = field(repr=False)
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All that a user must know of the layers explained."""
+        wrong = (
+            f"The places of layer '{info.path}' {reason}, so its maps are misplaced."
+            for info, reason in zip(self.layers, self.misplaced, strict=True)
+            if reason is not None
+        )
+        return (*self.notes, *wrong)
+
     def __call__(self, inputs: Inputs, targets: Array, *, only: int | None = None) -> dict[str, Any]:
         """Runs the graph once.
 

@@ -39,6 +39,7 @@ def explain(
     class_names: Sequence[str] | None = None,
     batch_size: int = 32,
     grid: tuple[int, int] | None = None,
+    picture: str | int | None = None,
 ) -> Explanation:
     """Asks a model what in these pictures speaks for these targets.
 
@@ -54,13 +55,15 @@ def explain(
         preprocess: a function of (N, H, W, C) float32 that gives what the model is fed.
         class_names: in the order of the model's output.
         batch_size: how many pictures go through the model at once.
-        grid: (h, w) of the tokens of a transformer, where their number does not tell.
+        grid: (h, w) of the tokens of a transformer, where nothing before them tells.
+        picture: of several inputs the key or number of the picture to explain and to show; by default the first of
+            four dimensions.
 
     Raises:
         GradCAMError: if anything cannot be explained; the message says what to do.
     """
     explainer = Explainer(model, layer=layer, method=method, output=output, batch_size=batch_size, grid=grid)
-    explanation = explainer(_as_probes(model, images, targets, preprocess, class_names))
+    explanation = explainer(_as_probes(model, images, targets, preprocess, class_names, picture))
     for problem in explanation.problems():
         logger.warning(problem)
     return explanation
@@ -72,13 +75,14 @@ def _as_probes(
     targets: Target | Sequence[Target] | None,
     preprocess: Callable[[Array], Any] | None,
     class_names: Sequence[str] | None,
+    picture: str | int | None,
 ) -> ProbeSet:
     """The pictures, in any of the forms that `explain` takes, as probes."""
     asked: Any = ("predicted",) if targets is None else targets
     if isinstance(images, ProbeSet):
-        if targets is not None or preprocess is not None or class_names is not None:
+        if any(given is not None for given in (targets, preprocess, class_names, picture)):
             raise GradCAMError(
-                "A ProbeSet brings its own targets, preprocess and class_names; give them to the ProbeSet."
+                "A ProbeSet brings its own targets, preprocess, class_names and picture; give them to the ProbeSet."
             )
         return images
     if isinstance(images, str | Path):
@@ -90,7 +94,9 @@ def _as_probes(
     labels = None
     if isinstance(images, tuple) and is_labelled(model, images):
         images, labels = images
-    return ProbeSet(images, labels=labels, targets=asked, class_names=class_names, preprocess=preprocess)
+    return ProbeSet(
+        images, labels=labels, targets=asked, class_names=class_names, preprocess=preprocess, picture=picture
+    )
 
 
 def read_pictures(

@@ -201,11 +201,9 @@ class Explainer:
             )
             traced = trace(request)
             others = ", ".join(info.path for info in traced.runners_up[:3])
-            for note in traced.notes:
-                logger.warning(note)
-            for info, misplaced in zip(traced.layers, traced.misplaced, strict=True):
-                if misplaced is not None:
-                    logger.warning("The places of layer '%s' %s, so its maps are misplaced.", info.path, misplaced)
+            for sentence in traced.sentences:
+                logger.warning(sentence)
+            for info in traced.layers:
                 logger.info("Explaining layer %s %s%s", info.path, info.shape, f" (or: {others})" if others else "")
             if traced.score_kind == "probability":
                 logger.warning(
@@ -282,6 +280,7 @@ class Explainer:
             score_kind=traced.score_kind,
             layer=" + ".join(info.path for info in traced.layers),
             method=self.method,
+            notes=traced.sentences,
             probes=probes,
         )
 

@@ -42,6 +42,7 @@ class Explanation:
         score_kind: "logit" or "probability".
         layer: the path of the layer; of several joined by " + ".
         method: the name of the CAM method.
+        notes: what to know of the layer, in whole sentences, such as a guess that was made, or where its places lie.
         probes: the pictures and targets that were explained.
     """
 
@@ -55,6 +56,7 @@ class Explanation:
     score_kind: str
     layer: str
     method: str
+    notes: tuple[str, ...]
     probes: ProbeSet
 
     @property
@@ -238,6 +240,7 @@ class Explanation:
             "layer": self.layer,
             "method": self.method,
             "score_kind": self.score_kind,
+            "notes": list(self.notes),
             **self.probes.description(),
         }
 

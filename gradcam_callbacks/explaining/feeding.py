@@ -25,6 +25,7 @@ def called(model: keras.Model, inputs: Inputs) -> Any:
         model: a model.
         inputs: what it is fed.
     """
+    inputs = _without_channel(model, inputs)
     order = _one_by_one(model, inputs)
     if order is None:
         return _called_with_one(model, _as_built(model, inputs))
@@ -135,6 +136,15 @@ def check_inputs(model: keras.Model, inputs: Inputs) -> None:
         _check_shape(model, f"Input '{key}' of the probes has", array.shape, shape)
 
 
+def _without_channel(model: keras.Model, inputs: Inputs) -> Inputs:
+    """The one input without its one channel, where the model takes pictures, or signals, that have none."""
+    expected = getattr(model, "inputs", None)
+    if isinstance(inputs, dict | tuple) or not expected or len(expected) > 1:
+        return inputs
+    is_over = len(inputs.shape) == len(expected[0].shape) + 1 and inputs.shape[-1] == 1
+    return tf.squeeze(inputs, -1) if is_over else inputs
+
+
 def _as_built(model: keras.Model, inputs: Inputs) -> Inputs:
     """The inputs in the structure that the model was built with, which Keras warns about otherwise."""
     expected = getattr(model, "input", None) if getattr(model, "inputs", None) else None
@@ -218,7 +228,7 @@ def _check_call(model: keras.Model, inputs: Inputs) -> None:
 
 def _check_shape(model: keras.Model, subject: str, given: tuple[int, ...], expected: tuple[int | None, ...]) -> None:
     """Raises if arrays of one shape do not go into an input of another; both begin with the batch."""
-    if _fits(given, expected):
+    if _fits(given, expected) or (given[-1] == 1 and _fits(given[:-1], expected)):
         return
     problem = f"{subject} shape {given[1:]}; model '{model.name}' takes {expected[1:]}."
     if len(expected) == len(given) == 4 and expected[-1] in (None, given[-1]):

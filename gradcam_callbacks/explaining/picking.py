@@ -47,6 +47,7 @@ _RESHAPING = PASSING | {
 }
 _REPEATING_OPERATIONS = frozenset({"GetItem", "Reshape", "Transpose", "Squeeze", "ExpandDims", "Swapaxes", "Moveaxis"})
 """Keras's operations that hand on the numbers of the layer before them, by the names of their classes."""
+_ADD_CHANNELS = "Pass the pictures with an axis for their one channel: images[..., None]."
 _SAY_GRID = "Say the grid's height and width with {argument}."
 _MOST_FUSED = 8
 """How many maps that lead to the score side by side are fused at most."""
@@ -107,6 +108,8 @@ def named(
             refused = f"Layer '{path}' cannot be explained: {problem}."
             if any(view.lacks_grid for view in calls):
                 raise GradCAMError(refused, _SAY_GRID, argument="grid")
+            if any(view.lacks_channels for view in calls):
+                raise GradCAMError(refused, _ADD_CHANNELS)
             raise GradCAMError(refused, argument="layer")
         chosen.append(calls[turn])
     return Choice(chosen, notes=tuple(view.guess for view in chosen if view.guess))
@@ -148,17 +151,19 @@ class Picker:
         Raises:
             GradCAMError: if there is nothing to explain.
         """
-        candidates = self._candidates()
         ends = [tensor.op for tensor in self.scores]
-        chosen = self._on_ways(candidates, ends, set())
-        is_whole, together = bool(chosen), self._side_by_side(chosen)
-        if not together:
-            loose = [view for view in reversed(self.views) if view.has_map and self.has_gradient(view.output)]
-            is_whole = False
-            together += [view for view in loose if id(view.output) in candidates and view.frame is None][:1]
-        if not together:
+        for is_last_resort in (False, True):
+            candidates = self._candidates(is_last_resort=is_last_resort)
+            together = self._side_by_side(self._on_ways(candidates, ends, set()))
+            is_whole = bool(together)
+            if not together:
+                loose = [view for view in reversed(self.views) if id(view.output) in candidates and view.frame is None]
+                together += [view for view in loose if self.has_gradient(view.output)][:1]
+            if together:
+                break
+        else:
             raise self._nothing()
-        taken = {view.info.path for view in (*chosen, *together)}
+        taken = {view.info.path for view in together}
         others = [
             view for view in reversed(self.views) if id(view.output) in candidates and view.info.path not in taken
         ]
@@ -200,15 +205,15 @@ class Picker:
             if not (span[0] <= following[0] and following[1] and following[1] <= span[1])
         ]
 
-    def _candidates(self) -> dict[int, View]:
-        """What may be explained, by the ids of the outputs."""
+    def _candidates(self, *, is_last_resort: bool) -> dict[int, View]:
+        """What may be explained, by the ids of the outputs; as a last resort also what lost a side of the picture."""
         graph = self.scores[0].graph
         learned = reached_from(graph, lambda operation: operation.type in _MIXING)
         scored = self._scored()
         found = {}
         for view in (*self.joined_views().values(), *self.views):
             reason = self._reason_against(view, learned, scored)
-            if reason is None:
+            if reason is None or (is_last_resort and reason == self._lost(view)):
                 found[id(view.output)] = view
         return found
 
@@ -218,10 +223,6 @@ class Picker:
             return view.problem
         if set(view.grid) == {1}:
             return "its map has a single place"
-        if len(view.grid) == 3 and sorted(view.grid)[1] == 1:
-            return "it has places along one side of three only"
-        if view.lost:
-            return f"along the picture's {view.lost} its places were put together"
         if isinstance(view.layer, _REPEATERS) or view.info.kind in _REPEATING_OPERATIONS:
             return "it only repeats the map of the layer before it"
         if view.output.op.name not in learned:
@@ -230,6 +231,14 @@ class Picker:
             return "it is the score itself"
         if view.misplaced is not None and view.frame is None:
             return f"its places {view.misplaced}"
+        return self._lost(view)
+
+    def _lost(self, view: View) -> str | None:
+        """What a map lacks that may still be explained where there is nothing better."""
+        if view.lost:
+            return f"along the picture's {view.lost} its places were put together"
+        if len(view.grid) == 3 and sorted(view.grid)[1] == 1:
+            return "it has places along one side of three only"
         return None
 
     def _scored(self) -> set[int]:
@@ -320,6 +329,11 @@ class Picker:
                     _SAY_GRID,
                     argument="grid",
                 )
+        if any(view.lacks_channels for view in self.views):
+            return GradCAMError(problem, _ADD_CHANNELS)
+        if any(view.misplaced is not None for view in self.views):
+            advice = "Name a layer with {argument} to have its maps all the same; they are then marked as misplaced."
+            return GradCAMError(problem, advice, argument="layer")
         return GradCAMError(problem, "Grad-CAM needs a convolutional model, or a transformer whose tokens are places.")
 
 

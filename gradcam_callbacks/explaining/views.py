@@ -88,6 +88,7 @@ class View:
         is_elsewhere: whether it does not depend on the picture shown.
         is_certain: whether all operations on the way from the picture were understood.
         lacks_grid: whether it could be explained if the user said the grid of its tokens.
+        lacks_channels: whether it could be if the pictures had an axis of channels.
         pooled: (N, C) or (N, 1, ..., 1, C), its mean over the grid, where the score depends on that alone.
     """
 
@@ -104,6 +105,7 @@ class View:
     is_elsewhere: bool = False
     is_certain: bool = True
     lacks_grid: bool = False
+    lacks_channels: bool = False
     pooled: Tensor | None = None
 
     @property
@@ -320,8 +322,8 @@ class Reader:
         if len(known.sides) == 1 and sum(axis.size > 1 for axis in axes[1:] if not axis.sides) > 1:
             return replace(
                 view,
-                problem=f"its output has shape {view.info.shape}, so the model takes its input for a picture without "
-                "channels; pass images[..., None]",
+                problem=f"its output has shape {view.info.shape}, so the model takes its input for a picture",
+                lacks_channels=True,
             )
         parts = [
             _Part(number, stretch)
@@ -489,8 +491,8 @@ def _in_proportion(count: int, size: Sequence[int]) -> tuple[int, int] | None:
     if count < 2:
         return None
     height = math.isqrt(count * size[0] // size[1])
-    grid = (height, count // height) if height and count % height == 0 else (0, 0)
-    return grid if height and grid[0] * size[1] == grid[1] * size[0] else None
+    is_whole = height > 0 and count % height == 0
+    return (height, count // height) if is_whole and height * size[1] * height == count * size[0] else None
 
 
 def _mean_over(output: Tensor, axes: Sequence[int], on_the_way: Mapping[int, Any]) -> Tensor | None:

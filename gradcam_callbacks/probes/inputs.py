@@ -34,22 +34,37 @@ def picture_of(inputs: Inputs, key: str | int | None) -> Array:
     return picture
 
 
-def as_inputs(images: Any) -> tuple[Inputs, str | int | None]:
-    """The images as an array; several inputs as a dict or tuple of arrays, and which of them is the picture."""
+def as_inputs(images: Any, picture: str | int | None = None) -> tuple[Inputs, str | int | None]:
+    """The images as an array; several inputs as a dict or tuple of arrays, and which of them is the picture.
+
+    Args:
+        images: an array, or several.
+        picture: the key of the one to explain and to show; None takes the first of four dimensions.
+    """
     if not isinstance(images, dict | tuple):
+        if picture is not None:
+            raise GradCAMError(
+                "There is one input, so none is chosen.", "Leave {argument}.", argument="picture", value=None
+            )
         return _as_images(images), None
     inputs = each(lambda array: _as_single(np.asarray(array)), images)
     entries = list(inputs.items() if isinstance(inputs, dict) else enumerate(inputs))
     counts = {key: len(array) if array.ndim else 0 for key, array in entries}
     if len(set(counts.values())) != 1:
         raise GradCAMError(f"The inputs have different numbers of probes: {counts}.")
-    for dimensions in (4, 5, 3):
-        for key, array in entries:
-            if array.ndim == dimensions and array.size:
-                _as_images(array)
-                return inputs, key
-    shapes = {key: array.shape for key, array in entries}
-    raise GradCAMError(f"None of the inputs is a picture (N, H, W, C): {shapes}.")
+    possible = [key for dimensions in (4, 5, 3) for key, array in entries if array.ndim == dimensions and array.size]
+    if not possible:
+        shapes = {key: array.shape for key, array in entries}
+        raise GradCAMError(f"None of the inputs is a picture (N, H, W, C): {shapes}.")
+    if picture is not None and picture not in possible:
+        raise GradCAMError(
+            f"The inputs have no picture {picture!r}; their pictures: {', '.join(map(repr, possible))}.",
+            "Name one of them with {argument}.",
+            argument="picture",
+        )
+    chosen = possible[0] if picture is None else picture
+    _as_images(inputs[chosen])
+    return inputs, chosen
 
 
 def _as_images(images: Any) -> Array:
@@ -63,7 +78,10 @@ def _as_images(images: Any) -> Array:
         raise GradCAMError("The probe set is empty: pass at least one picture.")
     if array.ndim not in (3, 4, 5):
         raise GradCAMError(
-            f"Expected images (N, H, W, C), signals (N, L, C) or volumes (N, D, H, W, C); got shape {array.shape}."
+            f"Expected images (N, H, W, C), signals (N, L, C) or volumes (N, D, H, W, C); got shape {array.shape}.",
+            "For signals without channels pass images[..., None]; the model is fed without it where it takes none."
+            if array.ndim == 2
+            else "",
         )
     if array.dtype.kind not in "uif":
         raise GradCAMError(f"Expected images of numbers, got dtype {array.dtype}.")
@@ -115,7 +133,9 @@ def preprocessed(preprocess: Callable[[Any], Any], inputs: Inputs, names: Sequen
     return result
 
 
-def digest_of(inputs: Inputs, target_matrix: Array, functions: Sequence[Callable[[Any], Any]]) -> str:
+def digest_of(
+    inputs: Inputs, target_matrix: Array, functions: Sequence[Callable[[Any], Any]], picture: str | int | None = None
+) -> str:
     """SHA-256, in hexadecimal, over everything that decides the maps."""
     digest = hashlib.sha256()
 
@@ -126,6 +146,8 @@ def digest_of(inputs: Inputs, target_matrix: Array, functions: Sequence[Callable
     if isinstance(inputs, dict):
         digest.update(repr(list(inputs)).encode())
     each(add, inputs)
+    if picture is not None:
+        digest.update(repr(picture).encode())
     add(target_matrix)
     for function in functions:
         name = getattr(function, "__qualname__", type(function).__name__)

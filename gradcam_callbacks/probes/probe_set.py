@@ -90,6 +90,7 @@ class ProbeSet:
         pictures: Any = None,
         regions: Regions = None,
         preprocess: Callable[[Array], Any] | None = None,
+        picture: str | int | None = None,
     ) -> None:
         """Checks everything that can be checked without the model.
 
@@ -108,11 +109,13 @@ class ProbeSet:
                 mask `<name>.png` for each probe that has one, of any size; what is not black is inside.
             preprocess: a function of a (N, H, W, C) float32 copy of the images that gives what the model is fed. For
                 several inputs it gets, and gives, all of them.
+            picture: of several inputs the key or number of the picture to explain and to show; by default the first of
+                four dimensions.
 
         Raises:
             GradCAMError: if anything has the wrong shape, range or name; the message says what to do.
         """
-        given, self.picture_key = as_inputs(images)
+        given, self.picture_key = as_inputs(images, picture)
         raw = picture_of(given, self.picture_key)
         count = len(raw)
         self.names = as_names(names, count)
@@ -136,7 +139,7 @@ class ProbeSet:
         )
         self.target_names = tuple(self._target_name(k, target) for k, target in enumerate(self.targets))
         self.target_matrix = frozen(self._target_matrix(by_probe))
-        self.digest = digest_of(self.inputs, self.target_matrix, self.functions)
+        self.digest = digest_of(self.inputs, self.target_matrix, self.functions, picture)
         self._is_frozen = True
 
     def __setattr__(self, name: str, value: Any) -> None:

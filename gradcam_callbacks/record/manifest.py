@@ -49,6 +49,7 @@ class Manifest:
         method: the name of the CAM method.
         output: the head that was asked for, or "".
         score_kind: "logit" or "probability".
+        notes: what to know of the layer, in whole sentences, such as a guess that was made.
         unit: what a step counts: "epoch" or "batch".
         source: what was swept, as JSON; None for a training.
         run_id: the run that the record belongs to.
@@ -75,6 +76,7 @@ class Manifest:
     method: str = ""
     output: str = ""
     score_kind: str = "logit"
+    notes: tuple[str, ...] = ()
     unit: str = "epoch"
     source: str | None = None
     run_id: str = ""

@@ -278,7 +278,7 @@ def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, i
         "curves": _curves(run),
         "summary": _told(run),
         "events": _listed_events(run),
-        "notes": [*_notes(run, len(steps)), *_unlisted_events(run)],
+        "notes": [*run.manifest.notes, *_notes(run, len(steps)), *_unlisted_events(run)],
     }
 
 

@@ -59,6 +59,7 @@ class Outcome:
         noisy: the arrays under `ProbeSet.jittered`, where they were asked for.
         layer: the path of the explained layer.
         score_kind: "logit" or "probability".
+        notes: what to know of the layer; see `Manifest`.
         error: why it was not explained.
         traceback: the text of it, where explaining failed in a way that nobody foresaw.
     """
@@ -68,6 +69,7 @@ class Outcome:
     noisy: Mapping[str, Array] | None = None
     layer: str = ""
     score_kind: str = ""
+    notes: tuple[str, ...] = ()
     error: GradCAMError | None = None
     traceback: str = ""
 
@@ -141,7 +143,9 @@ class Loader:
         explanation = self._explainer(task.probes)
         jittered = task.probes.jittered() if with_noise else None
         noisy = None if jittered is None else self._explainer(jittered).arrays()
-        return Outcome(checkpoint, explanation.arrays(), noisy, explanation.layer, explanation.score_kind)
+        return Outcome(
+            checkpoint, explanation.arrays(), noisy, explanation.layer, explanation.score_kind, explanation.notes
+        )
 
 
 def built(model: Any) -> Any:

@@ -82,7 +82,7 @@ class Recording:
         held = self._held
         if held is not None and held.steps():  # they may not have arrived in MLflow: the recorder sends them
             maps = held.read(held.steps()[0]).maps
-            self._open(held.manifest.layer, maps.shape[2:], held.manifest.score_kind)
+            self._open(held.manifest.layer, maps.shape[2:], held.manifest.score_kind, held.manifest.notes)
         return self
 
     def __exit__(
@@ -102,7 +102,7 @@ class Recording:
             return outcome.error
         grid = outcome.arrays["maps"].shape[2:]
         if self._recorder is None:
-            self._open(outcome.layer, grid, outcome.score_kind)
+            self._open(outcome.layer, grid, outcome.score_kind, outcome.notes)
         if (outcome.layer, grid) != (self._layer, self._grid):
             here, others = ("×".join(map(str, shape)) for shape in (grid, self._grid))
             return GradCAMError(
@@ -114,7 +114,7 @@ class Recording:
         self._recorder.record(outcome.checkpoint.step, outcome.arrays, {}, noisy=outcome.noisy)
         return None
 
-    def _open(self, layer: str, grid: tuple[int, ...], score_kind: str) -> None:
+    def _open(self, layer: str, grid: tuple[int, ...], score_kind: str, notes: tuple[str, ...]) -> None:
         """Opens the recorder for maps of this layer and size."""
         from gradcam_callbacks.publishing.recorder import Recorder
 
@@ -125,6 +125,7 @@ class Recording:
             layer=layer,
             method=task.method_name,
             score_kind=score_kind,
+            notes=notes,
             output="" if task.output is None else str(task.output),
             source=self._source,
         )

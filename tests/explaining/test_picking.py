@@ -1,0 +1,458 @@
+"""What is explained where no layer is named: the last map that all of the score goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+from gradcam_callbacks import Explainer, GradCAMError, ProbeSet, explain
+
+Array = np.ndarray[Any, np.dtype[Any]]
+CLASSES = [0, 1, 2]
+
+
+def noise(*shape: int) -> Array:
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def conv(name: str, size: int = 3, filters: int = 6, activation: str = "relu") -> layers.Layer:
+    return layers.Conv2D(filters, size, padding="same", activation=activation, name=name)
+
+
+def pooled_maps(features: Any, kernel: Any) -> Array:
+    """Grad-CAM in closed form where the features are averaged and weighted: relu(A w) / places."""
+    places = int(np.prod(features.shape[1:3]))
+    maps: Array = np.maximum(np.einsum("nhwc,ck->nkhw", np.asarray(features), np.asarray(kernel)) / places, 0)
+    return maps
+
+
+def close(ours: Array, right: Array) -> None:
+    np.testing.assert_allclose(ours, right, rtol=0, atol=1e-5 * right.max())
+
+
+# ---- Ways side by side ----
+
+
+class Joined(keras.Model):
+    """Several ways from the picture to one mean, joined in code."""
+
+    def __init__(self, join: Callable[[dict[str, Any], Any], Any]) -> None:
+        super().__init__()
+        self.parts = {"stem": conv("stem"), "one": conv("one"), "two": conv("two", 5), "gate": conv("gate", 3, 1)}
+        self.join, self.dense = join, layers.Dense(3)
+
+    def build(self, shape: Any) -> None:
+        for name, part in self.parts.items():
+            part.build((None, 16, 16, 6 if name == "gate" else 3))
+        self.dense.build((None, self.features(tf.zeros((1, 16, 16, 3))).shape[-1]))
+
+    def features(self, images: Any) -> Any:
+        return self.join(self.parts, images)
+
+    def call(self, images: Any) -> Any:
+        return self.dense(ops.mean(self.features(images), (1, 2)))
+
+
+JOINED: dict[str, tuple[Callable[[dict[str, Any], Any], Any], str]] = {
+    "a gate": (lambda part, x: (f := part["stem"](x)) * part["gate"](f), "gate>Mul"),
+    "a concatenation": (lambda part, x: ops.concatenate([part["one"](x), part["two"](x)], -1), "two>Concat"),
+    "a gate with a way past it": (lambda part, x: (f := part["one"](x)) + f * part["gate"](f), "gate>Add"),
+    "the larger of two": (lambda part, x: ops.maximum(part["one"](x), part["two"](x)), "two>Maximum"),
+    "a layer after the sum": (lambda part, x: part["stem"](part["one"](x)[..., :3] + x), "stem"),
+}
+
+
+@pytest.mark.parametrize("case", JOINED)
+def test_ways_joined_in_code_are_explained_where_they_are_joined(case: str) -> None:
+    """The maps are those of the joined features, in closed form, and can be asked for by the name that is said."""
+    keras.utils.set_random_seed(4)
+    join, name = JOINED[case]
+    model, images = Joined(join), noise(2, 16, 16, 3)
+    model(images)
+    explained = explain(model, images, targets=CLASSES)
+    assert explained.layer == name
+    assert explained.notes == ()
+    right = pooled_maps(model.features(images), model.dense.kernel)
+    close(explained.maps, right)
+    close(explain(model, images, targets=CLASSES, layer=name).maps, right)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_networks_that_are_averaged_are_fused(size: int) -> None:
+    """An ensemble has no map that all of the score goes through; those of its networks are fused, as layer=[…] does."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((16, 16, 3))
+    networks = [
+        keras.Sequential(
+            [keras.Input((16, 16, 3)), conv("last", width), layers.GlobalAveragePooling2D(), layers.Dense(3)], name=name
+        )
+        for name, width in (("first", 3), ("second", size))
+    ]
+    model = keras.Model(inputs, layers.Average()([network(inputs) for network in networks]))
+    images = noise(2, 16, 16, 3)
+    explained = explain(model, images, targets=CLASSES)
+    assert set(explained.layer.split(" + ")) == {"first/last", "second/last"}
+    np.testing.assert_array_equal(
+        explained.maps, explain(model, images, targets=CLASSES, layer=explained.layer.split(" + ")).maps
+    )
+
+
+def test_two_backbones_of_one_picture_are_fused() -> None:
+    """Joined as vectors they have no map in common."""
+    inputs = keras.Input((16, 16, 3))
+    ways = [layers.GlobalAveragePooling2D()(conv(name, size)(inputs)) for name, size in (("fine", 1), ("coarse", 5))]
+    model = keras.Model(inputs, layers.Dense(3)(layers.Concatenate()(ways)))
+    assert set(explain(model, noise(1, 16, 16, 3)).layer.split(" + ")) == {"fine", "coarse"}
+
+
+def test_a_stem_in_common_is_what_all_goes_through() -> None:
+    """Two ways that part after a layer have that layer in common."""
+    inputs = keras.Input((16, 16, 3))
+    stem = conv("stem")(inputs)
+    ways = [layers.GlobalAveragePooling2D()(conv(name, size)(stem)) for name, size in (("fine", 1), ("coarse", 5))]
+    model = keras.Model(inputs, layers.Dense(3)(layers.Concatenate()(ways)))
+    assert explain(model, noise(1, 16, 16, 3)).layer == "stem"
+
+
+# ---- Several pictures ----
+
+
+def siamese() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    encoder = keras.Sequential(
+        [keras.Input((16, 16, 3)), conv("conv"), layers.GlobalAveragePooling2D()], name="encoder"
+    )
+    left, right = keras.Input((16, 16, 3), name="left"), keras.Input((16, 16, 3), name="right")
+    return keras.Model([left, right], layers.Dense(3)(layers.Concatenate()([encoder(left), encoder(right)])))
+
+
+@pytest.mark.parametrize(("picture", "layer"), [("left", "encoder/conv[0]"), ("right", "encoder/conv[1]")])
+@pytest.mark.parametrize("named", [None, "conv"])
+def test_the_map_is_of_the_picture_that_is_shown(picture: str, layer: str, named: str | None) -> None:
+    """`picture=` names it. The map changes with that picture and with no other, as a change of each shows."""
+    model = siamese()
+    images = {"left": noise(2, 16, 16, 3), "right": noise(2, 16, 16, 3)[::-1]}
+    explained = explain(model, images, targets=CLASSES, picture=picture, layer=named)
+    assert (explained.layer, explained.probes.picture_key) == (layer, picture)
+    assert set(explained.health.ravel()) <= {"ok", "empty"}
+    for key in images:
+        changed = explain(model, images | {key: 1 - images[key]}, targets=CLASSES, picture=picture, layer=named)
+        assert bool((changed.maps != explained.maps).any()) == (key == picture)
+
+
+def test_a_map_of_another_picture_is_misplaced(caplog: pytest.LogCaptureFixture) -> None:
+    """Named with its number it is explained, and never called right."""
+    images = {"left": noise(2, 16, 16, 3), "right": noise(2, 16, 16, 3)}
+    explained = explain(siamese(), images, targets=CLASSES, layer="conv[1]")
+    assert "ok" not in explained.health
+    sentence = "The places of layer 'encoder/conv[1]' are those of input 'right', not of 'left', which is shown"
+    assert sentence in caplog.text
+    assert any(sentence in note for note in explained.notes)
+
+
+def test_the_branch_of_the_picture_shown_is_explained_in_any_order() -> None:
+    """[depth, rgb], each with a network of its own: the one that is called last is not taken for the other."""
+    for first in ("depth", "rgb"):
+        inputs = {name: keras.Input((16, 16, channels), name=name) for name, channels in (("depth", 1), ("rgb", 3))}
+        order = [first, *({"depth", "rgb"} - {first})]
+        ways = [layers.GlobalAveragePooling2D()(conv(f"of_{name}")(inputs[name])) for name in order]
+        model = keras.Model(inputs, layers.Dense(3)(layers.Concatenate()(ways)))
+        images = {"depth": noise(1, 16, 16, 1), "rgb": noise(1, 16, 16, 3)}
+        for picture in images:
+            assert explain(model, images, picture=picture).layer == f"of_{picture}"
+
+
+def test_a_picture_that_is_none_of_the_inputs_is_refused() -> None:
+    """The message names those that are."""
+    with pytest.raises(GradCAMError, match=r"no picture 'rgb'; their pictures: 'left', 'right'.*picture="):
+        ProbeSet({"left": noise(1, 8, 8, 3), "right": noise(1, 8, 8, 3)}, picture="rgb")
+    with pytest.raises(GradCAMError, match=r"There is one input, so none is chosen. Leave picture=None"):
+        ProbeSet(noise(1, 8, 8, 3), picture="rgb")
+    one, other = (ProbeSet({"a": noise(1, 8, 8, 3), "b": noise(1, 8, 8, 3)}, picture=key) for key in "ab")
+    assert one.digest != other.digest
+
+
+# ---- Text lines and spectrograms ----
+
+
+@pytest.mark.parametrize("pooling", ["pooled", "averaged"])
+def test_the_steps_of_a_text_line_run_along_its_width(pooling: str) -> None:
+    """CNN to height 1, Permute, LSTM: the map has a row of 12 places, and the last ones lie at the right."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8, 48, 1))
+    h = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv")(inputs)
+    if pooling == "pooled":
+        h = layers.Permute((2, 1, 3))(layers.MaxPooling2D((8, 4))(h))
+        h = layers.Reshape((12, 6))(h)
+    else:
+        h = ops.mean(layers.MaxPooling2D((1, 4))(h), axis=1)
+    lstm = layers.LSTM(5, return_sequences=True, name="lstm")(h)
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(lstm)))
+    images = np.zeros((1, 8, 48, 1), np.float32)
+    images[:, :, 40:44] = 5
+    explained = explain(model, images, targets=[(0, 1), (1, 0)])
+    assert explained.maps.shape == (1, 2, 1, 12)
+    heat = explained.heatmaps()[0]
+    np.testing.assert_array_equal(np.ptp(heat, axis=1), 0)
+    steps = keras.Model(inputs, lstm)(images).numpy()[0]
+    weights = model.layers[-1].kernel.numpy() / 12
+    close(explained.maps[0, 0, 0], np.maximum(steps @ (weights[:, 0] - weights[:, 1]), 0))
+
+
+def test_where_nothing_better_is_there_one_side_will_do() -> None:
+    """Rows of a spectrogram as the channels of a Conv1D: its map has steps along the width alone."""
+    inputs = keras.Input((16, 32, 1))
+    steps = layers.Permute((2, 1))(layers.Reshape((16, 32))(inputs))
+    h = layers.Conv1D(6, 3, padding="same", activation="relu", name="conv")(steps)
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(h)))
+    explained = explain(model, noise(1, 16, 32, 1), targets=CLASSES)
+    assert (explained.layer, explained.maps.shape) == ("conv", (1, 3, 1, 32))
+
+
+# ---- Tokens ----
+
+
+class Embed(layers.Layer):
+    """Patches as tokens after a class token, flattened with or without their number."""
+
+    def __init__(self, is_static: bool) -> None:
+        super().__init__(name="embed")
+        self.is_static = is_static
+        self.patch = layers.Conv2D(8, 4, 4, name="patch")
+
+    def build(self, shape: Any) -> None:
+        self.count = (shape[1] // 4) * (shape[2] // 4)
+        self.token = self.add_weight(shape=(1, 1, 8), initializer="normal")
+        self.place = self.add_weight(shape=(1, self.count + 1, 8), initializer="normal")
+
+    def call(self, x: Any) -> Any:
+        h = self.patch(x)
+        h = tf.reshape(h, (-1, self.count, 8) if self.is_static else (tf.shape(h)[0], -1, 8))
+        return tf.concat([tf.repeat(self.token, tf.shape(h)[0], 0), h], 1) + self.place
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (shape[0], (shape[1] // 4) * (shape[2] // 4) + 1, 8)
+
+
+def transformer(is_static: bool, shape: tuple[int, int]) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((*shape, 3))
+    h = Embed(is_static)(inputs)
+    for block in range(2):
+        n = layers.LayerNormalization(name=f"norm1_{block}")(h)
+        h = layers.Add()([h, layers.MultiHeadAttention(2, 4, name=f"attention_{block}")(n, n)])
+        n = layers.LayerNormalization(name=f"norm2_{block}")(h)
+        h = layers.Add()([h, layers.Dense(8, "gelu", name=f"mlp_{block}")(n)])
+    return keras.Model(inputs, layers.Dense(5)(layers.LayerNormalization(name="last")(h)[:, 0]))
+
+
+@pytest.mark.parametrize(("shape", "grid"), [((16, 16), (4, 4)), ((8, 32), (2, 8)), ((12, 20), (3, 5))])
+def test_tokens_lie_where_their_patches_did(shape: tuple[int, int], grid: tuple[int, int]) -> None:
+    """Flattened with "-1" or with a number, in pictures of any proportions: the last block's first norm, same maps."""
+    images = noise(2, *shape, 3)
+    static, dynamic = (explain(transformer(is_static, shape), images, targets=[0, 1]) for is_static in (True, False))
+    assert (static.layer, dynamic.layer) == ("norm1_1", "norm1_1")
+    assert static.maps.shape == dynamic.maps.shape == (2, 2, *grid)
+    assert set(static.health.ravel()) <= {"ok", "empty"}
+    np.testing.assert_allclose(static.maps, dynamic.maps, rtol=1e-5, atol=1e-8)
+    asked = explain(transformer(False, shape), images, targets=[0, 1])
+    np.testing.assert_array_equal(asked.maps, dynamic.maps)
+    assert dynamic.notes == ()
+
+
+def test_a_guess_of_the_grid_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Where nothing tells how tokens lie, a grid in the picture's proportions is a guess, in words and in the notes."""
+
+    class Largest(layers.Layer):
+        """Tokens that come out of an operation of which nothing is known."""
+
+        def call(self, x: Any) -> Any:
+            return tf.math.top_k(tf.reshape(x, (-1, 8, 24)), k=12)[0]
+
+    inputs = keras.Input((8, 16, 3))
+    patches = layers.Conv2D(24, 4, 4, name="patch")(inputs)
+    tokens = layers.Dense(6, "relu", name="mixed")(Largest()(patches))
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(tokens)))
+    explained = explain(model, noise(1, 8, 16, 3), layer="mixed")
+    assert explained.maps.shape[2:] == (2, 4)
+    (note,) = explained.notes
+    assert note == (
+        "The 8 tokens of layer 'mixed' are read as a grid of 2x4: a guess from their number and the picture's "
+        "proportions."
+    )
+    assert note in caplog.messages
+
+
+# ---- Videos, and inputs without channels ----
+
+
+def test_the_frames_of_a_video_are_one_map() -> None:
+    """TimeDistributed: a map (time, height, width), the gradient averaged over all of it."""
+    keras.utils.set_random_seed(1)
+    network = keras.Sequential([keras.Input((16, 16, 3)), conv("conv"), layers.GlobalAveragePooling2D()], name="cnn")
+    lstm, dense = layers.LSTM(4), layers.Dense(3)
+    model = keras.Sequential([keras.Input((5, 16, 16, 3)), layers.TimeDistributed(network, name="frames"), lstm, dense])
+    videos = noise(2, 5, 16, 16, 3)
+    explained = explain(model, videos, targets=CLASSES)
+    assert explained.layer == "frames/cnn/conv"
+    activations = tf.reshape(network.layers[0](videos.reshape(-1, 16, 16, 3)), (2, 5, 16, 16, 6))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(activations)
+        scores = tf.unstack(dense(lstm(tf.reduce_mean(activations, (2, 3)))), axis=1)
+    weights = [tf.reduce_mean(tape.gradient(score, activations), (1, 2, 3), keepdims=True) for score in scores]
+    right = np.stack([tf.nn.relu(tf.reduce_sum(activations * weight, -1)) for weight in weights], axis=1)
+    close(explained.maps, right)
+    np.testing.assert_array_equal(explain(model, videos, targets=CLASSES, layer="conv").maps, explained.maps)
+
+
+def test_the_last_state_of_a_convolutional_recurrence_is_of_all_frames() -> None:
+    """ConvLSTM2D without sequences: one map over height and width for the whole video."""
+    model = keras.Sequential(
+        [keras.Input((4, 12, 12, 1)), layers.ConvLSTM2D(4, 3, name="recurrent"), conv("conv"),
+         layers.GlobalAveragePooling2D(), layers.Dense(3)]
+    )  # fmt: skip
+    videos = noise(2, 4, 12, 12, 1)
+    explained = explain(model, videos, targets=CLASSES)
+    features = model.get_layer("conv")(model.get_layer("recurrent")(videos))
+    close(explained.maps[:, :, 0], pooled_maps(features, model.layers[-1].kernel))
+    assert explained.maps.shape == (2, 3, 1, 10, 10)
+
+
+def test_pictures_and_signals_without_channels_are_taken_with_one() -> None:
+    """A model of (28, 28) or (120,) that makes a picture or a signal of it gets (N, 28, 28, 1) or (N, 120, 1)."""
+
+    def head() -> list[layers.Layer]:
+        return [conv("conv"), layers.GlobalAveragePooling2D(), layers.Dense(3)]
+
+    digits = keras.Sequential([keras.Input((28, 28)), layers.Reshape((28, 28, 1)), *head()])
+    images = noise(2, 28, 28, 1)
+    inputs = keras.Input((28, 28, 1))
+    wrapped = keras.Model(inputs, digits(layers.Reshape((28, 28))(inputs)))
+    explained = explain(digits, images, targets=CLASSES)
+    assert explained.layer == "conv"
+    np.testing.assert_array_equal(explained.maps, explain(wrapped, images, targets=CLASSES).maps)
+    with pytest.raises(GradCAMError, match=r"takes its input for a picture.*images\[\.\.\., None\]"):
+        explain(digits, images[..., 0])
+    with pytest.raises(GradCAMError, match=r"takes its input for a picture\. Pass .*images\[\.\.\., None\]"):
+        explain(digits, images[..., 0], layer="conv")
+    signal = keras.Sequential(
+        [keras.Input((120,)), layers.Reshape((120, 1)), layers.Conv1D(6, 5, name="conv"), layers.GlobalMaxPooling1D(),
+         layers.Dense(3)]
+    )  # fmt: skip
+    assert explain(signal, noise(2, 120, 1)).maps.shape == (2, 1, 116)
+    with pytest.raises(GradCAMError, match=r"images\[\.\.\., None\]"):
+        explain(signal, noise(2, 120))
+
+
+# ---- Inside of functions ----
+
+
+class Compiled(keras.Model):
+    """Its call is a function that XLA compiles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool, self.dense = conv("conv"), layers.GlobalAveragePooling2D(), layers.Dense(3)
+
+    @tf.function(jit_compile=True)
+    def call(self, images: Any) -> Any:
+        return self.dense(self.pool(self.conv(images)))
+
+
+@pytest.mark.parametrize("layer", [None, "conv"])
+def test_the_inside_of_a_compiled_call_is_explained(layer: str | None) -> None:
+    """`@tf.function(jit_compile=True)` on `call`: the closed form, also once the function was traced before."""
+    model, images = Compiled(), noise(2, 16, 16, 3)
+    model(images)
+    for _ in range(2):
+        explained = explain(model, images, targets=CLASSES, layer=layer)
+        close(explained.maps, pooled_maps(model.conv(images), model.dense.kernel))
+
+
+@pytest.mark.parametrize("last", [layers.GlobalAveragePooling2D, layers.Flatten])
+def test_layers_that_are_rematerialised_are_explained(last: type[layers.Layer]) -> None:
+    """Under `RematScope` a layer's output has a gradient only after the operation that forgets it."""
+    keras.utils.set_random_seed(2)
+    pooling = last()  # Keras itself cannot rematerialise Flatten
+    with keras.RematScope(mode="larger_than", output_size_threshold=10):
+        inputs = keras.Input((16, 16, 3))
+        h = conv("last")(conv("first")(inputs))
+        model = keras.Model(inputs, layers.Dense(3)(pooling(h)))
+    plain = keras.models.clone_model(model)
+    plain.set_weights(model.get_weights())
+    images = noise(2, 16, 16, 3)
+    explained = explain(model, images, targets=CLASSES)
+    assert explained.layer == "last"
+    features = plain.get_layer("last")(plain.get_layer("first")(images))
+    kernel = model.layers[-1].kernel.numpy()
+    weights = kernel.reshape(16, 16, 6, 3).mean(axis=(0, 1)) if last is layers.Flatten else kernel / 256
+    close(explained.maps, np.maximum(np.einsum("nhwc,ck->nkhw", features.numpy(), weights), 0))
+
+
+# ---- The score ----
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("is_resized", [False, True])
+def test_the_scored_tensor_is_no_layer_to_explain(activation: str | None, is_resized: bool) -> None:
+    """A segmentation head is the score, with a softmax or without one, also where it is enlarged."""
+    inputs = keras.Input((32, 32, 3))
+    h = layers.Conv2D(2, 1, name="out")(conv("decoder")(inputs))
+    h = layers.Resizing(64, 64)(h) if is_resized else h
+    model = keras.Model(inputs, layers.Activation(activation)(h) if activation else h)
+    target = lambda outputs: ops.mean(outputs[:, :8, :8, 1], (1, 2))  # noqa: E731
+    assert explain(model, noise(1, 32, 32, 3), targets=[target]).layer == "decoder"
+
+
+def test_a_function_s_own_score_decides() -> None:
+    """Of two heads with layers of their own, each function's is picked from its own head."""
+    inputs = keras.Input((16, 16, 3))
+    stem = conv("stem")(inputs)
+    heads = {
+        name: layers.Dense(2, name=name)(layers.GlobalAveragePooling2D()(conv(f"of_{name}")(stem)))
+        for name in ("one", "two")
+    }
+    model = keras.Model(inputs, heads)
+    for name in heads:
+        explained = explain(model, noise(1, 16, 16, 3), targets=[lambda outputs, name=name: outputs[name][:, 1]])
+        assert explained.layer == f"of_{name}"
+    both = explain(model, noise(1, 16, 16, 3), targets=[lambda outputs: outputs["one"][:, 1] + outputs["two"][:, 0]])
+    assert both.layer == "stem"
+
+
+def test_what_does_not_depend_on_the_picture_is_no_map() -> None:
+    """A position embedding (1, L, C) is not listed, and refused by name."""
+
+    class Place(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__(name="place")
+            self.embedding = layers.Embedding(16, 8, name="embedding")
+
+        def call(self, h: Any) -> Any:
+            return ops.gelu(h + self.embedding(ops.expand_dims(ops.arange(16), 0)))
+
+    inputs = keras.Input((16, 16, 3))
+    tokens = Place()(layers.Reshape((16, 8))(layers.Conv2D(8, 4, 4, name="patch")(inputs)))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(tokens)))
+    assert "place/embedding" not in [info.path for info in Explainer(model).layers()]
+    with pytest.raises(GradCAMError, match=r"'place/embedding' cannot be explained: it does not depend on the picture"):
+        explain(model, noise(1, 16, 16, 3), layer="place/embedding")
+
+
+def test_no_layer_to_explain_names_the_reason_of_each() -> None:
+    """The layers near the end, and why each is not taken."""
+    inputs = keras.Input((16, 16, 3))
+    h = layers.GlobalAveragePooling2D(name="pool", keepdims=True)(layers.Rescaling(2.0, name="scaled")(inputs))
+    model = keras.Model(inputs, layers.Flatten(name="flat")(layers.Conv2D(3, 1, name="mixed")(h)))
+    with pytest.raises(GradCAMError) as refused:
+        explain(model, noise(1, 16, 16, 3))
+    said = str(refused.value)
+    assert "'flat': its output has shape (None, 3), not (batch, h, w, channels)" in said
+    assert "'mixed': its output has shape (None, 1, 1, 3), not (batch, h, w, channels)" in said
+    assert "'scaled': it is the picture itself, before any learned weights" in said
