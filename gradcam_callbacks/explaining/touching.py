@@ -99,10 +99,12 @@ def maps_touch(capture: Capture, inputs: Inputs, targets: Array) -> bool | None:
 
     Returns:
         None where it cannot be told now: the score has no gradient at its own picture either, as where a head starts
-        from zero.
+        from zero, or the layer's output has no batch.
     """
     middle = len(targets) // 2
     peaks = capture(inputs, targets, only=middle)["gradient_peak"].max(axis=1)
+    if len(peaks) != len(targets):
+        return None
     own, others = peaks[middle], np.delete(peaks, middle).max()
     return bool(others > _NOISE * own) if own > 0 else None
 

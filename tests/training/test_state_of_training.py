@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from keras import layers, ops
 from support.models import pictures
 from support.stateful_models import CHANGED, Sampling, changeable
 
-from gradcam_callbacks import GradCAMCallback, InMemoryStore, ProbeSet
+from gradcam_callbacks import GradCAMCallback, InMemoryStore, ProbeSet, explain_checkpoints
 
 
 def recorded() -> GradCAMCallback:
@@ -94,3 +95,19 @@ def test_two_steps_are_explained_under_the_same_noise() -> None:
     )
     assert len(set(history.history["loss"])) == 3
     assert history.history["gradcam_drift"] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["dropout that is always on", "random numbers without a seed", "moving statistics"])
+def test_checkpoints_give_the_maps_of_the_training(name: str) -> None:
+    """To the last bit, since both draw the same noise."""
+    keras.utils.set_random_seed(3)
+    model = CHANGED[name]()
+    probes, live, replayed = ProbeSet(pictures(3), targets=[1]), InMemoryStore(), InMemoryStore()
+    saving = keras.callbacks.ModelCheckpoint("ckpt/m-{epoch:02d}.weights.h5", save_weights_only=True)
+    trained(model, GradCAMCallback(probes, store=live, verbose=False, strict=True), saving)
+    keras.random.normal((3,))
+    explain_checkpoints("ckpt", probes, model=CHANGED[name], store=replayed, verbose=False)
+    for step in (0, 1):
+        with np.load(io.BytesIO(live.maps[step])) as one, np.load(io.BytesIO(replayed.maps[step])) as two:
+            np.testing.assert_array_equal(one["maps"], two["maps"])
+            assert one["maps"].max() > 0
