@@ -662,7 +662,8 @@ def test_the_grid_of_tokens_is_an_option(client: MlflowClient) -> None:
 def test_a_message_about_the_grid_names_the_option() -> None:
     """Where the number of tokens does not say what grid they are, --grid does."""
     inputs = keras.Input((12, 20, 3))
-    tokens = keras.layers.Reshape((15, 8))(keras.layers.Flatten()(keras.layers.Conv2D(8, 4, 4, name="patch")(inputs)))
+    flat = keras.layers.Flatten()(keras.layers.Conv2D(8, 4, 4, name="patch")(inputs))
+    tokens = keras.layers.Reshape((15, 8))(keras.layers.Dense(120)(flat))
     tokens = keras.layers.Dense(8, name="mixed")(tokens)
     keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(tokens))).save("vit.keras")
     line = fails("explain", "vit.keras", "cat.png", "--layer", "mixed")

@@ -205,7 +205,7 @@ class Explainer:
                 logger.warning(sentence)
             for info in traced.layers:
                 logger.info("Explaining layer %s %s%s", info.path, info.shape, f" (or: {others})" if others else "")
-            if traced.score_kind == "probability":
+            if traced.score_kind == "probability" and probes.functions != (_all_outputs,):  # a list explains nothing
                 logger.warning(
                     "Model '%s' does more than a softmax or sigmoid with its logits, so its probabilities are "
                     "explained. Where they saturate, the maps vanish.",

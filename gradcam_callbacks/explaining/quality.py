@@ -17,6 +17,7 @@ from gradcam_callbacks.explaining.explainer import Explainer
 from gradcam_callbacks.explaining.explanation import Explanation
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.ranks import rank_correlation
+from gradcam_callbacks.record.health import in_place
 
 BLUR = 0.05
 """Standard deviation of the Gaussian blur that insertion starts from, as a share of the picture's shorter side."""
@@ -304,7 +305,7 @@ def _spoilt(image: Array, heat: Array, counts: Array) -> Array:
 def _confidences(explainer: Explainer, explanation: Explanation, targets: Array, counts: Array) -> Array:
     """(N, K, 2 * T + 1) the confidence in each target on each of its spoilt pictures, as `_spoilt` orders them."""
     images = explanation.probes.images
-    heatmaps = drawing.heatmaps(explanation.maps, images.shape[1:3])
+    heatmaps = drawing.heatmaps(in_place(explanation.maps, explanation.health), images.shape[1:3])
     is_whole = images.dtype.kind in "ui"
 
     def confidences(image: Array, heat: Array, target: Array) -> Array:

@@ -449,12 +449,12 @@ class Reader:
         if shape[1] is None:
             return replace(view, problem="its number of tokens depends on the picture", lacks_grid=True)
         length = int(shape[1])
-        for extra in range(6):
+        for extra in (0, 1):
             grid = _in_proportion(length - extra, size)
             if grid is not None:
                 guess = (
                     f"The {length} tokens of layer '{view.info.path}' are read as a grid of {grid[0]}x{grid[1]}"
-                    + (f" after {extra} that are no places" * (extra > 0))
+                    + (" after one that is no place" * extra)
                     + ": a guess from their number and the picture's proportions."
                 )
                 return replace(self._tokens(view, grid, extra, length), guess=guess)
