@@ -78,7 +78,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         Args:
             probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
             layer: the path or unique name of the layer to explain, or several of them, whose maps are fused; None picks
-                the last map on the way to the score. See `Explainer`.
+                the last map that all of the score goes through. See `Explainer`.
             method: a name in `gradcam_callbacks.METHODS`, or a function; see `Explainer`.
             output: the head of a multi-output model, by name or index.
             every: record every n-th epoch; the first and the last always.

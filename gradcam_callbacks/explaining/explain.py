@@ -49,7 +49,7 @@ def explain(
             a `ProbeSet`. Files are resized to the model's input.
         targets: see `ProbeSet`; ["predicted"] by default.
         layer: the path or unique name of the layer to explain, or several of them, whose maps are fused; None picks the
-            last map on the way to the score. See `Explainer`.
+            last map that all of the score goes through. See `Explainer`.
         method: a name in `gradcam_callbacks.METHODS`, or a function; see `Explainer`.
         output: the head of a multi-output model, by name or index.
         preprocess: a function of (N, H, W, C) float32 that gives what the model is fed.

@@ -61,9 +61,11 @@ class Explainer:
 
         Args:
             model: a built Keras model on the TensorFlow backend.
-            layer: the path ("backbone/top_conv") or unique name of the layer; None picks the last map on the way to
-                the score. Of a layer that is called several times "conv[0]" is the first call; by default it is the
-                last. Maps of several layers are fused.
+            layer: the path ("backbone/top_conv") or unique name of the layer; None picks the last map that all of the
+                score goes through, or, where there is none, the last ones of the ways that lead to it side by side. Of
+                a layer that is called several times "conv[0]" is the first call; by default it is the last one on the
+                picture shown. Maps of several layers are fused. "gate>Mul" is the product after layer "gate" in the
+                code of a model.
             method: a name in `gradcam_callbacks.METHODS`, or a function (activations, gradients, scores) -> maps as
                 described in `gradcam_callbacks.explaining.methods`.
             output: the head of a multi-output model, by name or index.
