@@ -411,18 +411,38 @@ def _unpacked(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -
 
 
 def _gathered(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
-    """`tf.gather` of entries that follow each other in equal steps."""
+    """`tf.gather`; entries that do not follow each other in equal steps, such as the best of all, are no places."""
     places = _first(inputs)
-    if operation.get_attr("batch_dims"):
-        raise _NotKnownError
     number = int(numbers(operation.inputs[2])) % len(_axes(places))
-    indices = numbers(operation.inputs[1])
+    try:
+        indices = numbers(operation.inputs[1])
+    except _NotKnownError:
+        indices = None
+    if indices is None or indices.ndim > 1 or len(set(np.diff(np.ravel(indices)).tolist()) | {0}) > 2:
+        return _picked_out(operation, places, number)
     if indices.ndim == 0:
         return _dropped(_selected(places, number, int(indices), 1), [number])
     steps = set(np.diff(indices).tolist())
-    if indices.ndim != 1 or len(steps) > 1 or 0 in steps or not len(indices):
-        raise _NotKnownError
+    if 0 in steps or not len(indices):
+        return _picked_out(operation, places, number)
     return _selected(places, number, int(indices[0]), len(indices), steps.pop() if steps else 1)
+
+
+def _picked_out(operation: Any, places: Places, number: int) -> Places:
+    """`tf.gather` of any entries of an axis: along it there are no places any more."""
+    shape = operation.inputs[1].shape
+    same = operation.get_attr("batch_dims")
+    if shape.rank is None or None in tuple(shape)[same:] or _axes(places)[number].is_batch:
+        raise _NotKnownError
+    picked = [plain(int(size)) for size in tuple(shape)[same:]]
+    return replace(places, axes=(*_axes(places)[:number], *picked, *_axes(places)[number + 1 :]))
+
+
+def _best(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
+    """`tf.math.top_k` and `tf.sort`: the largest numbers of the last axis, which are no places any more."""
+    places = _first(inputs)
+    best = places.with_axis(len(_axes(places)) - 1, plain(int(numbers(operation.inputs[1]))))
+    return [best, best]
 
 
 def _reversed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
@@ -572,7 +592,8 @@ def _with_sides_of(result: Places, sources: Sequence[Places]) -> Places:
         if along:
             is_mixed = any(other.is_mixed or not other.lies_like(along[0]) for other in along)
             (first, *_) = result.axis_of(side)
-            cells = math.prod(part.size for part in parts_of(_axes(result)[first]) if part.side == side)
+            of_side = [part for part in parts_of(_axes(result)[first]) if part.side == side]
+            cells = max(part.size * part.stride for part in of_side)
             result = result.with_side(side, replace(along[0], is_mixed=is_mixed, cells=cells))
     return result
 
@@ -701,6 +722,17 @@ def _with_channels(places: Places, spatial: Sequence[int], count: int) -> Places
     return places.with_axis(channels, plain(count))
 
 
+def _patches(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+    """`tf.image.extract_patches`: the pixels of a window become channels."""
+    places = _first(inputs)
+    sizes, rates = operation.get_attr("ksizes"), operation.get_attr("rates")
+    kernel = [(sizes[number] - 1) * rates[number] + 1 for number in (1, 2)]
+    channels = _axes(places)[3]
+    if not channels.is_plain:
+        raise _NotKnownError
+    return _with_channels(_windowed(operation, places, [1, 2], kernel), [1, 2], sizes[1] * sizes[2] * channels.size)
+
+
 def _blocks_to_channels(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
     """`tf.nn.space_to_depth`."""
     places, block = _first(inputs), operation.get_attr("block_size")
@@ -824,11 +856,13 @@ _RULES: dict[str, Rule] = {
     "Slice": _cut,
     "Unpack": _unpacked,
     "GatherV2": _gathered,
+    "TopKV2": _best,
     "ReverseV2": _reversed,
     "Roll": _rolled,
     "ConcatV2": _concatenated,
     "Pack": _packed,
     "Einsum": _summed,
+    "ExtractImagePatches": _patches,
     "SpaceToDepth": _blocks_to_channels,
     "DepthToSpace": _channels_to_blocks,
     "SpaceToBatchND": _to_batch,
