@@ -15,6 +15,7 @@ import tensorflow as tf
 from gradcam_callbacks.explaining.graph import WITHOUT_DATA
 from gradcam_callbacks.explaining.places import (
     PICTURES,
+    TOLERANCE,
     UNKNOWN,
     Axis,
     Places,
@@ -642,8 +643,11 @@ def _resampled(places: Places, sizes: Mapping[int, int], widths: Mapping[int, fl
         if axis.size == size and not width:
             continue
         (stretch, *more) = axis.stretches
-        if more or axis.has_extra or not axis.sides or not isinstance(stretch, Stretch):
+        if axis.has_extra or not axis.sides or not isinstance(stretch, Stretch):
             raise _NotKnownError
+        if more or stretch.size * stretch.stride != places.sides[min(axis.sides)].cells:
+            places = places.with_axis(number, _in_steps(axis, size))
+            continue
         (along,) = axis.sides
         side = places.sides[along]
         if side.rolled:
@@ -653,6 +657,17 @@ def _resampled(places: Places, sizes: Mapping[int, int], widths: Mapping[int, fl
         side = replace(side, cells=size * stretch.stride, start=start, end=end)
         places = places.with_side(along, side).with_axis(number, Axis((replace(stretch, size=size),)))
     return places
+
+
+def _in_steps(axis: Axis, size: int) -> Axis:
+    """A flattened axis, or a part of a side, of which so many cells in equal steps are left."""
+    *outer, inner = axis.stretches
+    step, over = divmod(axis.size, size)
+    if over or not isinstance(inner, Stretch) or inner.size % step:
+        raise _NotKnownError
+    if inner.size == step:
+        return Axis(tuple(outer))
+    return Axis((*outer, replace(inner, size=inner.size // step, stride=inner.stride * (step if inner.sides else 1))))
 
 
 def _used_up(end: float, reach: float) -> float:
@@ -679,7 +694,19 @@ def _windowed(operation: Any, places: Places, spatial: Sequence[int], kernel: Se
         over = width - 1 if padding == b"VALID" else 0
         sizes[number] = -(-(size - over) // strides[number])
         widths[number] = over
+        places = _jumped(places, number, width) if width > max(1, strides[number]) else places
     return _resampled(places, sizes, widths)
+
+
+def _jumped(places: Places, number: int, kernel: int) -> Places:
+    """After a kernel that reads along a flattened axis, where most of what it reads jumps from one end to the other."""
+    stretches = _axes(places)[number].stretches
+    for outer, inner in pairwise(stretches):
+        if isinstance(inner, Stretch) and outer.sides and inner.sides and inner.size < 2 * (kernel - 1):
+            side = places.sides[min(inner.sides)]
+            if (inner.size - 1) * inner.stride > TOLERANCE * side.cells:
+                places = places.with_side(min(inner.sides), replace(side, is_mixed=True))
+    return places
 
 
 def _convolved(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
