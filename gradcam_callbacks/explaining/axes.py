@@ -653,8 +653,7 @@ def _resampled(places: Places, sizes: Mapping[int, int], widths: Mapping[int, fl
         if side.rolled:
             raise _NotKnownError
         reach = abs(side.end - side.start) / side.cells * width * stretch.stride / 2
-        start, end = _used_up(side.start, reach), _used_up(side.end, reach)
-        side = replace(side, cells=size * stretch.stride, start=start, end=end)
+        side = replace(_used_up(side, reach), cells=size * stretch.stride)
         places = places.with_side(along, side).with_axis(number, Axis((replace(stretch, size=size),)))
     return places
 
@@ -670,11 +669,21 @@ def _in_steps(axis: Axis, size: int) -> Axis:
     return Axis((*outer, replace(inner, size=inner.size // step, stride=inner.stride * (step if inner.sides else 1))))
 
 
-def _used_up(end: float, reach: float) -> float:
-    """Where a map ends after a kernel has used up what was added outside of the picture."""
-    if end < 0:
-        return min(0.0, end + reach)
-    return max(1.0, end - reach) if end > 1 else end
+def _used_up(side: Side, reach: float) -> Side:
+    """A side after a kernel has used up what was added outside of the picture, which may be at one end only.
+
+    Args:
+        side: before.
+        reach: how far the kernel reads over each end, as a share of the picture's side.
+    """
+    low, high = sorted((side.start, side.end))
+    below, above = max(0.0, -low), max(0.0, high - 1)
+    spare_below, spare_above = max(0.0, reach - below), max(0.0, reach - above)
+    if below:
+        low = -max(0.0, below - reach - spare_above)
+    if above:
+        high = 1 + max(0.0, above - reach - spare_below)
+    return replace(side, start=high, end=low) if side.is_mirrored else replace(side, start=low, end=high)
 
 
 def _spatial(operation: Any, rank: int) -> list[int]:
