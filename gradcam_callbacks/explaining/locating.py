@@ -30,6 +30,13 @@ _AGREES = 0.5
 In a map whose cells are shuffled, some middles happen to move the right way, but not all.
 """
 
+_MOST = 1.5
+"""The most of its step by which it may move; more where the picture was made smaller, with a margin around it."""
+_OFF = 0.15
+"""How far from the middles of the cells the middles of what they see may lie, as a share of the side.
+
+They lie farther off where a part of the picture was cut out and enlarged.
+"""
 _LEAST = 2
 """How many cells must see anything, so that a map can be measured."""
 
@@ -108,9 +115,10 @@ def why_misplaced(measured: Array, grid: Sequence[int], *, channels_first: bool)
         if asked[:, side].min() == asked[:, side].max():
             continue
         at = (asked[:, side] + 0.5) / size
+        off = abs(at.mean() - centres.mean())
         at = at - at.mean()
         moved, spread = (at * centres).sum() / (at**2).sum(), centres.std()
-        if moved < _FOLLOWS or moved * at.std() < _AGREES * spread:
+        if not _FOLLOWS <= moved <= _MOST or moved * at.std() < _AGREES * spread or off > _OFF:
             name = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[len(grid)][side]
             return f"do not follow the picture along its {name}, as a measurement shows"
     return None
