@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ import tensorflow as tf
 from gradcam_callbacks.explaining.graph import WITHOUT_DATA
 from gradcam_callbacks.explaining.places import (
     PICTURES,
+    TOLERANCE,
     UNKNOWN,
     Axis,
     Places,
@@ -35,12 +37,20 @@ Rule = Callable[[Any, Sequence[Known], Any], Any]
 """Gives the places of an operation's output, or a list with those of each, from those of its inputs."""
 
 
+_SAME_SHAPE = frozenset({"Identity", "Cast", "Mul", "AddV2", "ZerosLike", "OnesLike"})
+"""Operations whose result has the shape of the one input of its rank, where that is one."""
+
+
 class _NotKnownError(Exception):
     """An operation takes something that is only known when it runs, or does more than its rule says."""
 
 
 def followed(
-    graph: Any, start: Mapping[int, Places], said: Mapping[int, Callable[[Any], Known]], batch: int | None = None
+    graph: Any,
+    start: Mapping[int, Places],
+    said: Mapping[int, Callable[[Any], Known]],
+    batch: int | None = None,
+    given: Mapping[int, Any] | None = None,
 ) -> dict[int, Places]:
     """The places of every tensor of a graph that depends on the picture shown, by the tensor's id.
 
@@ -49,9 +59,10 @@ def followed(
         start: the places of the pictures.
         said: for tensors of which more is known than the operations tell: gives their places from those of others.
         batch: how many pictures the graph takes where that is fixed.
+        given: the numbers that a function's graph is called with, by the tensors' ids.
     """
     places: dict[int, Places] = dict(start)
-    numbers = _WholeNumbers(places, batch)
+    numbers = _Numbers(places, batch, given or {})
     for operation in graph.get_operations():  # in the order in which they were made, so inputs come first
         inputs = [places.get(id(tensor)) for tensor in operation.inputs]
         if operation.type in WITHOUT_DATA or all(known is None for known in inputs):
@@ -65,7 +76,7 @@ def followed(
     return places
 
 
-def _after(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Sequence[Known]:
+def _after(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Sequence[Known]:
     """The places of each output."""
     rule: Rule = _RULES.get(operation.type, _not_understood)
     if rule is not _joining and any(known is not None and known.axes is None for known in inputs):
@@ -92,12 +103,12 @@ def _fits(places: Places, tensor: Tensor) -> bool:
     )
 
 
-class _WholeNumbers:
+class _Numbers:
     """Works out the shapes that a graph computes, for any number of pictures."""
 
-    def __init__(self, places: Mapping[int, Places], batch: int | None) -> None:
+    def __init__(self, places: Mapping[int, Places], batch: int | None, given: Mapping[int, Any]) -> None:
         self._places, self._batch = places, batch
-        self._known: dict[int, Any] = {}
+        self._known: dict[int, Any] = dict(given)
 
     def __call__(self, tensor: Tensor) -> Any:
         """The numbers in a tensor.
@@ -127,8 +138,8 @@ class _WholeNumbers:
         if operation.type in ("Shape", "Size"):
             sizes = self._sizes(operation.inputs[0])
             return None if sizes is None else np.asarray(sizes if operation.type == "Shape" else math.prod(sizes))
-        compute = _WHOLE.get(operation.type)
-        if compute is None or not tensor.dtype.is_integer:
+        compute = _COMPUTED.get(operation.type)
+        if compute is None:
             return None
         try:
             return np.asarray(compute(operation, [self(given) for given in operation.inputs]))
@@ -145,7 +156,26 @@ class _WholeNumbers:
         sizes = list(tensor.shape)
         if sizes and sizes[0] is None:
             sizes[0] = PICTURES
-        return None if None in sizes else sizes
+        if None not in sizes:
+            return sizes
+        if tensor.op.type == "Fill":
+            with suppress(_NotKnownError):
+                return self.sizes(tensor.op.inputs[0])
+        if tensor.op.type in _SAME_SHAPE:
+            given = [one for one in tensor.op.inputs if one.shape.rank == tensor.shape.rank]
+            return self._sizes(given[0]) if len(given) == 1 else None
+        return None
+
+    def shape_of(self, tensor: Tensor) -> list[int]:
+        """A tensor's shape, with `PICTURES` for the number of pictures.
+
+        Raises:
+            _NotKnownError: if a side is not known.
+        """
+        found = self._sizes(tensor)
+        if found is None:
+            raise _NotKnownError
+        return found
 
 
 def _sliced_numbers(operation: Any, given: Sequence[Any]) -> Any:
@@ -159,9 +189,15 @@ def _sliced_numbers(operation: Any, given: Sequence[Any]) -> Any:
     return values[first : None if operation.get_attr("end_mask") else int(end[0]) : int(step[0])]
 
 
-_WHOLE: dict[str, Callable[[Any, Sequence[Any]], Any]] = {
+def _cast_numbers(operation: Any, given: Sequence[Any]) -> Any:
+    """Whole numbers stay 64 bits wide, as `PICTURES` times a size needs that."""
+    dtype = operation.get_attr("DstT")
+    return given[0].astype(np.int64 if dtype.is_integer else dtype.as_numpy_dtype)
+
+
+_COMPUTED: dict[str, Callable[[Any, Sequence[Any]], Any]] = {
     "Identity": lambda _, given: given[0],
-    "Cast": lambda _, given: given[0],
+    "Cast": _cast_numbers,
     "StridedSlice": _sliced_numbers,
     "GatherV2": lambda _, given: np.take(given[0], given[1], axis=int(given[2])),
     "Pack": lambda _, given: np.stack(given),
@@ -171,10 +207,25 @@ _WHOLE: dict[str, Callable[[Any, Sequence[Any]], Any]] = {
     "Add": lambda _, given: given[0] + given[1],
     "AddV2": lambda _, given: given[0] + given[1],
     "Sub": lambda _, given: given[0] - given[1],
+    "RealDiv": lambda _, given: given[0] / given[1],
     "FloorDiv": lambda _, given: given[0] // given[1],
     "FloorMod": lambda _, given: given[0] % given[1],
     "Maximum": lambda _, given: np.maximum(given[0], given[1]),
     "Minimum": lambda _, given: np.minimum(given[0], given[1]),
+    "Floor": lambda _, given: np.floor(given[0]),
+    "Ceil": lambda _, given: np.ceil(given[0]),
+    "Round": lambda _, given: np.round(given[0]),
+    "Rint": lambda _, given: np.rint(given[0]),
+    "Greater": lambda _, given: given[0] > given[1],
+    "GreaterEqual": lambda _, given: given[0] >= given[1],
+    "Less": lambda _, given: given[0] < given[1],
+    "LessEqual": lambda _, given: given[0] <= given[1],
+    "Equal": lambda _, given: given[0] == given[1],
+    "NotEqual": lambda _, given: given[0] != given[1],
+    "LogicalAnd": lambda _, given: given[0] & given[1],
+    "LogicalOr": lambda _, given: given[0] | given[1],
+    "LogicalNot": lambda _, given: ~given[0],
+    "SelectV2": lambda _, given: np.where(*given),
     "Reshape": lambda _, given: np.reshape(given[0], given[1]),
     "ExpandDims": lambda _, given: np.expand_dims(given[0], int(given[1])),
     "Squeeze": lambda _, given: np.squeeze(given[0]),
@@ -184,7 +235,7 @@ _WHOLE: dict[str, Callable[[Any, Sequence[Any]], Any]] = {
 """How the operations compute that shapes are made with."""
 
 
-def _not_understood(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
+def _not_understood(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
     """What has the shape of what came in probably lies as that does; of anything else nothing is known."""
     given = [known for known in inputs if known is not None and known.axes is not None]
 
@@ -209,27 +260,29 @@ def _axes(places: Places) -> tuple[Axis, ...]:
     return places.axes or ()
 
 
-def _of(tensor: Tensor, places: Known) -> Known:
+def _of(tensor: Tensor, places: Known, numbers: _Numbers | None = None) -> Known:
     """The places of an input; one that does not depend on the picture has plain axes."""
     if places is not None or tensor.shape.rank is None:
         return places
     sizes = [PICTURES if size is None else size for size in tensor.shape]
+    if numbers is not None and None in tuple(tensor.shape)[1:]:
+        sizes = numbers.shape_of(tensor)
     return Places(tuple(plain(size) for size in sizes))
 
 
 # ---- Number by number ----
 
 
-def _handed_on(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _handed_on(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """The same numbers, or each changed by itself."""
     return _first(inputs)
 
 
-def _each_handed_on(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
+def _each_handed_on(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
     return list(inputs)
 
 
-def _joining(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _joining(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """Several tensors put together number by number, with broadcasting."""
     everything = [_of(tensor, known) for tensor, known in zip(operation.inputs, inputs, strict=True)]
     if operation.type in ("BroadcastTo", "ClipByValue"):
@@ -242,7 +295,7 @@ def _joining(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) ->
 # ---- Shapes ----
 
 
-def _reshaped(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _reshaped(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     places = reshaped(_first(inputs), numbers.sizes(operation.inputs[1]))
     for number, axis in enumerate(_axes(places)[:-1]):
         # Cells that were repeated, or that a sub-pixel convolution fills, are more cells over the same part.
@@ -255,13 +308,13 @@ def _reshaped(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -
     return places
 
 
-def _transposed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _transposed(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     places = _first(inputs)
     order = numbers(operation.inputs[1])
     return replace(places, axes=tuple(_axes(places)[number] for number in order))
 
 
-def _expanded(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _expanded(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     places = _first(inputs)
     axes = list(_axes(places))
     number = int(numbers(operation.inputs[1]).ravel()[0])
@@ -269,14 +322,14 @@ def _expanded(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -
     return replace(places, axes=tuple(axes))
 
 
-def _squeezed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _squeezed(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     places = _first(inputs)
     axes = _axes(places)
     asked = [number % len(axes) for number in operation.get_attr("squeeze_dims")]
     return _dropped(places, asked or [number for number, axis in enumerate(axes) if axis.size == 1])
 
 
-def _reduced(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _reduced(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """A sum, mean or maximum over axes."""
     places = _first(inputs)
     count = len(_axes(places))
@@ -290,7 +343,7 @@ def _reduced(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) ->
     return replace(places, axes=tuple(axis for number, axis in enumerate(axes) if keeps or number not in gone))
 
 
-def _tiled(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _tiled(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """Repeated whole: what is repeated are no places."""
     places = _first(inputs)
     for number, (axis, times) in enumerate(zip(_axes(places), numbers(operation.inputs[1]), strict=True)):
@@ -334,7 +387,7 @@ def _dropped(places: Places, numbers: Iterable[int]) -> Places:
     return replace(places, axes=tuple(axis for number, axis in enumerate(_axes(places)) if number not in gone))
 
 
-def _sliced(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _sliced(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """`tensor[a:b:c, …]`."""
     places = _first(inputs)
     begin, end, strides = (numbers(tensor) for tensor in operation.inputs[1:4])
@@ -375,7 +428,7 @@ def _sliced(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> 
     return replace(places, axes=tuple(axes))
 
 
-def _cut(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _cut(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """`tf.slice`."""
     places = _first(inputs)
     sizes = numbers(operation.inputs[2])
@@ -387,7 +440,7 @@ def _cut(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Kno
     return places
 
 
-def _split(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
+def _split(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
     """`tf.split` into equal parts, or parts of given sizes."""
     is_given = operation.type == "SplitV"
     places = _first(inputs if is_given else inputs[1:])
@@ -403,29 +456,49 @@ def _split(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> l
     return list(parts)
 
 
-def _unpacked(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
+def _unpacked(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
     """`tf.unstack`."""
     places = _first(inputs)
     number = operation.get_attr("axis") % len(_axes(places))
     return [_dropped(_selected(places, number, position, 1), [number]) for position in range(len(operation.outputs))]
 
 
-def _gathered(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
-    """`tf.gather` of entries that follow each other in equal steps."""
+def _gathered(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
+    """`tf.gather`; entries that do not follow each other in equal steps, such as the best of all, are no places."""
     places = _first(inputs)
-    if operation.get_attr("batch_dims"):
-        raise _NotKnownError
     number = int(numbers(operation.inputs[2])) % len(_axes(places))
-    indices = numbers(operation.inputs[1])
+    try:
+        indices = numbers(operation.inputs[1])
+    except _NotKnownError:
+        indices = None
+    if indices is None or indices.ndim > 1 or len(set(np.diff(np.ravel(indices)).tolist()) | {0}) > 2:
+        return _picked_out(operation, places, number)
     if indices.ndim == 0:
         return _dropped(_selected(places, number, int(indices), 1), [number])
     steps = set(np.diff(indices).tolist())
-    if indices.ndim != 1 or len(steps) > 1 or 0 in steps or not len(indices):
-        raise _NotKnownError
+    if 0 in steps or not len(indices):
+        return _picked_out(operation, places, number)
     return _selected(places, number, int(indices[0]), len(indices), steps.pop() if steps else 1)
 
 
-def _reversed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _picked_out(operation: Any, places: Places, number: int) -> Places:
+    """`tf.gather` of any entries of an axis: along it there are no places any more."""
+    shape = operation.inputs[1].shape
+    same = operation.get_attr("batch_dims")
+    if shape.rank is None or None in tuple(shape)[same:] or _axes(places)[number].is_batch:
+        raise _NotKnownError
+    picked = [plain(int(size)) for size in tuple(shape)[same:]]
+    return replace(places, axes=(*_axes(places)[:number], *picked, *_axes(places)[number + 1 :]))
+
+
+def _best(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
+    """`tf.math.top_k` and `tf.sort`: the largest numbers of the last axis, which are no places any more."""
+    places = _first(inputs)
+    best = places.with_axis(len(_axes(places)) - 1, plain(int(numbers(operation.inputs[1]))))
+    return [best, best]
+
+
+def _reversed(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """Mirrored along axes."""
     places = _first(inputs)
     for number in numbers(operation.inputs[1]).ravel():
@@ -439,7 +512,7 @@ def _reversed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -
     return places
 
 
-def _rolled(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _rolled(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """Moved in a circle along axes."""
     places = _first(inputs)
     shifts, rolled_axes = (numbers(tensor).ravel() for tensor in operation.inputs[1:3])
@@ -455,7 +528,7 @@ def _rolled(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> 
     return places
 
 
-def _padded(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _padded(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """With numbers added at the ends of axes."""
     places = _first(inputs)
     for number, (before, after) in enumerate(numbers(operation.inputs[1])):
@@ -484,8 +557,8 @@ def _grown(places: Places, number: int, before: int, after: int) -> Places:
 # ---- Several tensors along one axis ----
 
 
-def _concatenated(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
-    parts = [_of(tensor, known) for tensor, known in zip(operation.inputs[:-1], inputs[:-1], strict=True)]
+def _concatenated(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
+    parts = [_of(tensor, known, numbers) for tensor, known in zip(operation.inputs[:-1], inputs[:-1], strict=True)]
     known = [part for part in parts if part is not None and part.axes is not None]
     if len(known) < len(parts):
         raise _NotKnownError
@@ -527,7 +600,7 @@ def _row(sides: Sequence[Side]) -> Side | None:
     return replace(sides[0], cells=sum(side.cells for side in sides), end=sides[-1].end)
 
 
-def _packed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _packed(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """`tf.stack`: along a new axis, which is a side of the picture where they are its parts in a row."""
     known = [_of(tensor, places) for tensor, places in zip(operation.inputs, inputs, strict=True)]
     parts = [places for places in known if places is not None and places.axes is not None]
@@ -548,7 +621,7 @@ def _packed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> 
 # ---- Products ----
 
 
-def _multiplied(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _multiplied(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """Matrix products: rows come from the first, columns from the second, the rest from both."""
     left, right = (_of(tensor, known) for tensor, known in zip(operation.inputs[:2], inputs[:2], strict=True))
     if left is None or right is None:
@@ -571,9 +644,9 @@ def _with_sides_of(result: Places, sources: Sequence[Places]) -> Places:
         ]
         if along:
             is_mixed = any(other.is_mixed or not other.lies_like(along[0]) for other in along)
-            cells = max(
-                part.size * part.stride for axis in _axes(result) for part in parts_of(axis) if part.side == side
-            )
+            (first, *_) = result.axis_of(side)
+            of_side = [part for part in parts_of(_axes(result)[first]) if part.side == side]
+            cells = max(part.size * part.stride for part in of_side)
             result = result.with_side(side, replace(along[0], is_mixed=is_mixed, cells=cells))
     return result
 
@@ -582,7 +655,7 @@ def _stretches(places: Places) -> list[tuple[Stretch | Axis, ...]]:
     return [axis.stretches for axis in _axes(places)]
 
 
-def _summed(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _summed(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """Einstein sums: each letter of the result is an axis that some input has."""
     equation = operation.get_attr("equation").decode().replace(" ", "")
     given, result = equation.split("->")
@@ -621,25 +694,61 @@ def _resampled(places: Places, sizes: Mapping[int, int], widths: Mapping[int, fl
             continue
         if axis.size == size and not width:
             continue
+        places = _as_padding(places, number)
+        axis = _axes(places)[number]
         (stretch, *more) = axis.stretches
-        if more or axis.has_extra or not axis.sides or not isinstance(stretch, Stretch):
+        if axis.has_extra or not axis.sides or not isinstance(stretch, Stretch):
             raise _NotKnownError
+        if more or stretch.size * stretch.stride != places.sides[min(axis.sides)].cells:
+            places = places.with_axis(number, _in_steps(axis, size))
+            continue
         (along,) = axis.sides
         side = places.sides[along]
         if side.rolled:
             raise _NotKnownError
         reach = abs(side.end - side.start) / side.cells * width * stretch.stride / 2
-        start, end = _used_up(side.start, reach), _used_up(side.end, reach)
-        side = replace(side, cells=size * stretch.stride, start=start, end=end)
+        side = replace(_used_up(side, reach), cells=size * stretch.stride)
         places = places.with_side(along, side).with_axis(number, Axis((replace(stretch, size=size),)))
     return places
 
 
-def _used_up(end: float, reach: float) -> float:
-    """Where a map ends after a kernel has used up what was added outside of the picture."""
-    if end < 0:
-        return min(0.0, end + reach)
-    return max(1.0, end - reach) if end > 1 else end
+def _as_padding(places: Places, number: int) -> Places:
+    """With what was put before and after the cells of a whole side as cells outside of the picture."""
+    axis = _axes(places)[number]
+    whole = replace(axis, before=0, after=0)
+    side = whole.runs_along
+    if side is None or places.sides[side].rolled or places.sides[side].cells != whole.size:
+        return places
+    grown = places.sides[side].part(-axis.before, axis.size)
+    return places.with_side(side, grown).with_axis(number, Axis((Stretch(axis.size, side),)))
+
+
+def _in_steps(axis: Axis, size: int) -> Axis:
+    """A flattened axis, or a part of a side, of which so many cells in equal steps are left."""
+    *outer, inner = axis.stretches
+    step, over = divmod(axis.size, size)
+    if over or not isinstance(inner, Stretch) or inner.size % step:
+        raise _NotKnownError
+    if inner.size == step:
+        return Axis(tuple(outer))
+    return Axis((*outer, replace(inner, size=inner.size // step, stride=inner.stride * (step if inner.sides else 1))))
+
+
+def _used_up(side: Side, reach: float) -> Side:
+    """A side after a kernel has used up what was added outside of the picture, which may be at one end only.
+
+    Args:
+        side: before.
+        reach: how far the kernel reads over each end, as a share of the picture's side.
+    """
+    low, high = sorted((side.start, side.end))
+    below, above = max(0.0, -low), max(0.0, high - 1)
+    spare_below, spare_above = max(0.0, reach - below), max(0.0, reach - above)
+    if below:
+        low = -max(0.0, below - reach - spare_above)
+    if above:
+        high = 1 + max(0.0, above - reach - spare_below)
+    return replace(side, start=high, end=low) if side.is_mirrored else replace(side, start=low, end=high)
 
 
 def _spatial(operation: Any, rank: int) -> list[int]:
@@ -659,10 +768,22 @@ def _windowed(operation: Any, places: Places, spatial: Sequence[int], kernel: Se
         over = width - 1 if padding == b"VALID" else 0
         sizes[number] = -(-(size - over) // strides[number])
         widths[number] = over
+        places = _jumped(places, number, width) if width > max(1, strides[number]) else places
     return _resampled(places, sizes, widths)
 
 
-def _convolved(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _jumped(places: Places, number: int, kernel: int) -> Places:
+    """After a kernel that reads along a flattened axis, where most of what it reads jumps from one end to the other."""
+    stretches = _axes(places)[number].stretches
+    for outer, inner in pairwise(stretches):
+        if isinstance(inner, Stretch) and outer.sides and inner.sides and inner.size < 2 * (kernel - 1):
+            side = places.sides[min(inner.sides)]
+            if (inner.size - 1) * inner.stride > TOLERANCE * side.cells:
+                places = places.with_side(min(inner.sides), replace(side, is_mixed=True))
+    return places
+
+
+def _convolved(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     places = _first(inputs)
     if inputs[1] is not None:
         raise _NotKnownError
@@ -676,18 +797,18 @@ def _convolved(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) 
     return _with_channels(_windowed(operation, places, spatial, kernel), spatial, int(filters))
 
 
-def _pooled(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _pooled(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     places = _first(inputs)
     spatial = _spatial(operation, len(_axes(places)))
     return _windowed(operation, places, spatial, [operation.get_attr("ksize")[number] for number in spatial])
 
 
-def _resized(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _resized(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     height, width = numbers(operation.inputs[1])
     return _resampled(_first(inputs), {1: int(height), 2: int(width)}, {})
 
 
-def _convolved_back(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _convolved_back(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """A transposed convolution."""
     places = _first(inputs[2:])
     spatial = _spatial(operation, len(_axes(places)))
@@ -702,7 +823,18 @@ def _with_channels(places: Places, spatial: Sequence[int], count: int) -> Places
     return places.with_axis(channels, plain(count))
 
 
-def _blocks_to_channels(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _patches(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
+    """`tf.image.extract_patches`: the pixels of a window become channels."""
+    places = _first(inputs)
+    sizes, rates = operation.get_attr("ksizes"), operation.get_attr("rates")
+    kernel = [(sizes[number] - 1) * rates[number] + 1 for number in (1, 2)]
+    channels = _axes(places)[3]
+    if not channels.is_plain:
+        raise _NotKnownError
+    return _with_channels(_windowed(operation, places, [1, 2], kernel), [1, 2], sizes[1] * sizes[2] * channels.size)
+
+
+def _blocks_to_channels(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """`tf.nn.space_to_depth`."""
     places, block = _first(inputs), operation.get_attr("block_size")
     if operation.get_attr("data_format") != b"NHWC":
@@ -712,7 +844,7 @@ def _blocks_to_channels(operation: Any, inputs: Sequence[Known], numbers: _Whole
     return _moved(cut, (0, 1, 3, 2, 4, 5), [PICTURES, height // block, width // block, -1])
 
 
-def _channels_to_blocks(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _channels_to_blocks(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """`tf.nn.depth_to_space`: each cell becomes several, which its channels fill."""
     places, block = _first(inputs), operation.get_attr("block_size")
     if operation.get_attr("data_format") != b"NHWC":
@@ -732,7 +864,7 @@ def _moved(places: Places, order: Sequence[int], sizes: Sequence[int]) -> Places
     return reshaped(replace(places, axes=tuple(places.axes[number] for number in order)), sizes)
 
 
-def _to_batch(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _to_batch(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """`tf.space_to_batch`, which a dilated convolution uses: cells at a distance become neighbours."""
     places = _first(inputs)
     blocks, paddings = numbers(operation.inputs[1]), numbers(operation.inputs[2])
@@ -751,7 +883,7 @@ def _to_batch(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -
     return replace(places, axes=(Axis(stretches), *outer, *rest[len(blocks) :]))
 
 
-def _from_batch(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> Known:
+def _from_batch(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """`tf.batch_to_space`, which undoes `_to_batch`."""
     places = _first(inputs)
     blocks, crops = numbers(operation.inputs[1]), numbers(operation.inputs[2])
@@ -772,13 +904,36 @@ def _from_batch(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers)
     return places
 
 
-def _called(operation: Any, inputs: Sequence[Known], numbers: _WholeNumbers) -> list[Known]:
+def _called(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
     """A function that was called: what its own operations do."""
-    body = body_of(operation)
+    return _after_body(body_of(operation), operation.inputs, inputs, numbers)
+
+
+def _decided(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
+    """`tf.cond`, where shapes decide it: what the operations of the branch do that is taken."""
+    branch = "then_branch" if bool(numbers(operation.inputs[0])) else "else_branch"
+    return _after_body(body_of(operation, branch), operation.inputs[1:], inputs[1:], numbers)
+
+
+def _after_body(body: Any, outside: Sequence[Tensor], inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
+    """The places of what a function gives.
+
+    Args:
+        body: its graph.
+        outside: what it is called with.
+        inputs: the places of that.
+        numbers: of the graph that calls it.
+    """
     if body is None:
         raise _NotKnownError
-    start = {id(tensor): known for tensor, known in zip(body.inputs, inputs, strict=True) if known is not None}
-    found = followed(body, start, {})
+    start, given = {}, {}
+    for tensor, outer, known in zip(body.inputs, outside, inputs, strict=True):
+        if known is not None:
+            start[id(tensor)] = known
+        elif outer.dtype.is_integer or outer.dtype.is_bool:
+            with suppress(_NotKnownError):
+                given[id(tensor)] = numbers(outer)
+    found = followed(body, start, {}, given=given)
     return [found.get(id(tensor)) for tensor in body.outputs]
 
 
@@ -814,6 +969,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), _padded),
     **dict.fromkeys(("Split", "SplitV"), _split),
     **dict.fromkeys(("PartitionedCall", "StatefulPartitionedCall"), _called),
+    **dict.fromkeys(("If", "StatelessIf"), _decided),
     "IdentityN": _each_handed_on,
     "FusedBatchNormV3": _handed_on,
     "Reshape": _reshaped,
@@ -825,11 +981,13 @@ _RULES: dict[str, Rule] = {
     "Slice": _cut,
     "Unpack": _unpacked,
     "GatherV2": _gathered,
+    "TopKV2": _best,
     "ReverseV2": _reversed,
     "Roll": _rolled,
     "ConcatV2": _concatenated,
     "Pack": _packed,
     "Einsum": _summed,
+    "ExtractImagePatches": _patches,
     "SpaceToDepth": _blocks_to_channels,
     "DepthToSpace": _channels_to_blocks,
     "SpaceToBatchND": _to_batch,

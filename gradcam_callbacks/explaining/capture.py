@@ -189,10 +189,15 @@ class _Tracing:
 
     def measured(self, seen: Sequence[Tensor]) -> None:
         """Takes note of what the footprints say."""
-        self.found["misplaced"] = tuple(
+        self.found["misplaced"] = wrong = tuple(
             known or why_misplaced(one.numpy(), grid, channels_first=self._layers.channels_first)
             for known, one, grid in zip(self.found["misplaced"], seen, self._grids, strict=True)
         )
+        if not any(wrong):
+            self.found["notes"] += (
+                "On the way to the layer are operations that are not understood. That its map lies as the picture does "
+                "was measured once, with the weights of the beginning.",
+            )
 
     def _called(self, batch: Inputs, tape: tf.GradientTape) -> tuple[Head, Choice, list[View]]:
         """Calls the model; gives its head, what is explained, and the views of all calls."""

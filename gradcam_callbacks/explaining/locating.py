@@ -14,7 +14,8 @@ from gradcam_callbacks.explaining.views import Video, View
 from gradcam_callbacks.probes.inputs import Inputs, each
 
 Tensor = Any
-_PICTURES = 4
+_PICTURES = 9
+"""How many pictures are measured on; each tells of one cell."""
 _INSET = 0.2
 """How far from the picture's edge the outer cells lie that are measured, as a share of its side."""
 _FOLLOWS = 0.25
@@ -23,10 +24,25 @@ _FOLLOWS = 0.25
 Where attention or a mean over all places mixes the whole picture in, the middle moves by less than the cell does, but
 it moves the same way. In a mirrored map it moves the other way, and in a turned one not at all.
 """
+_AGREES = 0.5
+"""The least correlation between where the cells lie and where the middles of what they see lie.
+
+In a map whose cells are shuffled, some middles happen to move the right way, but not all.
+"""
+
+_MOST = 1.5
+"""The most of its step by which it may move; more where the picture was made smaller, with a margin around it."""
+_OFF = 0.15
+"""How far from the middles of the cells the middles of what they see may lie, as a share of the side.
+
+They lie farther off where a part of the picture was cut out and enlarged.
+"""
+_LEAST = 2
+"""How many cells must see anything, so that a map can be measured."""
 
 
 def footprints(view: View | Video, picture: Tensor) -> Tensor | None:
-    """(cells, *places of the picture) how much the cells near the corners and in the middle react to each place.
+    """(cells, *places of the picture) how much the cells at the corners and between them react to each place.
 
     Args:
         view: of the layer.
@@ -35,18 +51,21 @@ def footprints(view: View | Video, picture: Tensor) -> Tensor | None:
     Returns:
         The mean of the absolute gradients over the pictures; None where there is no gradient.
     """
-    activations = view.activations()
     if not picture.dtype.is_floating:
         return None
+    activations, measured = view.activations(), cells(view.grid)
     mixture = tf.random.stateless_normal([view.channels], seed=(1, 2), dtype=activations.dtype)
+    at_once = picture.shape[0] or _PICTURES  # where the batch is fixed, it may take several runs
     found = []
-    for cell in cells(view.grid):
-        value = tf.reduce_sum(activations[(slice(None), *cell)] * mixture)
-        (gradient,) = tf.gradients([value], [picture])
+    for first in range(0, _PICTURES, at_once):
+        turns = range(first, min(first + at_once, _PICTURES))
+        asked = [(turn - first, *measured[turn % len(measured)]) for turn in turns]
+        (gradient,) = tf.gradients([tf.reduce_sum(tf.gather_nd(activations, asked) * mixture)], [picture])
         if gradient is None:
             return None
-        found.append(tf.reduce_mean(tf.abs(at_least_float32(gradient)), axis=0))
-    return tf.stack(found)
+        found.append(tf.abs(at_least_float32(gradient))[: len(asked)])
+    seen = tf.concat(found, axis=0)
+    return tf.stack([tf.reduce_mean(seen[number :: len(measured)], axis=0) for number in range(len(measured))])
 
 
 def spoilt(inputs: Inputs) -> Inputs:
@@ -63,10 +82,10 @@ def spoilt(inputs: Inputs) -> Inputs:
 
 
 def cells(grid: Sequence[int]) -> list[tuple[int, ...]]:
-    """The cells that are measured: the middle, and near all corners."""
-    ends = [sorted({int(share * side) for share in (_INSET, 1 - _INSET)}) for side in grid]
-    corners = [tuple(map(int, corner)) for corner in np.stack(np.meshgrid(*ends), -1).reshape(-1, len(grid))]
-    return [tuple(side // 2 for side in grid), *corners]
+    """The cells that are measured: near all corners and, in a picture or signal, between them."""
+    shares = (_INSET, 1 - _INSET) if len(grid) > 2 else (_INSET, 0.5, 1 - _INSET)
+    lines = [[int(share * side) for share in shares] for side in grid]
+    return [tuple(map(int, cell)) for cell in np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, len(grid))]
 
 
 def why_misplaced(measured: Array, grid: Sequence[int], *, channels_first: bool) -> str | None:
@@ -79,23 +98,27 @@ def why_misplaced(measured: Array, grid: Sequence[int], *, channels_first: bool)
     """
     seen = measured.sum(axis=1 if channels_first else -1).astype(np.float64)
     places = tuple(range(1, seen.ndim))
+    if not np.isfinite(seen).all():
+        return None
     total = seen.sum(axis=places, keepdims=True)
-    if not np.isfinite(seen).all() or (total <= 0).any():
+    share = seen / np.where(total > 0, total, 1)
+    # What all cells see says nothing about where one lies. A cell whose units are all asleep sees nothing.
+    own = np.maximum(share - share.mean(axis=0, where=total > 0), 0)
+    awake = own.sum(axis=places) > 0
+    if awake.sum() < _LEAST:
         return None
-    # What all cells see says nothing about where one lies.
-    own = np.maximum(seen / total - (seen / total).mean(axis=0), 0)
-    if (own.sum(axis=places) <= 0).any():
-        return None
-    asked = np.array(cells(grid))
+    own, asked = own[awake], np.array(cells(grid))[awake]
     for side, size in enumerate(grid):
         along = tuple(axis for axis in places if axis != side + 1)
         profile = own.sum(axis=along)
         centres = (profile * (np.arange(profile.shape[1]) + 0.5)).sum(axis=1) / profile.sum(axis=1) / profile.shape[1]
-        first, last = asked[1:, side].min(), asked[1:, side].max()
-        if first == last:
+        if asked[:, side].min() == asked[:, side].max():
             continue
-        moved = centres[1:][asked[1:, side] == last].mean() - centres[1:][asked[1:, side] == first].mean()
-        if moved < _FOLLOWS * (last - first) / size:
+        at = (asked[:, side] + 0.5) / size
+        off = abs(at.mean() - centres.mean())
+        at = at - at.mean()
+        moved, spread = (at * centres).sum() / (at**2).sum(), centres.std()
+        if not _FOLLOWS <= moved <= _MOST or moved * at.std() < _AGREES * spread or off > _OFF:
             name = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[len(grid)][side]
             return f"do not follow the picture along its {name}, as a measurement shows"
     return None

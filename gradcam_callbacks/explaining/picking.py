@@ -174,6 +174,8 @@ class Picker:
                 f"Layer '{together[0].info.path}' is explained, though not all of the score goes through it"
                 + (f"; others that lead there: {beside}." if beside else ".")
             )
+        elif isinstance(together[0], View) and len(together) == 1:
+            notes += self._of_later(together[0], candidates, ends)
         return Choice(together, others, tuple(notes))
 
     def joined_views(self) -> dict[int, View]:
@@ -201,8 +203,8 @@ class Picker:
         spans = sorted({(call.first, call.last) for _, call in self.calls})
         return [
             span
-            for span, following in zip(spans, [*spans[1:], (spans[-1][1] + 1, 0) if spans else (0, 0)], strict=True)
-            if not (span[0] <= following[0] and following[1] and following[1] <= span[1])
+            for span, following in zip(spans, [*spans[1:], None], strict=False)
+            if following is None or not (span[0] <= following[0] and following[1] <= span[1])
         ]
 
     def _candidates(self, *, is_last_resort: bool) -> dict[int, View]:
@@ -291,6 +293,23 @@ class Picker:
                 return later
         return None
 
+    def _of_later(self, view: View, candidates: Mapping[int, View], ends: Sequence[Any]) -> list[str]:
+        """A sentence on maps that come after the one that is explained, side by side, where there are some."""
+        ways = Ways.between([view.output.op], ends)
+        tokens = Tokens(self.places, ways, ends)
+        on_way = {id(operation) for operation in ways.operations} - {id(view.output.op)}
+        later = [
+            other for other in candidates.values() if id(other.output.op) in on_way and tokens.matter(other.output)
+        ]
+        last = [one for one in later if len(_among(later, Ways.between([one.output.op], ends))) == 1]
+        if tokens.are_extra or not 1 < len(last) <= _MOST_FUSED:
+            return []
+        names = ", ".join(f"'{other.info.path}'" for other in last)
+        return [
+            f"All of the score goes through layer '{view.info.path}'. Side by side after it are {names}; "
+            f"layer=[{names}] fuses these."
+        ]
+
     def _view_of(self, operation: Any, candidates: Mapping[int, View], ways: Ways) -> View | None:
         for output in operation.outputs:
             view = candidates.get(id(output))
@@ -331,10 +350,18 @@ class Picker:
                 )
         if any(view.lacks_channels for view in self.views):
             return GradCAMError(problem, _ADD_CHANNELS)
+        if any(view.is_inside for view in self.views):
+            return GradCAMError(problem, "Have the model call its layers outside of loops and branches of the graph.")
         if any(view.misplaced is not None for view in self.views):
             advice = "Name a layer with {argument} to have its maps all the same; they are then marked as misplaced."
             return GradCAMError(problem, advice, argument="layer")
         return GradCAMError(problem, "Grad-CAM needs a convolutional model, or a transformer whose tokens are places.")
+
+
+def _among(views: Sequence[View], ways: Ways) -> list[View]:
+    """Those of some views that are made on some ways."""
+    made = {id(operation) for operation in ways.operations}
+    return [view for view in views if id(view.output.op) in made]
 
 
 def _video(views: Sequence[View]) -> Video | None:

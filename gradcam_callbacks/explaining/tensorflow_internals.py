@@ -32,13 +32,17 @@ def functions_inlined() -> Iterator[None]:
         tf.config.run_functions_eagerly(before)
 
 
-def body_of(operation: Any) -> Any:
+def body_of(operation: Any, attribute: str = "f") -> Any:
     """The graph of the function that an operation calls; None where it is not to be had.
 
     The functions of a graph are had by the private `_get_function`.
+
+    Args:
+        operation: that calls one.
+        attribute: of the operation, that names the function.
     """
     try:
-        return operation.graph._get_function(operation.get_attr("f").name).graph
+        return operation.graph._get_function(operation.get_attr(attribute).name).graph
     except (AttributeError, KeyError, ValueError):
         return None
 

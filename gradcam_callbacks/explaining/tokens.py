@@ -22,17 +22,15 @@ class Tokens:
     def __init__(self, places: Mapping[int, Places], ways: Ways, ends: Sequence[Any]) -> None:
         self._places, self._ways = places, ways
         self._matter: dict[int, bool] = {}
+        self.are_extra = False
+        """Whether any tensor on the ways has tokens that are no places."""
         for operation in reversed(ways.operations):
             for tensor in operation.outputs:
-                if self._extra(tensor) is not None:
+                self.are_extra = self.are_extra or self._extra(tensor) is not None
+                if self._tokens(tensor) is not None:
                     takers = [taker for taker in tensor.consumers() if id(taker) in ways.inputs]
                     is_end = any(operation is end for end in ends)
                     self._matter[id(tensor)] = is_end or any(self._passes(tensor, taker) for taker in takers)
-
-    @property
-    def are_extra(self) -> bool:
-        """Whether any tensor on the ways has tokens that are no places."""
-        return bool(self._matter)
 
     def matter(self, tensor: Tensor) -> bool:
         """Whether the score depends on the places of a tensor."""
@@ -66,19 +64,24 @@ class Tokens:
         known = self._places.get(id(tensor))
         return next((axis for axis in (known.axes if known and known.axes else ()) if axis.has_extra), None)
 
+    def _tokens(self, tensor: Tensor) -> Axis | None:
+        """The axis of tokens of which some are no places, or else the first that has places."""
+        known = self._places.get(id(tensor))
+        placed = (axis for axis in (known.axes if known and known.axes else ()) if axis.sides)
+        return self._extra(tensor) or next(placed, None)
+
     def _passes(self, tensor: Tensor, operation: Any) -> bool:
-        """Whether the places of a tensor that has other tokens, too, go into what matters of an operation's result."""
-        axis = self._extra(tensor)
+        """Whether the places of a tensor go into what matters of an operation's result."""
+        axis = self._tokens(tensor)
         for output in operation.outputs:
             known = self._places.get(id(output))
             if known is None:  # such as a spare output that nobody takes
                 continue
             if known.axes is None:
                 return True
-            kept = self._extra(output)
-            if kept is None:
-                if operation.type not in _SELECTING or any(one.sides for one in known.axes):
-                    return True  # a sum over the tokens, or the places without the others
+            if self._extra(output) is None and not any(one.sides for one in known.axes):
+                if operation.type not in _SELECTING or self._extra(tensor) is None:
+                    return True  # a sum over the tokens, or one of the places
             elif self._is_contracted(tensor, operation, axis) or self.matter(output):
                 return True
         return False
@@ -90,7 +93,7 @@ class Tokens:
             given, result = operation.get_attr("equation").decode().replace(" ", "").split("->")
             for position in takes:
                 letter = given.split(",")[position][self._number(tensor, axis)]
-                rows = self._number(operation.outputs[0], self._extra(operation.outputs[0]))
+                rows = self._number(operation.outputs[0], self._tokens(operation.outputs[0]))
                 if letter not in result or result.index(letter) != rows:
                     return True
             return False

@@ -86,6 +86,7 @@ class View:
         lost: the side of the picture along which the places were put together in its channels, such as "height"; None
             where none was.
         is_elsewhere: whether it does not depend on the picture shown.
+        is_inside: whether it was made inside a loop or a branch of the graph.
         is_certain: whether all operations on the way from the picture were understood.
         lacks_grid: whether it could be explained if the user said the grid of its tokens.
         lacks_channels: whether it could be if the pictures had an axis of channels.
@@ -103,6 +104,7 @@ class View:
     frame: tuple[int, float, float] | None = None
     lost: str | None = None
     is_elsewhere: bool = False
+    is_inside: bool = False
     is_certain: bool = True
     lacks_grid: bool = False
     lacks_channels: bool = False
@@ -248,6 +250,7 @@ class Reader:
         """
         self._places, self._picture = places, picture
         self._on_the_way = ancestors([tensor.op for tensor in scored])
+        self._graph = scored[0].graph
 
     def read_all(self, calls: Sequence[tuple[str, Call]]) -> list[View]:
         """Reads the output of each call as a map, or says why it is none.
@@ -277,6 +280,13 @@ class Reader:
         output = view.output
         if not tf.is_tensor(output) or not output.dtype.is_floating or output.shape.rank is None:
             return replace(view, problem="its output is not one tensor of real numbers of a known rank")
+        if output.graph is not self._graph:
+            return replace(
+                view,
+                problem="it is called inside a loop or a branch of the graph, such as tf.map_fn, where its output "
+                "cannot be had",
+                is_inside=True,
+            )
         known = self._places.get(id(output))
         sizes = None
         if known is not None and known.axes is not None:
@@ -310,7 +320,7 @@ class Reader:
     def _placed(self, view: View, known: Places) -> View:
         """Reads an output whose places are known."""
         axes = known.axes or ()
-        if not axes or not axes[0].is_batch:
+        if not axes or not (axes[0].is_batch or _is_batch_of_frames(axes[0], known)):
             return replace(
                 view,
                 problem=f"its first axis, of shape {view.info.shape}, is not the pictures of the batch, but parts of "
@@ -357,7 +367,10 @@ class Reader:
         ordered += [position for position in range(1, len(parts)) if position not in ordered]
         channels = math.prod(part.stretch.size for part in parts if part.stretch.side is None)
         is_in_order = (
-            ordered == list(range(1, len(grid) + 2)) and len(parts) == len(axes) and len(axes) == len(grid) + 2
+            axes[0].is_batch
+            and ordered == list(range(1, len(grid) + 2))
+            and len(parts) == len(axes)
+            and len(axes) == len(grid) + 2
         )
         reading = Reading(
             grid,
@@ -370,7 +383,11 @@ class Reader:
             ),
         )
         numbers = sorted({part.axis for of_side in along for part in of_side})
-        is_simple = not extra and all(part.stretch.side is not None for part in parts if part.axis in numbers)
+        is_simple = (
+            not extra
+            and axes[0].is_batch
+            and all(part.stretch.side is not None for part in parts if part.axis in numbers)
+        )
         return replace(
             view,
             reading=reading,
@@ -470,6 +487,16 @@ class _Part:
 
     axis: int
     stretch: Stretch
+
+
+def _is_batch_of_frames(axis: Axis, known: Places) -> bool:
+    """Whether an axis runs over the pictures and, within each, over all of one side, such as the frames of a video."""
+    batch, *rest = axis.stretches
+    if axis.has_extra or not Axis((batch,)).is_batch or len(rest) != 1:
+        return False
+    (stretch,) = rest
+    is_whole = isinstance(stretch, Stretch) and stretch.stride == 1 and bool(stretch.sides)
+    return is_whole and all(known.sides[side].cells == stretch.size for side in stretch.sides)
 
 
 def _inner(axis: Axis) -> int:

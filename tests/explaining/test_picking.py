@@ -112,12 +112,17 @@ def test_two_backbones_of_one_picture_are_fused() -> None:
 
 
 def test_a_stem_in_common_is_what_all_goes_through() -> None:
-    """Two ways that part after a layer have that layer in common."""
+    """Two ways that part after a layer have that layer in common; those that come later are named."""
     inputs = keras.Input((16, 16, 3))
     stem = conv("stem")(inputs)
     ways = [layers.GlobalAveragePooling2D()(conv(name, size)(stem)) for name, size in (("fine", 1), ("coarse", 5))]
     model = keras.Model(inputs, layers.Dense(3)(layers.Concatenate()(ways)))
-    assert explain(model, noise(1, 16, 16, 3)).layer == "stem"
+    explained = explain(model, noise(1, 16, 16, 3))
+    assert explained.layer == "stem"
+    assert explained.notes == (
+        "All of the score goes through layer 'stem'. Side by side after it are 'coarse', 'fine'; "
+        "layer=['coarse', 'fine'] fuses these.",
+    )
 
 
 # ---- Several pictures ----
@@ -269,15 +274,15 @@ def test_tokens_lie_where_their_patches_did(shape: tuple[int, int], grid: tuple[
 def test_a_guess_of_the_grid_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """Where nothing tells how tokens lie, a grid in the picture's proportions is a guess, in words and in the notes."""
 
-    class Largest(layers.Layer):
+    class Triangular(layers.Layer):
         """Tokens that come out of an operation of which nothing is known."""
 
         def call(self, x: Any) -> Any:
-            return tf.math.top_k(tf.reshape(x, (-1, 8, 24)), k=12)[0]
+            return tf.linalg.qr(tf.reshape(x, (-1, 24, 8)))[1]
 
     inputs = keras.Input((8, 16, 3))
     patches = layers.Conv2D(24, 4, 4, name="patch")(inputs)
-    tokens = layers.Dense(6, "relu", name="mixed")(Largest()(patches))
+    tokens = layers.Dense(6, "relu", name="mixed")(Triangular()(patches))
     model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(tokens)))
     explained = explain(model, noise(1, 8, 16, 3), layer="mixed")
     assert explained.maps.shape[2:] == (2, 4)
@@ -309,6 +314,19 @@ def test_the_frames_of_a_video_are_one_map() -> None:
     right = np.stack([tf.nn.relu(tf.reduce_sum(activations * weight, -1)) for weight in weights], axis=1)
     close(explained.maps, right)
     np.testing.assert_array_equal(explain(model, videos, targets=CLASSES, layer="conv").maps, explained.maps)
+
+
+def test_frames_that_are_put_into_the_batch_by_hand_are_one_map() -> None:
+    """(N, time, h, w, C) reshaped to (N * time, h, w, C), a convolution, and back: its map has all three sides."""
+    inputs = keras.Input((5, 16, 16, 3))
+    layer = conv("conv")
+    h = layer(ops.reshape(inputs, (-1, 16, 16, 3)))
+    model = keras.Model(inputs, layers.Dense(3)(ops.mean(ops.reshape(h, (-1, 5, 16, 16, 6)), (1, 2, 3))))
+    videos = noise(2, 5, 16, 16, 3)
+    explained = explain(model, videos, targets=CLASSES, layer="conv")
+    features = layer(videos.reshape(-1, 16, 16, 3)).numpy().reshape(2, 5, 16, 16, 6)
+    kernel = model.layers[-1].kernel.numpy()
+    close(explained.maps, np.maximum(np.einsum("nthwc,ck->nkthw", features, kernel) / (5 * 16 * 16), 0))
 
 
 def test_the_last_state_of_a_convolutional_recurrence_is_of_all_frames() -> None:
@@ -393,6 +411,52 @@ def test_layers_that_are_rematerialised_are_explained(last: type[layers.Layer]) 
     kernel = model.layers[-1].kernel.numpy()
     weights = kernel.reshape(16, 16, 6, 3).mean(axis=(0, 1)) if last is layers.Flatten else kernel / 256
     close(explained.maps, np.maximum(np.einsum("nhwc,ck->nkhw", features.numpy(), weights), 0))
+
+
+class Looping(keras.Model):
+    """Calls its convolution once a picture, in a loop of the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dense = conv("conv"), layers.Dense(3)
+
+    def call(self, images: Any) -> Any:
+        spec = tf.TensorSpec((6,), tf.float32)
+        of_one = lambda image: ops.mean(self.conv(image[None]), (1, 2))[0]  # noqa: E731
+        return self.dense(tf.map_fn(of_one, images, fn_output_signature=spec))
+
+
+def test_a_layer_inside_a_loop_is_refused_as_such() -> None:
+    """Its output belongs to the loop; that is said, and not that the model is no convolutional one."""
+    model, images = Looping(), noise(2, 16, 16, 3)
+    model(images)
+    for layer in (None, "conv"):
+        with pytest.raises(GradCAMError, match="inside a loop or a branch of the graph") as refused:
+            explain(model, images, layer=layer)
+        assert "needs a convolutional model" not in str(refused.value)
+
+
+class Bare(keras.Model):
+    """Calls no layer at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = self.add_weight(shape=(3, 3, 3, 6), initializer="glorot_uniform")
+        self.dense = self.add_weight(shape=(6, 3), initializer="glorot_uniform")
+
+    def call(self, images: Any) -> Any:
+        features = tf.nn.relu(tf.nn.conv2d(images, self.kernel, 1, "SAME"))
+        return tf.reduce_mean(features * tf.sigmoid(features), (1, 2)) @ self.dense
+
+
+def test_a_model_without_layers_is_explained_where_its_ways_join() -> None:
+    """Operations alone: the last product of the features is named by what it is."""
+    model, images = Bare(), noise(2, 16, 16, 3)
+    model(images)
+    explained = explain(model, images, targets=CLASSES)
+    features = tf.nn.relu(tf.nn.conv2d(images, model.kernel, 1, "SAME"))
+    assert explained.layer == "Mul"
+    close(explained.maps, pooled_maps(features * tf.sigmoid(features), model.dense))
 
 
 # ---- The score ----
