@@ -286,7 +286,7 @@ def test_a_guess_of_the_grid_is_said(caplog: pytest.LogCaptureFixture) -> None:
     model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(tokens)))
     explained = explain(model, noise(1, 8, 16, 3), layer="mixed")
     assert explained.maps.shape[2:] == (2, 4)
-    (note,) = explained.notes
+    note = explained.notes[0]
     assert note == (
         "The 8 tokens of layer 'mixed' are read as a grid of 2x4: a guess from their number and the picture's "
         "proportions."
