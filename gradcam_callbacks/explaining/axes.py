@@ -769,6 +769,8 @@ def _windowed(operation: Any, places: Places, spatial: Sequence[int], kernel: Se
         sizes[number] = -(-(size - over) // strides[number])
         widths[number] = over
         places = _jumped(places, number, width) if width > max(1, strides[number]) else places
+        if width > 1 and size > 1 and _axes(places)[number].is_plain:
+            places = replace(places, is_over_channels=True)
     return _resampled(places, sizes, widths)
 
 
@@ -806,6 +808,22 @@ def _pooled(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known
 def _resized(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     height, width = numbers(operation.inputs[1])
     return _resampled(_first(inputs), {1: int(height), 2: int(width)}, {})
+
+
+def _scaled(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
+    """`tf.image`'s resizing of a part: a cell o of the result is at (o - translation) / scale of what came in."""
+    places = _first(inputs)
+    size, scale, moved = (tf.get_static_value(tensor) for tensor in operation.inputs[1:4])
+    if size is None or scale is None or moved is None:
+        raise _NotKnownError
+    for number in (1, 2):
+        side, cells = _axes(places)[number].runs_along, int(size[number - 1])
+        if side is None or places.sides[side].rolled:
+            raise _NotKnownError
+        share = float(scale[number - 1])
+        part = places.sides[side].part(-float(moved[number - 1]) / share, cells / share)
+        places = places.with_side(side, replace(part, cells=cells)).with_axis(number, Axis((Stretch(cells, side),)))
+    return places
 
 
 def _convolved_back(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
@@ -962,14 +980,13 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("Conv2D", "Conv3D", "DepthwiseConv2dNative"), _convolved),
     **dict.fromkeys(("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _pooled),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolved_back),
-    **dict.fromkeys(
-        ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "ScaleAndTranslate"), _resized
-    ),
+    **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea"), _resized),
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _multiplied),
     **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), _padded),
     **dict.fromkeys(("Split", "SplitV"), _split),
     **dict.fromkeys(("PartitionedCall", "StatefulPartitionedCall"), _called),
     **dict.fromkeys(("If", "StatelessIf"), _decided),
+    "ScaleAndTranslate": _scaled,
     "IdentityN": _each_handed_on,
     "FusedBatchNormV3": _handed_on,
     "Reshape": _reshaped,

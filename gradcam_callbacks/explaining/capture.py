@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -36,6 +37,8 @@ from gradcam_callbacks.probes.inputs import Inputs, picture_of
 from gradcam_callbacks.probes.targets import NO_CLASS
 
 Tensor = Any
+_PICKS = 3
+"""How many layers are tried at most of which a measurement says that they lie elsewhere."""
 _TRACING = threading.Lock()
 """While a graph is traced the layers are wrapped, so only one thread may do it."""
 
@@ -100,7 +103,7 @@ class Capture:
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), dict(result))  # type: ignore[no-any-return]
 
 
-def trace(asked: Request) -> Capture:
+def trace(asked: Request, *, without: frozenset[str] = frozenset()) -> Capture:
     """Traces one graph that explains any number of targets a picture in one forward pass.
 
     The layers' outputs are seen by wrapping `call` on the layer instances while the graph is traced, and only then,
@@ -108,13 +111,14 @@ def trace(asked: Request) -> Capture:
 
     Args:
         asked: which maps of which model.
+        without: the paths of layers that are not to be picked.
 
     Raises:
         GradCAMError: if the layer or the output does not exist or cannot be explained, or the model cannot take the
             inputs, or the method does not give maps.
     """
     _check(asked)
-    tracing = _Tracing(asked)
+    tracing = _Tracing(asked, without)
     with _TRACING:
         try:
             graph, measuring = _traced(tracing, asked)
@@ -124,6 +128,10 @@ def trace(asked: Request) -> Capture:
     if measuring is not None:
         some = filled(spoilt(asked.inputs), asked.batch)
         tracing.measured(measuring(tf.nest.map_structure(tf.constant, some)))
+        wrong = tracing.measured_wrong
+        if asked.layer is None and wrong and len(without) < _PICKS:
+            with suppress(GradCAMError):  # where there is no other, this one is explained, and called misplaced
+                return trace(asked, without=without | wrong)
     if masks(asked.method) and graph.written and not asked.written:
         return trace(replace(asked, written=graph.written))
     return Capture(_graph=graph, **tracing.found)
@@ -156,7 +164,8 @@ class _Tracing:
         is_unsure: whether a picture must tell where the maps lie.
     """
 
-    def __init__(self, asked: Request) -> None:
+    def __init__(self, asked: Request, without: frozenset[str]) -> None:
+        self._without = without
         self.found: dict[str, Any] = {}
         self.is_unsure = False
         self._asked = asked
@@ -199,6 +208,12 @@ class _Tracing:
                 "was measured once, with the weights of the beginning.",
             )
 
+    @property
+    def measured_wrong(self) -> frozenset[str]:
+        """The paths of the layers that a measurement has found elsewhere."""
+        pairs = zip(self.found["layers"], self.found["misplaced"], strict=True)
+        return frozenset(info.path for info, reason in pairs if reason is not None)
+
     def _called(self, batch: Inputs, tape: tf.GradientTape) -> tuple[Head, Choice, list[View]]:
         """Calls the model; gives its head, what is explained, and the views of all calls."""
         graph = tf.compat.v1.get_default_graph()
@@ -240,7 +255,8 @@ class _Tracing:
         def has_gradient(tensor: Tensor) -> bool:
             return gradients_of(scores, [tensor])[0] is not None
 
-        picker = Picker(views, paths, reader, places, picture, scores, tf.nest.flatten(head.scored), has_gradient)
+        scored = tf.nest.flatten(head.scored)
+        picker = Picker(views, paths, reader, places, picture, scores, scored, has_gradient, self._without)
         if self._wanted is None:
             return picker.pick(), views
         if any(">" in path for path, _ in self._wanted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,6 +47,7 @@ def build(model: keras.Model, inputs: Inputs) -> None:
     """
 
     def only_to_build(model: keras.Model, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)  # its arguments are asked for
         def stopped(*args: Any, **kwargs: Any) -> Any:
             if model.built:
                 raise _BuiltError

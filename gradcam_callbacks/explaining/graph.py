@@ -26,12 +26,12 @@ class InsideFunctionError(Exception):
 def calls_functions(graph: Any) -> bool:
     """Whether a graph calls a `tf.function` of the model, in which there may be layers.
 
-    Keras makes functions of single operations, too, which XLA compiles; these get no variables.
+    Keras makes a function of a grouped convolution, too, which XLA compiles. It gets one variable, the kernel.
     """
     return any(
-        operation.type in ("PartitionedCall", "StatefulPartitionedCall")
-        and (not is_compiled_by_xla(operation) or any(given.dtype == tf.resource for given in operation.inputs))
+        not is_compiled_by_xla(operation) or sum(given.dtype == tf.resource for given in operation.inputs) > 1
         for operation in graph.get_operations()
+        if operation.type in ("PartitionedCall", "StatefulPartitionedCall")
     )
 
 

@@ -51,7 +51,10 @@ def footprints(view: View | Video, picture: Tensor) -> Tensor | None:
     Returns:
         The mean of the absolute gradients over the pictures; None where there is no gradient.
     """
-    if not picture.dtype.is_floating:
+    if not picture.dtype.is_floating:  # a picture of whole numbers has a gradient once it was made real
+        made_real = [taker.outputs[0] for taker in picture.consumers() if taker.type == "Cast"]
+        picture = next((tensor for tensor in made_real if tensor.dtype.is_floating), None)
+    if picture is None:
         return None
     activations, measured = view.activations(), cells(view.grid)
     mixture = tf.random.stateless_normal([view.channels], seed=(1, 2), dtype=activations.dtype)

@@ -134,6 +134,7 @@ class Picker:
         scores: the tensors whose explanation is asked for.
         scored: what they are made of: what the model gives, before a softmax.
         has_gradient: whether the score has a gradient with respect to a tensor.
+        without: the paths of layers that are not to be picked.
     """
 
     views: Sequence[View]
@@ -144,6 +145,7 @@ class Picker:
     scores: Sequence[Tensor]
     scored: Sequence[Tensor]
     has_gradient: Callable[[Tensor], bool]
+    without: frozenset[str] = frozenset()
 
     def pick(self) -> Choice:
         """The choice.
@@ -154,9 +156,10 @@ class Picker:
         ends = [tensor.op for tensor in self.scores]
         for is_last_resort in (False, True):
             candidates = self._candidates(is_last_resort=is_last_resort)
-            together = self._side_by_side(self._on_ways(candidates, ends, set()))
-            is_whole = bool(together)
+            found, is_whole = self._on_ways(candidates, ends, set())
+            together = self._side_by_side(found)
             if not together:
+                is_whole = False
                 loose = [view for view in reversed(self.views) if id(view.output) in candidates and view.frame is None]
                 together += [view for view in loose if self.has_gradient(view.output)][:1]
             if together:
@@ -170,8 +173,9 @@ class Picker:
         notes = [view.guess for view in together if view.guess]
         if not is_whole:
             beside = ", ".join(f"'{view.info.path}'" for view in others[:3])
+            names = " and ".join(f"'{view.info.path}'" for view in together)
             notes.append(
-                f"Layer '{together[0].info.path}' is explained, though not all of the score goes through it"
+                f"Not all of the score goes through {names}, which {'is' if len(together) == 1 else 'are'} explained"
                 + (f"; others that lead there: {beside}." if beside else ".")
             )
         elif isinstance(together[0], View) and len(together) == 1:
@@ -215,6 +219,8 @@ class Picker:
         found = {}
         for view in (*self.joined_views().values(), *self.views):
             reason = self._reason_against(view, learned, scored)
+            if view.info.path in self.without:
+                continue
             if reason is None or (is_last_resort and reason == self._lost(view)):
                 found[id(view.output)] = view
         return found
@@ -254,29 +260,47 @@ class Picker:
                 todo.append(tensor.op.inputs[0])
         return found
 
-    def _on_ways(self, candidates: Mapping[int, View], ends: Sequence[Any], seen: set[int]) -> list[View]:
-        """The last view that all ways to these operations go through, or those of the ways that they join."""
+    def _on_ways(self, candidates: Mapping[int, View], ends: Sequence[Any], seen: set[int]) -> tuple[list[View], bool]:
+        """The last view that all ways to these operations go through, or those of the ways that they join.
+
+        Args:
+            candidates: what may be explained, by the ids of the outputs.
+            ends: the operations.
+            seen: where to look again is of no use.
+
+        Returns:
+            The views, and whether all ways go through one of them.
+        """
         ways = Ways.between([self.picture.op], ends)
-        if not ways.operations:
-            return []
         cuts = ways.cuts(ends)
+        made = {id(view.output.op) for view in candidates.values()}
+        places = [number for number, operation in enumerate(ways.operations) if id(operation) in made]
+        if not places:
+            return [], not ways.operations
         tokens = Tokens(self.places, ways, ends)
         for operation in reversed(cuts):
             view = self._view_of(operation, candidates, ways)
             if view is not None and tokens.matter(view.output) and self.has_gradient(view.output):
-                return [self._after(view, candidates, ends, tokens) or view]
-        for operation in reversed(cuts):
-            parts = {id(tensor.op): tensor.op for tensor in ways.inputs[id(operation)]}
-            if len(parts) > 1:
-                break
-        else:
-            parts = {id(operation): operation for operation in ends} if len(ends) > 1 else {}
+                return [self._after(view, candidates, ends, tokens) or view], True
+        # They are side by side up to the first operation after the last of them that joins all ways.
+        later = {id(operation) for operation in ways.operations[places[-1] :]}
+        joined = [
+            {id(tensor.op): tensor.op for tensor in ways.inputs[id(operation)]}
+            for operation in cuts
+            if id(operation) in later
+        ]
+        parts = next((part for part in joined if len(part) > 1), {id(operation): operation for operation in ends})
         found: dict[str, View] = {}
+        is_whole = True
         for part in parts.values():
-            if id(part) not in seen and len(found) <= _MOST_FUSED:
-                seen.add(id(part))
-                found |= {view.info.path: view for view in self._on_ways(candidates, [part], seen)}
-        return list(found.values())
+            if id(part) in seen or len(found) > _MOST_FUSED:
+                is_whole = is_whole and id(part) in seen
+                continue
+            seen.add(id(part))
+            views, all_of_it = self._on_ways(candidates, [part], seen)
+            found |= {view.info.path: view for view in views}
+            is_whole = is_whole and all_of_it
+        return list(found.values()), is_whole
 
     def _after(self, view: View, candidates: Mapping[int, View], ends: Sequence[Any], tokens: Tokens) -> View | None:
         """A later view that all ways from the places of a view go through, where some tokens are no places.

@@ -135,11 +135,11 @@ class Side:
         low, high = sorted((self.start, self.end))
         return abs(low) <= TOLERANCE and abs(high - 1) <= TOLERANCE
 
-    def part(self, first: float, count: int) -> Side:
+    def part(self, first: float, count: float) -> Side:
         """Some of the cells."""
         width = (self.end - self.start) / self.cells
         start = self.start + first * width
-        return replace(self, cells=count, start=start, end=start + count * width)
+        return replace(self, cells=int(count), start=start, end=start + count * width)
 
     def mirrored(self) -> Side:
         """The cells the other way round."""
@@ -161,11 +161,14 @@ class Places:
         axes: of the tensor, in their order; None where it is not known what became of them.
         sides: of the picture, in their order.
         is_certain: whether all operations on the way were understood.
+        is_over_channels: whether a kernel was moved over an axis of no places, as a model does that takes a signal's
+            channels for the second side of a picture.
     """
 
     axes: tuple[Axis, ...] | None
     sides: tuple[Side, ...] = ()
     is_certain: bool = True
+    is_over_channels: bool = False
 
     def __post_init__(self) -> None:
         if self.axes is None:
@@ -223,7 +226,8 @@ def joined(all_of: Sequence[Places]) -> Places:
         axes.append(best)
     with_sides = [places for places in known if places.sides]
     count = max(len(places.sides) for places in known)
-    return Places(tuple(axes), tuple(_side_of_all(side, with_sides) for side in range(count)), is_certain)
+    sides = tuple(_side_of_all(side, with_sides) for side in range(count))
+    return Places(tuple(axes), sides, is_certain, any(places.is_over_channels for places in known))
 
 
 def _tells(axis: Axis) -> int:

@@ -13,6 +13,7 @@ from gradcam_callbacks.explaining.places import Axis, Places, Stretch, plain
 
 RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 """The layers that are meant."""
+_CONVOLVING = (keras.layers.ConvLSTM1D, keras.layers.ConvLSTM2D, keras.layers.ConvLSTM3D)
 
 
 def places_of_recurrent(calls: Sequence[Call]) -> Mapping[int, Callable[[Mapping[int, Places]], Places | None]]:
@@ -48,8 +49,9 @@ class _Recurrent:
             given = given.with_side(turned, replace(given.sides[turned], cells=1))
         begin = (batch, steps) if self._layer.return_sequences else (batch,)
         result = replace(given, axes=begin)
+        is_spatial = isinstance(self._layer, _CONVOLVING)
         for axis, size in zip(rest, shape[len(begin) :], strict=True):
-            along = axis.runs_along
+            along = axis.runs_along if is_spatial else None
             if along is not None and size is not None:  # a convolution over the places of each step
                 result = result.with_side(along, replace(result.sides[along], cells=int(size)))
                 axis = Axis((Stretch(int(size), along),))

@@ -329,7 +329,7 @@ class Reader:
         if not any(axis.sides for axis in axes) or len(axes) < 3:
             is_tokens = len(axes) == 3 and len(known.sides) == 2 and axes[1].size > 1
             return self._without_grid(view, axes[1].size) if is_tokens else self._not_a_map(view)
-        if len(known.sides) == 1 and sum(axis.size > 1 for axis in axes[1:] if not axis.sides) > 1:
+        if len(known.sides) == 1 and known.is_over_channels:
             return replace(
                 view,
                 problem=f"its output has shape {view.info.shape}, so the model takes its input for a picture",
@@ -421,7 +421,16 @@ class Reader:
     # ---- What only the shape tells ----
 
     def _on_given_grid(self, view: View, known: Places) -> View:
-        """Reads (N, L, C) tokens as the grid that the user gave, the tokens that are no places before it."""
+        """Reads (N, L, C) tokens as the grid that the user gave, the tokens that are no places before it.
+
+        Where it is known how they lie, the grid must be that.
+        """
+        placed = self._placed(view, known) if known.is_certain else None
+        if placed is not None and placed.problem is None:
+            if placed.grid == self._picture.grid:
+                return placed
+            sides = "x".join(map(str, placed.grid))
+            return replace(view, problem=f"its tokens are those of a grid of {sides}", lacks_grid=True)
         height, width = self._picture.grid or (0, 0)
         length = known.axes[1].size if known.axes else view.output.shape[1]
         if length is None:

@@ -266,9 +266,15 @@ def test_tokens_lie_where_their_patches_did(shape: tuple[int, int], grid: tuple[
     assert static.maps.shape == dynamic.maps.shape == (2, 2, *grid)
     assert set(static.health.ravel()) <= {"ok", "empty"}
     np.testing.assert_allclose(static.maps, dynamic.maps, rtol=1e-5, atol=1e-8)
-    asked = explain(transformer(False, shape), images, targets=[0, 1])
+    asked = explain(transformer(False, shape), images, targets=[0, 1], grid=grid)
     np.testing.assert_array_equal(asked.maps, dynamic.maps)
     assert dynamic.notes == ()
+
+
+def test_a_grid_that_is_not_that_of_the_patches_is_refused() -> None:
+    """Where it is known how the tokens lie, no other grid is drawn."""
+    with pytest.raises(GradCAMError, match=r"tokens are those of a grid of 2x8\. Say .* grid="):
+        explain(transformer(False, (8, 32)), noise(1, 8, 32, 3), layer="norm1_1", grid=(4, 4))
 
 
 def test_a_guess_of_the_grid_is_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -488,6 +494,35 @@ def test_a_function_s_own_score_decides() -> None:
         assert explained.layer == f"of_{name}"
     both = explain(model, noise(1, 16, 16, 3), targets=[lambda outputs: outputs["one"][:, 1] + outputs["two"][:, 0]])
     assert both.layer == "stem"
+
+
+def test_a_way_without_a_map_is_said() -> None:
+    """Wide and deep: what goes past the convolutions, from the pixels themselves, is in no map. The notes say so."""
+    inputs = keras.Input((16, 16, 3))
+    deep = layers.GlobalAveragePooling2D()(conv("conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Concatenate()([deep, layers.Flatten()(inputs)])))
+    explained = explain(model, noise(1, 16, 16, 3))
+    assert explained.layer == "conv"
+    assert explained.notes == ("Not all of the score goes through 'conv', which is explained.",)
+
+
+def test_layers_far_from_the_score_are_found_at_once() -> None:
+    """Two networks side by side before a long residual head: their last maps, without a look at each block."""
+    inputs = keras.Input((16, 16, 3))
+    ways = [layers.GlobalAveragePooling2D()(conv(name, size)(inputs)) for name, size in (("fine", 1), ("coarse", 5))]
+    h = layers.Concatenate()(ways)
+    for _ in range(150):
+        h = layers.Add()([h, layers.Dense(12, "relu")(h)])
+    model = keras.Model(inputs, layers.Dense(3)(h))
+    assert set(explain(model, noise(1, 16, 16, 3)).layer.split(" + ")) == {"fine", "coarse"}
+
+
+def test_rows_that_are_read_as_features_are_no_places() -> None:
+    """An LSTM over the rows of a digit: its steps are rows, its units are no columns."""
+    inputs = keras.Input((28, 28, 1))
+    steps = layers.LSTM(28, return_sequences=True, name="lstm")(layers.Reshape((28, 28))(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(steps)))
+    assert explain(model, noise(1, 28, 28, 1)).maps.shape == (1, 1, 28, 1)
 
 
 def test_what_does_not_depend_on_the_picture_is_no_map() -> None:
