@@ -808,6 +808,35 @@ def _resized(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Know
     return _resampled(_first(inputs), {1: int(height), 2: int(width)}, {})
 
 
+def _scaled(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
+    """A resizing that also moves the picture: cell x of what comes in lies at x * scale + translation in the result."""
+    places = _first(inputs)
+    for number, (size, scale, moved) in enumerate(
+        zip(*(numbers(tensor) for tensor in operation.inputs[1:4]), strict=True), start=1
+    ):
+        (first, last), have = (-moved / scale, (size - moved) / scale), _axes(places)[number].size
+        if abs(first) < 1 and abs(last - have) < 1:
+            places = _resampled(places, {number: int(size)}, {})
+            continue
+        side = _axes(places)[number].runs_along
+        if side is None:
+            raise _NotKnownError
+        part = replace(places.sides[side].part(first, last - first), cells=int(size))
+        places = places.with_side(side, part).with_axis(number, Axis((Stretch(int(size), side),)))
+    return places
+
+
+def _transformed(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
+    """A Fourier transform: frequencies are no places."""
+    places, output = _first(inputs), operation.outputs[0]
+    for number in range(-int("".join(re.findall(r"\d", operation.type)) or 1), 0):
+        size = output.shape[number]
+        if size is None:
+            raise _NotKnownError
+        places = places.with_axis(len(_axes(places)) + number, plain(int(size)))
+    return places
+
+
 def _convolved_back(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """A transposed convolution."""
     places = _first(inputs[2:])
@@ -945,7 +974,7 @@ _RULES: dict[str, Rule] = {
             Relu Relu6 Elu Selu LeakyRelu Softplus Softsign Sigmoid Tanh Softmax LogSoftmax Erf Erfc Erfinv
             Exp Expm1 Log Log1p Neg Abs Sign Square Sqrt Rsqrt Reciprocal Inv Sin Cos Tan Floor Ceil Round Rint
             LRN ClipByValue FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVarsPerChannel
-            IsNan IsFinite LogicalNot Cumsum""",
+            IsNan IsFinite LogicalNot Cumsum ComplexAbs Real Imag Angle Conj""",
         ),
         _handed_on,
     ),
@@ -954,7 +983,7 @@ _RULES: dict[str, Rule] = {
             r"\w+",
             """Add AddV2 AddN Sub Mul MulNoNan Div RealDiv DivNoNan FloorDiv FloorMod Pow Maximum Minimum
             SquaredDifference BiasAdd Select SelectV2 BroadcastTo Atan2 Xlogy Greater GreaterEqual Less LessEqual
-            Equal NotEqual LogicalAnd LogicalOr""",
+            Equal NotEqual LogicalAnd LogicalOr Complex""",
         ),
         _joining,
     ),
@@ -962,9 +991,9 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("Conv2D", "Conv3D", "DepthwiseConv2dNative"), _convolved),
     **dict.fromkeys(("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _pooled),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolved_back),
-    **dict.fromkeys(
-        ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "ScaleAndTranslate"), _resized
-    ),
+    **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea"), _resized),
+    **dict.fromkeys(re.findall(r"\w+", "FFT FFT2D FFT3D IFFT IFFT2D IFFT3D RFFT RFFT2D IRFFT IRFFT2D"), _transformed),
+    "ScaleAndTranslate": _scaled,
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _multiplied),
     **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), _padded),
     **dict.fromkeys(("Split", "SplitV"), _split),
