@@ -51,8 +51,7 @@ def footprints(view: View | Video, picture: Tensor) -> Tensor | None:
     Returns:
         The mean of the absolute gradients over the pictures; None where there is no gradient.
     """
-    if not picture.dtype.is_floating:
-        return None
+    floats = _floats_of(picture)
     activations, measured = view.activations(), cells(view.grid)
     mixture = tf.random.stateless_normal([view.channels], seed=(1, 2), dtype=activations.dtype)
     at_once = picture.shape[0] or _PICTURES  # where the batch is fixed, it may take several runs
@@ -60,12 +59,21 @@ def footprints(view: View | Video, picture: Tensor) -> Tensor | None:
     for first in range(0, _PICTURES, at_once):
         turns = range(first, min(first + at_once, _PICTURES))
         asked = [(turn - first, *measured[turn % len(measured)]) for turn in turns]
-        (gradient,) = tf.gradients([tf.reduce_sum(tf.gather_nd(activations, asked) * mixture)], [picture])
-        if gradient is None:
+        value = tf.reduce_sum(tf.gather_nd(activations, asked) * mixture)
+        gradients = [one for one in tf.gradients([value], floats) if one is not None] if floats else []
+        if not gradients:
             return None
-        found.append(tf.abs(at_least_float32(gradient))[: len(asked)])
+        found.append(tf.add_n([tf.abs(at_least_float32(one)) for one in gradients])[: len(asked)])
     seen = tf.concat(found, axis=0)
     return tf.stack([tf.reduce_mean(seen[number :: len(measured)], axis=0) for number in range(len(measured))])
+
+
+def _floats_of(picture: Tensor) -> list[Tensor]:
+    """The picture, or what the model makes of one of whole numbers first, by which nothing can be differentiated."""
+    if picture.dtype.is_floating:
+        return [picture]
+    casts = [operation.outputs[0] for operation in picture.consumers() if operation.type == "Cast"]
+    return [tensor for tensor in casts if tensor.dtype.is_floating]
 
 
 def spoilt(inputs: Inputs) -> Inputs:
@@ -74,6 +82,8 @@ def spoilt(inputs: Inputs) -> Inputs:
 
     def copies(array: Array) -> Array:
         some = np.repeat(array[:1], _PICTURES, axis=0)
+        if array.dtype == np.uint8:
+            return noise.integers(0, 256, some.shape, np.uint8)
         if array.dtype.kind != "f":
             return some
         return np.asarray(some + noise.normal(0, array.std() or 1, some.shape), array.dtype)

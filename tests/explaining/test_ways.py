@@ -613,6 +613,22 @@ def test_a_map_of_another_part_of_the_picture_is_never_ok(case: str, caplog: pyt
     assert sentence in caplog.text
 
 
+def test_pictures_of_whole_numbers_are_measured_by_what_they_become() -> None:
+    """Bytes have no gradient, the numbers that they are cast to have: turned by half, the map is misplaced."""
+    cells = np.stack(np.meshgrid(np.arange(16)[::-1], np.arange(16)[::-1], indexing="ij"), axis=-1)
+
+    def turned(t: Any) -> Any:
+        t = tf.transpose(tf.cast(t, tf.float32) / 255, (1, 2, 0, 3))
+        return tf.transpose(tf.gather_nd(t, cells), (2, 0, 1, 3))
+
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((16, 16, 3), dtype="uint8")
+    pictures = (noise(16, 16, 3) * 255).astype(np.uint8)
+    for function, is_right in ((turned, False), (lambda t: turned(turned(t) * 255), True)):
+        explained = explain(flat(inputs, conv("conv")(Code(function, dtype="uint8")(inputs))), pictures, layer="conv")
+        assert ("misplaced" not in explained.health) == is_right
+
+
 def test_a_map_of_frequencies_is_refused() -> None:
     """A Fourier transform leaves no places."""
     inputs = keras.Input((16, 16, 3))
