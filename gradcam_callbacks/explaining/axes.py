@@ -83,7 +83,7 @@ def _after(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Sequen
         rule = _not_understood
     try:
         result = rule(operation, inputs, numbers)
-    except _NotKnownError:
+    except Exception:  # also where an operation is used in a way that its rule does not foresee
         result = _not_understood(operation, inputs, numbers)
     results: Sequence[Known] = result if isinstance(result, list) else [result] * len(operation.outputs)
     return [
@@ -142,8 +142,9 @@ class _Numbers:
         if compute is None:
             return None
         try:
-            return np.asarray(compute(operation, [self(given) for given in operation.inputs]))
-        except _NotKnownError:
+            found = compute(operation, [self(given) for given in operation.inputs])
+            return None if found is None else np.asarray(found)
+        except Exception:  # also where what is computed is no shape
             return None
 
     def _sizes(self, tensor: Tensor) -> list[int] | None:
@@ -195,6 +196,9 @@ def _cast_numbers(operation: Any, given: Sequence[Any]) -> Any:
     return given[0].astype(np.int64 if dtype.is_integer else dtype.as_numpy_dtype)
 
 
+_MOST_NUMBERS = 10_000
+"""How many numbers a tensor may have that is worked out."""
+
 _COMPUTED: dict[str, Callable[[Any, Sequence[Any]], Any]] = {
     "Identity": lambda _, given: given[0],
     "Cast": _cast_numbers,
@@ -229,8 +233,8 @@ _COMPUTED: dict[str, Callable[[Any, Sequence[Any]], Any]] = {
     "Reshape": lambda _, given: np.reshape(given[0], given[1]),
     "ExpandDims": lambda _, given: np.expand_dims(given[0], int(given[1])),
     "Squeeze": lambda _, given: np.squeeze(given[0]),
-    "Range": lambda _, given: np.arange(*given) if given[1] < PICTURES else np.arange(0),
-    "Fill": lambda _, given: np.full(given[0], given[1]),
+    "Range": lambda _, given: np.arange(*given) if given[1] < _MOST_NUMBERS else None,
+    "Fill": lambda _, given: np.full(given[0], given[1]) if np.prod(given[0]) < _MOST_NUMBERS else None,
 }
 """How the operations compute that shapes are made with."""
 
@@ -586,7 +590,11 @@ def _in_a_row(others: Places, number: int, parts: Sequence[Places]) -> Places:
     side = sides[0]
     if side is None or len(set(sides)) > 1:
         return lost
+    cells = [places.sides[side].cells for places in parts]
     row = _row([places.sides[side] for places in parts])
+    if row is None and 2 * max(cells) > sum(cells):  # padded with parts of itself
+        largest = cells.index(max(cells))
+        row = parts[largest].sides[side].part(-sum(cells[:largest]), sum(cells))
     if row is None:
         return lost
     return others.with_side(side, row).with_axis(number, Axis((Stretch(row.cells, side),)))
@@ -811,18 +819,31 @@ def _resized(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Know
 
 
 def _scaled(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
-    """`tf.image`'s resizing of a part: a cell o of the result is at (o - translation) / scale of what came in."""
+    """A resizing that also moves the picture: cell x of what comes in lies at x * scale + translation in the result."""
     places = _first(inputs)
-    size, scale, moved = (tf.get_static_value(tensor) for tensor in operation.inputs[1:4])
-    if size is None or scale is None or moved is None:
-        raise _NotKnownError
-    for number in (1, 2):
-        side, cells = _axes(places)[number].runs_along, int(size[number - 1])
-        if side is None or places.sides[side].rolled:
+    for number, (size, scale, moved) in enumerate(
+        zip(*(numbers(tensor) for tensor in operation.inputs[1:4]), strict=True), start=1
+    ):
+        (first, last), have = (-moved / scale, (size - moved) / scale), _axes(places)[number].size
+        if abs(first) < 1 and abs(last - have) < 1:
+            places = _resampled(places, {number: int(size)}, {})
+            continue
+        side = _axes(places)[number].runs_along
+        if side is None:
             raise _NotKnownError
-        share = float(scale[number - 1])
-        part = places.sides[side].part(-float(moved[number - 1]) / share, cells / share)
-        places = places.with_side(side, replace(part, cells=cells)).with_axis(number, Axis((Stretch(cells, side),)))
+        part = replace(places.sides[side].part(first, last - first), cells=int(size))
+        places = places.with_side(side, part).with_axis(number, Axis((Stretch(int(size), side),)))
+    return places
+
+
+def _transformed(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
+    """A Fourier transform: frequencies are no places."""
+    places, output = _first(inputs), operation.outputs[0]
+    for number in range(-int("".join(re.findall(r"\d", operation.type)) or 1), 0):
+        size = output.shape[number]
+        if size is None:
+            raise _NotKnownError
+        places = places.with_axis(len(_axes(places)) + number, plain(int(size)))
     return places
 
 
@@ -963,7 +984,7 @@ _RULES: dict[str, Rule] = {
             Relu Relu6 Elu Selu LeakyRelu Softplus Softsign Sigmoid Tanh Softmax LogSoftmax Erf Erfc Erfinv
             Exp Expm1 Log Log1p Neg Abs Sign Square Sqrt Rsqrt Reciprocal Inv Sin Cos Tan Floor Ceil Round Rint
             LRN ClipByValue FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVarsPerChannel
-            IsNan IsFinite LogicalNot Cumsum""",
+            IsNan IsFinite LogicalNot ComplexAbs Real Imag Angle Conj""",
         ),
         _handed_on,
     ),
@@ -972,7 +993,7 @@ _RULES: dict[str, Rule] = {
             r"\w+",
             """Add AddV2 AddN Sub Mul MulNoNan Div RealDiv DivNoNan FloorDiv FloorMod Pow Maximum Minimum
             SquaredDifference BiasAdd Select SelectV2 BroadcastTo Atan2 Xlogy Greater GreaterEqual Less LessEqual
-            Equal NotEqual LogicalAnd LogicalOr""",
+            Equal NotEqual LogicalAnd LogicalOr Complex""",
         ),
         _joining,
     ),
@@ -981,6 +1002,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _pooled),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolved_back),
     **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea"), _resized),
+    **dict.fromkeys(re.findall(r"\w+", "FFT FFT2D FFT3D IFFT IFFT2D IFFT3D RFFT RFFT2D IRFFT IRFFT2D"), _transformed),
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _multiplied),
     **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), _padded),
     **dict.fromkeys(("Split", "SplitV"), _split),

@@ -21,7 +21,7 @@ from gradcam_callbacks.explaining.feeding import check_inputs, filled
 from gradcam_callbacks.explaining.graph import InsideFunctionError, calls_functions, handed_on_as
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.layers import Layers
-from gradcam_callbacks.explaining.locating import footprints, spoilt, why_misplaced
+from gradcam_callbacks.explaining.locating import UNKNOWN, footprints, spoilt, why_misplaced
 from gradcam_callbacks.explaining.maps import gradients_of, maps_of_targets
 from gradcam_callbacks.explaining.masking import increases_of_scores
 from gradcam_callbacks.explaining.methods import masks
@@ -37,6 +37,14 @@ from gradcam_callbacks.probes.inputs import Inputs, picture_of
 from gradcam_callbacks.probes.targets import NO_CLASS
 
 Tensor = Any
+_MEASURED = (
+    "On the way to the layer are operations that are not understood. That its map lies as the picture does was "
+    "measured once, with the weights of the beginning."
+)
+_ASSUMED = (
+    "On the way to the layer are operations that are not understood, and nothing can be measured through them: it is "
+    "assumed that its map lies as the picture does."
+)
 _PICKS = 3
 """How many layers are tried at most of which a measurement says that they lie elsewhere."""
 _TRACING = threading.Lock()
@@ -183,7 +191,12 @@ class _Tracing:
         head, choice, views = self._called(batch, tape)
         self._note(batch, head, views, choice)
         picture = picture_of(batch, asked.picture)
-        self.is_unsure = any(footprints(view, picture) is not None for view in choice.views if not view.is_certain)
+        unsure = [view for view in choice.views if not view.is_certain]
+        self.is_unsure = any(footprints(view, picture) is not None for view in unsure)
+        if unsure and not self.is_unsure:
+            self.found["notes"] += (_ASSUMED,)
+        if asked.is_listing:
+            return {}
         increases = partial(increases_of_scores, asked, batch, before=before, channels_first=channels_first)
         return maps_of_targets(asked, head, choice.views, targets, counted, tape=tape, increases=increases)
 
@@ -198,15 +211,15 @@ class _Tracing:
 
     def measured(self, seen: Sequence[Tensor]) -> None:
         """Takes note of what the footprints say."""
-        self.found["misplaced"] = wrong = tuple(
+        found = [
             known or why_misplaced(one.numpy(), grid, channels_first=self._layers.channels_first)
             for known, one, grid in zip(self.found["misplaced"], seen, self._grids, strict=True)
-        )
-        if not any(wrong):
-            self.found["notes"] += (
-                "On the way to the layer are operations that are not understood. That its map lies as the picture does "
-                "was measured once, with the weights of the beginning.",
-            )
+        ]
+        self.found["misplaced"] = tuple(reason or None for reason in found)
+        if UNKNOWN in found:
+            self.found["notes"] += (_ASSUMED,)
+        elif not any(found):
+            self.found["notes"] += (_MEASURED,)
 
     @property
     def measured_wrong(self) -> frozenset[str]:
@@ -258,7 +271,12 @@ class _Tracing:
         scored = tf.nest.flatten(head.scored)
         picker = Picker(views, paths, reader, places, picture, scores, scored, has_gradient, self._without)
         if self._wanted is None:
-            return picker.pick(), views
+            try:
+                return picker.pick(), views
+            except GradCAMError:
+                if asked.is_listing and any(view.has_map for view in views):
+                    return Choice([]), views  # there are layers to name, though none is picked
+                raise
         if any(">" in path for path, _ in self._wanted):
             views = [*views, *picker.joined_views().values()]
         return named(views, self._wanted, has_gradient), views

@@ -95,6 +95,7 @@ class Explainer:
         self._layer = layer
         self._output = output
         self._grid = grid
+        self._is_listing = False
         self._same_noise = same_noise
         self._fixed_batch: int | None = None
         self._touches: dict[tuple[Any, ...], bool] = {}
@@ -199,15 +200,16 @@ class Explainer:
                 name_classes=len(probes.functions) < len(probes.targets),
                 batch=self._fixed_batch,
                 same_noise=self._same_noise,
+                is_listing=self._is_listing,
                 at_once=self._fixed_batch or self.batch_size,
             )
             traced = trace(request)
             others = ", ".join(info.path for info in traced.runners_up[:3])
-            for sentence in traced.sentences:
+            for sentence in () if self._is_listing else traced.sentences:
                 logger.warning(sentence)
             for info in traced.layers:
                 logger.info("Explaining layer %s %s%s", info.path, info.shape, f" (or: {others})" if others else "")
-            if traced.score_kind == "probability" and probes.functions != (_all_outputs,):  # a list explains nothing
+            if traced.score_kind == "probability" and not self._is_listing:
                 logger.warning(
                     "Model '%s' does more than a softmax or sigmoid with its logits, so its probabilities are "
                     "explained. Where they saturate, the maps vanish.",
@@ -278,7 +280,7 @@ class Explainer:
             outputs=captured.get("outputs"),
             predicted=captured.get("predicted", np.full(len(probes), NO_CLASS, np.int32)),
             explained=captured["explained"],
-            health=np.where(health == "ok", "misplaced", health) if any(traced.misplaced) else health,
+            health=np.where(np.isin(health, ("ok", "flat")), "misplaced", health) if any(traced.misplaced) else health,
             score_kind=traced.score_kind,
             layer=" + ".join(info.path for info in traced.layers),
             method=self.method,
@@ -340,7 +342,9 @@ class Explainer:
         """
         probes = stand_in(self.model) if probes is None else as_probes(probes)
         asking = probes if probes.functions else probes.asking(_all_outputs)
-        traced = Explainer(self.model, output=self._output, grid=self._grid).prepare(asking)
+        lister = Explainer(self.model, output=self._output, grid=self._grid)
+        lister._is_listing = True
+        traced = lister.prepare(asking)
         return [replace(info, picked=info in traced.layers) for info in traced.explainable]
 
     def confidences(self, images: Array, targets: Array) -> Array:

@@ -89,7 +89,7 @@ class Ways:
         while todo:
             operation = todo.pop()
             for tensor in operation.inputs:
-                if operation.type in WITHOUT_DATA | {"StopGradient"} or not passes(tensor, operation):
+                if operation.type in WITHOUT_DATA or not passes(tensor, operation):
                     continue
                 if operation.type == "IdentityN" and all(tensor is not one for one in _handed_on(operation)):
                     continue

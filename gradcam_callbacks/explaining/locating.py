@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ _OFF = 0.15
 
 They lie farther off where a part of the picture was cut out and enlarged.
 """
+_EXACT = 0.98
+"""From which correlation on the ends of the map can be told, too: they may be off by no more than `_OFF`."""
 _LEAST = 2
 """How many cells must see anything, so that a map can be measured."""
 
@@ -51,11 +54,7 @@ def footprints(view: View | Video, picture: Tensor) -> Tensor | None:
     Returns:
         The mean of the absolute gradients over the pictures; None where there is no gradient.
     """
-    if not picture.dtype.is_floating:  # a picture of whole numbers has a gradient once it was made real
-        made_real = [taker.outputs[0] for taker in picture.consumers() if taker.type == "Cast"]
-        picture = next((tensor for tensor in made_real if tensor.dtype.is_floating), None)
-    if picture is None:
-        return None
+    floats = _floats_of(picture)
     activations, measured = view.activations(), cells(view.grid)
     mixture = tf.random.stateless_normal([view.channels], seed=(1, 2), dtype=activations.dtype)
     at_once = picture.shape[0] or _PICTURES  # where the batch is fixed, it may take several runs
@@ -63,12 +62,21 @@ def footprints(view: View | Video, picture: Tensor) -> Tensor | None:
     for first in range(0, _PICTURES, at_once):
         turns = range(first, min(first + at_once, _PICTURES))
         asked = [(turn - first, *measured[turn % len(measured)]) for turn in turns]
-        (gradient,) = tf.gradients([tf.reduce_sum(tf.gather_nd(activations, asked) * mixture)], [picture])
-        if gradient is None:
+        value = tf.reduce_sum(tf.gather_nd(activations, asked) * mixture)
+        gradients = [one for one in tf.gradients([value], floats) if one is not None] if floats else []
+        if not gradients:
             return None
-        found.append(tf.abs(at_least_float32(gradient))[: len(asked)])
+        found.append(tf.add_n([tf.abs(at_least_float32(one)) for one in gradients])[: len(asked)])
     seen = tf.concat(found, axis=0)
     return tf.stack([tf.reduce_mean(seen[number :: len(measured)], axis=0) for number in range(len(measured))])
+
+
+def _floats_of(picture: Tensor) -> list[Tensor]:
+    """The picture, or what the model makes of one of whole numbers first, by which nothing can be differentiated."""
+    if picture.dtype.is_floating:
+        return [picture]
+    casts = [operation.outputs[0] for operation in picture.consumers() if operation.type == "Cast"]
+    return [tensor for tensor in casts if tensor.dtype.is_floating]
 
 
 def spoilt(inputs: Inputs) -> Inputs:
@@ -77,6 +85,8 @@ def spoilt(inputs: Inputs) -> Inputs:
 
     def copies(array: Array) -> Array:
         some = np.repeat(array[:1], _PICTURES, axis=0)
+        if array.dtype == np.uint8:
+            return noise.integers(0, 256, some.shape, np.uint8)
         if array.dtype.kind != "f":
             return some
         return np.asarray(some + noise.normal(0, array.std() or 1, some.shape), array.dtype)
@@ -91,8 +101,14 @@ def cells(grid: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(map(int, cell)) for cell in np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, len(grid))]
 
 
+UNKNOWN = ""
+"""Where nothing could be measured: too few cells see anything of the picture."""
+
+
 def why_misplaced(measured: Array, grid: Sequence[int], *, channels_first: bool) -> str | None:
     """Why a map's places are not those of the picture, as the end of "Its places …"; None where they are.
+
+    `UNKNOWN` where that cannot be told.
 
     Args:
         measured: see `footprints`.
@@ -102,14 +118,14 @@ def why_misplaced(measured: Array, grid: Sequence[int], *, channels_first: bool)
     seen = measured.sum(axis=1 if channels_first else -1).astype(np.float64)
     places = tuple(range(1, seen.ndim))
     if not np.isfinite(seen).all():
-        return None
+        return UNKNOWN
     total = seen.sum(axis=places, keepdims=True)
     share = seen / np.where(total > 0, total, 1)
     # What all cells see says nothing about where one lies. A cell whose units are all asleep sees nothing.
     own = np.maximum(share - share.mean(axis=0, where=total > 0), 0)
     awake = own.sum(axis=places) > 0
     if awake.sum() < _LEAST:
-        return None
+        return UNKNOWN
     own, asked = own[awake], np.array(cells(grid))[awake]
     for side, size in enumerate(grid):
         along = tuple(axis for axis in places if axis != side + 1)
@@ -119,8 +135,13 @@ def why_misplaced(measured: Array, grid: Sequence[int], *, channels_first: bool)
             continue
         at = (asked[:, side] + 0.5) / size
         off = abs(at.mean() - centres.mean())
-        at = at - at.mean()
+        offset = at.mean()
+        at = at - offset
         moved, spread = (at * centres).sum() / (at**2).sum(), centres.std()
+        ends = centres.mean() - moved * offset, centres.mean() + moved * (1 - offset)
+        is_exact = moved * at.std() > _EXACT * spread
+        if is_exact and max(abs(ends[0]), abs(ends[1] - 1)) > _OFF:
+            moved = math.inf
         if not _FOLLOWS <= moved <= _MOST or moved * at.std() < _AGREES * spread or off > _OFF:
             name = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[len(grid)][side]
             return f"do not follow the picture along its {name}, as a measurement shows"

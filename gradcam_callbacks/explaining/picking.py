@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,8 @@ _REPEATING_OPERATIONS = frozenset({"GetItem", "Reshape", "Transpose", "Squeeze",
 """Keras's operations that hand on the numbers of the layer before them, by the names of their classes."""
 _ADD_CHANNELS = "Pass the pictures with an axis for their one channel: images[..., None]."
 _SAY_GRID = "Say the grid's height and width with {argument}."
+_MOST_LOOKED_AT = 200
+"""From how many operations the ways are followed back at most."""
 _MOST_FUSED = 8
 """How many maps that lead to the score side by side are fused at most."""
 
@@ -96,8 +99,11 @@ def named(
         # The best call comes last: one that lies as the picture does, then one that has a map.
         ranks = [(view.problem is None) + (view.problem is None and view.misplaced is None) for view in calls]
         turn = number if number is not None else max(range(len(calls)), key=lambda call: (ranks[call], call), default=0)
-        if not calls:
-            problem: str | None = "the model does not call it when it predicts, so the score does not depend on it"
+        if not calls and ">" in path:
+            joined = ", ".join(f"'{view.info.path}'" for view in views if ">" in view.info.path)
+            problem: str | None = f"no ways join so; where some do: {joined or 'nowhere'}"
+        elif not calls:
+            problem = "the model does not call it when it predicts, so the score does not depend on it"
         elif not -len(calls) <= turn < len(calls):
             problem = f"it has {len(calls)} calls, [0] to [{len(calls) - 1}]; [{turn}] is none of them"
         elif calls[turn].problem is None and not has_gradient(calls[turn].output):
@@ -188,17 +194,17 @@ class Picker:
         given = {id(call.output) for _, call in self.calls}
         order = {id(one): number for number, one in enumerate(self.picture.graph.get_operations())}
         inside = self._inside_layers()
-        found, names = {}, set()
+        found: dict[int, View] = {}
+        often: Counter[str] = Counter()
         for operation in joins(ways, _JOINS):
             output = operation.outputs[0]
             number = order[id(operation)]
             if id(output) in given or any(first <= number < last for first, last in inside):
                 continue
             before = [(call.last, path) for path, call in self.calls if call.last <= number]
-            path = f"{max(before)[1]}>{_JOINS[operation.type]}" if before else _JOINS[operation.type]
-            while path in names:
-                path += "'"
-            names.add(path)
+            path = f"{max(before)[1] if before else ''}>{_JOINS[operation.type]}"
+            often[path] += 1
+            path += f"#{often[path]}" if often[path] > 1 else ""
             found[id(output)] = self.reader.read(View(LayerInfo(path, _JOINS[operation.type], ()), None, output))
         return found
 
@@ -293,7 +299,7 @@ class Picker:
         found: dict[str, View] = {}
         is_whole = True
         for part in parts.values():
-            if id(part) in seen or len(found) > _MOST_FUSED:
+            if id(part) in seen or len(found) > _MOST_FUSED or len(seen) > _MOST_LOOKED_AT:
                 is_whole = is_whole and id(part) in seen
                 continue
             seen.add(id(part))
@@ -320,15 +326,20 @@ class Picker:
     def _of_later(self, view: View, candidates: Mapping[int, View], ends: Sequence[Any]) -> list[str]:
         """A sentence on maps that come after the one that is explained, side by side, where there are some."""
         ways = Ways.between([view.output.op], ends)
-        tokens = Tokens(self.places, ways, ends)
-        on_way = {id(operation) for operation in ways.operations} - {id(view.output.op)}
-        later = [
-            other for other in candidates.values() if id(other.output.op) in on_way and tokens.matter(other.output)
-        ]
-        last = [one for one in later if len(_among(later, Ways.between([one.output.op], ends))) == 1]
-        if tokens.are_extra or not 1 < len(last) <= _MOST_FUSED:
+        if Tokens(self.places, ways, ends).are_extra:
             return []
-        names = ", ".join(f"'{other.info.path}'" for other in last)
+        made = {id(other.output.op): other for other in candidates.values()} | {id(view.output.op): view}
+        last: list[View] = []
+        leads_to_one: set[int] = set()  # the operations from which a way goes on to a map
+        for operation in reversed(ways.operations):
+            other = made.get(id(operation))
+            if other is not None and other is not view and id(operation) not in leads_to_one:
+                last.append(other)
+            if id(operation) in leads_to_one or (other is not None and other is not view):
+                leads_to_one.update(id(tensor.op) for tensor in ways.inputs[id(operation)])
+        if not 1 < len(last) <= _MOST_FUSED:
+            return []
+        names = ", ".join(f"'{other.info.path}'" for other in reversed(last))
         return [
             f"All of the score goes through layer '{view.info.path}'. Side by side after it are {names}; "
             f"layer=[{names}] fuses these."
@@ -380,12 +391,6 @@ class Picker:
             advice = "Name a layer with {argument} to have its maps all the same; they are then marked as misplaced."
             return GradCAMError(problem, advice, argument="layer")
         return GradCAMError(problem, "Grad-CAM needs a convolutional model, or a transformer whose tokens are places.")
-
-
-def _among(views: Sequence[View], ways: Ways) -> list[View]:
-    """Those of some views that are made on some ways."""
-    made = {id(operation) for operation in ways.operations}
-    return [view for view in views if id(view.output.op) in made]
 
 
 def _video(views: Sequence[View]) -> Video | None:

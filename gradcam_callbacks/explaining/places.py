@@ -240,8 +240,8 @@ def _side_of_all(number: int, known: Sequence[Places]) -> Side:
     sides = [places.sides[number] for places in known if places.axis_of(number)]
     if not sides:
         return known[0].sides[number]
-    is_mixed = any(side.is_mixed or not side.lies_like(sides[0]) for side in sides)
-    return replace(sides[0], is_mixed=is_mixed)
+    middle = sorted(sides, key=lambda side: side.start + side.end)[len(sides) // 2]
+    return replace(middle, is_mixed=any(side.is_mixed or not side.lies_like(middle) for side in sides))
 
 
 def settled(places: Places) -> Places:

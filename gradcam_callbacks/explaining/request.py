@@ -29,6 +29,7 @@ class Request:
         inputs: what the model will be fed; the number of pictures does not matter.
         picture: the key of the picture among the inputs, None where it is the only one.
         functions: F targets that are functions of the model's outputs.
+        is_listing: whether only the layers are asked for.
         name_classes: whether there will be targets that name classes.
         batch: how many pictures the model takes at once where that is fixed; None where any number will do.
         same_noise: whether random layers draw the same numbers in every run.
@@ -49,6 +50,7 @@ class Request:
     name_classes: bool
     batch: int | None
     same_noise: bool
+    is_listing: bool
     at_once: int
     written: Sequence[tuple[Any, Any]] = ()
 

@@ -78,7 +78,6 @@ class View:
         output: what it gave, as it gave it.
         problem: why no map can be made of it, as the end of "It cannot be explained: …"; None where one can.
         reading: how it is read.
-        extra_tokens: how many of its tokens are no places, such as a class token.
         guess: what is assumed, as a whole sentence; None where all is known.
         misplaced: why its places are not those of the picture shown, as the end of "Its places …"; None where they are.
         frame: (side, start, end) where it is one place along a side and covers only this share of it, such as one
@@ -98,7 +97,6 @@ class View:
     output: Any
     problem: str | None = None
     reading: Reading = Reading(())
-    extra_tokens: int = 0
     guess: str | None = None
     misplaced: str | None = None
     frame: tuple[int, float, float] | None = None
@@ -327,6 +325,8 @@ class Reader:
                 "them, such as windows, or several pictures put together",
             )
         if not any(axis.sides for axis in axes) or len(axes) < 3:
+            if len(axes) == len(known.sides) + 2:
+                return replace(view, problem=f"no axis of its shape {view.info.shape} runs along the picture any more")
             is_tokens = len(axes) == 3 and len(known.sides) == 2 and axes[1].size > 1
             return self._without_grid(view, axes[1].size) if is_tokens else self._not_a_map(view)
         if len(known.sides) == 1 and known.is_over_channels:
@@ -368,6 +368,7 @@ class Reader:
         channels = math.prod(part.stretch.size for part in parts if part.stretch.side is None)
         is_in_order = (
             axes[0].is_batch
+            and all(along)
             and ordered == list(range(1, len(grid) + 2))
             and len(parts) == len(axes)
             and len(axes) == len(grid) + 2
@@ -391,7 +392,6 @@ class Reader:
         return replace(
             view,
             reading=reading,
-            extra_tokens=sum(axes[number].size - _inner(axes[number]) for number in extra),
             misplaced=self._why_misplaced(known),
             frame=_frame(known, grid),
             lost=next(
@@ -451,7 +451,6 @@ class Reader:
                 sizes=(length - extra, channels),
                 order=(1, 2),
             ),
-            extra_tokens=extra,
             pooled=None if extra else _mean_over(view.output, [1], self._on_the_way),
         )
 

@@ -22,10 +22,10 @@ HEALTH: Mapping[str, str] = {
     "learning rate.",
     "non-finite": "The score or the map is NaN or infinite, so the map was set to zero. The weights or the input have "
     "diverged: lower the learning rate, clip the gradients, or keep the last layers in float32.",
-    "misplaced": "Its places are not those of the picture shown: on the way to this layer the picture was turned or "
-    "mirrored, or the layer sees another input. Over the picture it would point at the wrong places, so it is drawn "
-    "without colours and not measured. Name a layer whose map lies like the picture; of several pictures, name the one "
-    "to explain with picture=.",
+    "misplaced": "Its places are not those of the picture shown: the layer sees a part of the picture, or the picture "
+    "together with its mirror image, or another input. Over the picture it would point at the wrong places, so it is "
+    "drawn without colours and not measured. Name a layer whose map lies like the picture; of several pictures, name "
+    "the one to explain with picture=.",
 }
 """Each state with what it means and, but for "ok", what to try. Records and pages keep this order."""
 

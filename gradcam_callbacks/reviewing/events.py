@@ -114,6 +114,8 @@ def _is_constant(step: Step, pictures: Sequence[str]) -> bool:
     """Whether nothing tells the probes of a step apart, although their pictures differ."""
     if len(pictures) != len(step.predicted) or len(np.unique(step.predicted)) > 1:
         return False
+    if (step.health == "zero-gradient").all():  # a head that starts from zero, as in fine-tuning
+        return False
     groups = []
     for k in range(step.scores.shape[1]):
         for explained in np.unique(step.explained[:, k]):

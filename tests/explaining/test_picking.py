@@ -125,6 +125,36 @@ def test_a_stem_in_common_is_what_all_goes_through() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["circular", "replicated"])
+def test_padding_with_parts_of_the_picture_itself_keeps_its_places(kind: str) -> None:
+    """Panoramas are padded with their other end: the last layer is explained, and its map lies on the picture."""
+
+    def padded(x: Any) -> Any:
+        ends = (x[:, :, -1:], x[:, :, :1]) if kind == "circular" else (x[:, :, :1], x[:, :, -1:])
+        return ops.concatenate([ends[0], x, ends[1]], axis=2)
+
+    inputs = keras.Input((16, 32, 3))
+    h = inputs
+    for name in ("one", "two", "three"):
+        h = layers.Lambda(padded)(h)
+        h = layers.ZeroPadding2D((1, 0))(h)
+        h = layers.Conv2D(6, 3, activation="relu", name=name)(h)
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(h)))
+    explained = explain(model, noise(1, 16, 32, 3))
+    assert (explained.layer, explained.maps.shape[2:], explained.notes) == ("three", (16, 32), ())
+
+
+def test_a_side_that_became_channels_leaves_a_map_of_the_other() -> None:
+    """Columns in an order of their own are no places; the rows are."""
+    inputs = keras.Input((16, 16, 3))
+    mixed = layers.Lambda(lambda x: tf.gather(x, [n // 2 for n in range(16)], axis=2))(inputs)
+    h = layers.Conv2D(6, (3, 1), padding="same", activation="relu", name="conv")(mixed)
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(h)))
+    explained = explain(model, noise(1, 16, 16, 3))
+    assert explained.maps.shape[2:] in ((16, 1), (16, 16))
+    assert explained.layer == "conv"
+
+
 # ---- Several pictures ----
 
 
@@ -461,7 +491,10 @@ def test_a_model_without_layers_is_explained_where_its_ways_join() -> None:
     model(images)
     explained = explain(model, images, targets=CLASSES)
     features = tf.nn.relu(tf.nn.conv2d(images, model.kernel, 1, "SAME"))
-    assert explained.layer == "Mul"
+    assert explained.layer == ">Mul"
+    np.testing.assert_array_equal(explain(model, images, targets=CLASSES, layer=">Mul").maps, explained.maps)
+    with pytest.raises(GradCAMError, match=r"'>Add' cannot be explained: no ways join so; where some do: '>Mul'"):
+        explain(model, images, layer=">Add")
     close(explained.maps, pooled_maps(features * tf.sigmoid(features), model.dense))
 
 
@@ -525,6 +558,43 @@ def test_rows_that_are_read_as_features_are_no_places() -> None:
     assert explain(model, noise(1, 28, 28, 1)).maps.shape == (1, 1, 28, 1)
 
 
+def test_layers_are_listed_also_where_none_is_picked() -> None:
+    """Crops of the picture: each call has a map that can be asked for, and none of the whole picture."""
+    inputs = keras.Input((16, 16, 3))
+    shared = conv("conv")
+    ways = [layers.GlobalAveragePooling2D()(shared(inputs[:, rows, :8])) for rows in (slice(0, 8), slice(8, 16))]
+    model = keras.Model(inputs, layers.Dense(3)(layers.Average()(ways)))
+    listed = Explainer(model).layers()
+    assert [(info.path, info.picked) for info in listed if info.kind == "Conv2D"] == [
+        ("conv[0]", False),
+        ("conv[1]", False),
+    ]
+    with pytest.raises(GradCAMError, match=r"Name a layer with layer= to have its maps all the same"):
+        explain(model, noise(1, 16, 16, 3))
+
+
+def test_values_go_through_what_stops_gradients() -> None:
+    """A stem that is frozen by `stop_gradient`: the layer after it is explained, without a word."""
+    inputs = keras.Input((16, 16, 3))
+    h = layers.Lambda(tf.stop_gradient)(conv("stem")(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(conv("last")(h))))
+    explained = explain(model, noise(1, 16, 16, 3))
+    assert (explained.layer, explained.notes) == ("last", ())
+
+
+def test_what_cannot_be_measured_is_said_to_be_assumed() -> None:
+    """Behind a function of NumPy's nothing is known and no gradient gets through; that is in the notes."""
+
+    def mirrored(x: Any) -> Any:
+        return tf.ensure_shape(tf.numpy_function(lambda batch: batch[:, :, ::-1].copy(), [x], tf.float32), x.shape)
+
+    inputs = keras.Input((16, 16, 3))
+    h = conv("conv")(layers.Lambda(mirrored, output_shape=(16, 16, 3))(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(h)))
+    (note,) = explain(model, noise(1, 16, 16, 3)).notes
+    assert "nothing can be measured through them: it is assumed" in note
+
+
 def test_what_does_not_depend_on_the_picture_is_no_map() -> None:
     """A position embedding (1, L, C) is not listed, and refused by name."""
 
@@ -553,5 +623,5 @@ def test_no_layer_to_explain_names_the_reason_of_each() -> None:
         explain(model, noise(1, 16, 16, 3))
     said = str(refused.value)
     assert "'flat': its output has shape (None, 3), not (batch, h, w, channels)" in said
-    assert "'mixed': its output has shape (None, 1, 1, 3), not (batch, h, w, channels)" in said
+    assert "'mixed': no axis of its shape (None, 1, 1, 3) runs along the picture any more" in said
     assert "'scaled': it is the picture itself, before any learned weights" in said

@@ -155,6 +155,21 @@ def test_a_part_that_is_enlarged_is_misplaced() -> None:
     assert "cover its height from -50% to 50% only" in explained.notes[0]
 
 
+def test_a_part_that_is_cut_out_with_numbers_of_its_own_is_measured() -> None:
+    """`crop_and_resize` to seven tenths of the picture: its map lies elsewhere by more than is tolerated."""
+
+    def cropped(x: Any) -> Any:
+        boxes = tf.repeat(tf.constant([[0.3, 0.3, 1.0, 1.0]]), tf.shape(x)[0], axis=0)
+        return tf.ensure_shape(
+            tf.image.crop_and_resize(x, boxes, tf.range(tf.shape(x)[0]), (16, 32)), (None, 16, 32, 3)
+        )
+
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((16, 32, 3))
+    model = ending_in(inputs, conv("conv")(Custom(cropped)(inputs)))
+    assert "ok" not in explain(model, stroke(slice(0, 16), slice(0, 32)), layer="conv", targets=[0, 1, 2]).health
+
+
 def test_whole_numbers_are_measured_once_they_are_real() -> None:
     """A picture of uint8 has no gradient; what the model makes of it first has."""
 
