@@ -7,6 +7,7 @@ whose `get` can be replaced, how it names the files of images, and the words of 
 from __future__ import annotations
 
 import io
+import os
 import re
 import tempfile
 import threading
@@ -424,3 +425,16 @@ def _value(variable: Any) -> Any:
     if _bounds.by_name is not None:
         return _bounds.by_name[variable.name]
     return type(variable).get(variable)
+
+
+def _forked() -> None:
+    """Forgets in a child what belongs to the threads of its parent."""
+    global _lock, _bounded_threads
+    _lock = threading.Lock()
+    _bounded_threads = 0
+    for variable in _VARIABLES:
+        variable.__dict__.pop("get", None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
