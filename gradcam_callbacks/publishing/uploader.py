@@ -6,11 +6,13 @@ import io
 import logging
 from collections.abc import Callable, Collection, Mapping, Set
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.publishing.credentials import without_credentials
 from gradcam_callbacks.publishing.metrics import step_metrics
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, Store, UnreachableError
 from gradcam_callbacks.publishing.strip import strip
@@ -197,8 +199,8 @@ class Uploader:
             step: its step, for items of one step.
         """
         manifest = self.journal.manifest
-        if item.kind is Kind.DESCRIPTION:
-            return manifest
+        if item.kind is Kind.DESCRIPTION:  # the journal of an earlier version may name a password
+            return replace(manifest, tracking_uri=without_credentials(manifest.tracking_uri))
         if item.kind is Kind.REVIEW:
             return self._review()
         probe = 0 if item.probe is None else manifest.probe_slugs.index(item.probe)
