@@ -17,7 +17,6 @@ from gradcam_callbacks.explaining.keras2 import refuse_keras2
 from gradcam_callbacks.probes.probe_set import as_probes
 from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.record.manifest import Manifest
-from gradcam_callbacks.training.failed_fit import close_failed
 from gradcam_callbacks.training.schedule import Schedule
 from gradcam_callbacks.training.session import Session
 from gradcam_callbacks.training.tf_config import is_chief
@@ -150,8 +149,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             GradCAMError: if the model cannot be explained with these settings, or the journal or the run hold the
                 record of something else.
         """
-        self._close("FAILED")  # an earlier training of this callback that is still open has failed,
-        close_failed()  # and so have those of other callbacks whose `fit` does not run any more
+        self._close("FAILED")  # an earlier training of this callback that is still open has failed
         if not is_chief():
             return
         model, params = _can_be_run(self.model), self.params or {}

@@ -12,7 +12,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mlflow.entities import LifecycleStage, Metric
 from mlflow.environment_variables import (
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_RUN_ID,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
 )
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -63,7 +64,7 @@ class MLflowStore:
         address: the tracking URI without name and password; of a store on this machine with an absolute path.
         title: "MLflow".
         is_deleted: whether somebody deleted it.
-        is_ours: whether it was started here, so that it must be ended here too.
+        is_ours: whether it was started here, or for this process, so that it must be ended here too.
         is_new: whether it can hold nothing of ours yet.
         was_empty: whether it held nothing of ours when it was opened.
     """
@@ -241,7 +242,7 @@ def choose_run(run_id: str | None, *, experiment: str | None = None) -> MLflowSt
     """The run to log to.
 
     Args:
-        run_id: the one that the user named, or None for the active one, or a new one.
+        run_id: the one that the user named, or None for the active one, that of MLFLOW_RUN_ID, or a new one.
         experiment: the name of the experiment of a new one; then the active one is not taken.
 
     Raises:
@@ -254,15 +255,25 @@ def choose_run(run_id: str | None, *, experiment: str | None = None) -> MLflowSt
             return find_run(run_id, uri)
         if active is not None and experiment is None:
             return MLflowStore(active, uri)
-        started: Any
-        if experiment is None:
-            started = mlflow.start_run()
-        else:  # not as the active run: MLflow would make its experiment the one of the process
-            client = MlflowClient(uri)
-            known = client.get_experiment_by_name(experiment)
-            experiment_id = client.create_experiment(experiment) if known is None else known.experiment_id
-            started = client.create_run(experiment_id)
-        return MLflowStore(started, uri, is_ours=True)
+        named = os.environ.get(MLFLOW_RUN_ID.name)
+        if named and experiment is None:  # of `mlflow run`, or of a job that is started again
+            resumed = find_run(named, uri)
+            resumed.is_ours = True
+            return resumed
+        return MLflowStore(_started(uri, experiment), uri, is_ours=True)
+
+
+def _started(uri: str, experiment: str | None) -> Any:
+    """A new run, which is not the active one: it would stay that where `fit` is interrupted."""
+    if experiment is None:
+        run = mlflow.start_run(log_system_metrics=False)  # with MLflow's own tags, in its own experiment
+        with suppress(Exception):
+            mlflow.end_run("RUNNING")  # it is not active now, and `mlflow.last_active_run()` still finds it
+        return run
+    client = MlflowClient(uri)
+    known = client.get_experiment_by_name(experiment)
+    experiment_id = client.create_experiment(experiment) if known is None else known.experiment_id
+    return client.create_run(experiment_id)
 
 
 def has_active_run() -> bool:

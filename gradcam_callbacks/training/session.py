@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ class Session:
         self._logs: dict[str, Any] = {}  # of the schedule's last step
         self._drift: float | None = None  # the last one that was known
         self._process = os.getpid()
+        self._closing = threading.RLock()
 
     @property
     def is_of_this_process(self) -> bool:
@@ -110,16 +112,17 @@ class Session:
         Args:
             status: "FINISHED", or "FAILED" where `fit` has raised.
         """
-        failed_fit.unwatch(self)
         if not self.is_of_this_process:
             return
-        try:
-            if self.recorder.is_open and status == "FINISHED":
-                self._record(self.schedule.train_ended())
-            elif self.recorder.is_open:
-                self._record_rest()
-        finally:
-            self.recorder.close(status)
+        failed_fit.unwatch(self)
+        with self._closing:  # two threads may notice that `fit` was left; the second one waits
+            try:
+                if self.recorder.is_open and status == "FINISHED":
+                    self._record(self.schedule.train_ended())
+                elif self.recorder.is_open:
+                    self._record_rest()
+            finally:
+                self.recorder.close(status)
 
     def _fill_history(self, epoch: int) -> None:
         """Gives the epochs before the first drift a NaN in Keras's history, whose columns are all of one length.
