@@ -244,7 +244,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings, without anything of a training."""
-        return self.__dict__ | {"_model": None, "params": None, "problems": 0, "explainer": None, "_session": None}
+        return vars(self) | {"_model": None, "params": None, "problems": 0, "explainer": None, "_session": None}
 
     def __copy__(self) -> GradCAMCallback:
         """A new callback of the same settings."""
@@ -254,7 +254,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         """A new callback of copied settings; the store is shared: who holds it looks there for what is recorded."""
         made = memo[id(self)] = type(self).__new__(type(self))
         memo[id(self.store)] = self.store
-        made.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
+        vars(made).update(copy.deepcopy(self.__getstate__(), memo))
         return made
 
     def __reduce__(self) -> Any:
@@ -270,7 +270,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 def _restored(kind: type[GradCAMCallback], state: dict[str, Any]) -> GradCAMCallback:
     """A callback of these settings."""
     made = kind.__new__(kind)
-    made.__dict__.update(state)
+    vars(made).update(state)
     return made
 
 

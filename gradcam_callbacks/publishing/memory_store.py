@@ -51,10 +51,10 @@ class InMemoryStore:
     def __getstate__(self) -> dict[str, Any]:
         """What it holds; a lock is of one process."""
         with self._lock:
-            return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+            return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._lock = threading.Lock()
 
     def current_name(self) -> str:
