@@ -252,10 +252,11 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GradCAMCallback:
         """A new callback of copied settings; the store is shared: who holds it looks there for what is recorded."""
-        made = memo[id(self)] = type(self).__new__(type(self))
+        made: Any = type(self).__new__(type(self))
+        memo[id(self)] = made
         memo[id(self.store)] = self.store
         vars(made).update(copy.deepcopy(self.__getstate__(), memo))
-        return made
+        return made  # type: ignore[no-any-return]
 
     def __reduce__(self) -> Any:
         """Takes functions of the user's along that pickle alone does not, such as a lambda among the targets."""
@@ -269,9 +270,9 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
 def _restored(kind: type[GradCAMCallback], state: dict[str, Any]) -> GradCAMCallback:
     """A callback of these settings."""
-    made = kind.__new__(kind)
+    made: Any = kind.__new__(kind)
     vars(made).update(state)
-    return made
+    return made  # type: ignore[no-any-return]
 
 
 def _unpickled(content: bytes) -> GradCAMCallback:
