@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +17,11 @@ from gradcam_callbacks.explaining.keras2 import refuse_keras2
 from gradcam_callbacks.probes.probe_set import as_probes
 from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.record.manifest import Manifest
-from gradcam_callbacks.training.failed_fit import close_failed
 from gradcam_callbacks.training.schedule import Schedule
 from gradcam_callbacks.training.session import Session
 from gradcam_callbacks.training.tf_config import is_chief
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from gradcam_callbacks.explaining.capture import Capture
@@ -35,7 +38,8 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     Before the first batch a baseline is recorded as step -1: what a fine-tuning starts from. Each epoch's `logs` get
     `gradcam_drift`, the share of the attention that moved since the step before, for `EarlyStopping("gradcam_drift",
-    mode="min")` and `CSVLogger`; they stand after it in the list. An epoch that nothing can be compared with has none.
+    mode="min")` and `CSVLogger`; they stand after it in the list. An epoch that is not recorded, or that nothing can be
+    compared with, has the last one; as long as there was none, it has none, and a NaN in `History`.
 
     The step of a record is its 0-based epoch. In a second `fit` of one run that starts at epoch 0 again, the steps go
     on after those of the first. Of several workers of a distributed training only the chief records.
@@ -46,6 +50,9 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
     If `fit` raises, by a fault or by Ctrl-C, what was recorded still arrives. Where `every` had left out the last epoch
     that ended, the model is recorded once more, as it is then: as that epoch or, if it has trained on since, as the
     epoch that was broken off, marked as cut short.
+
+    A copy, also by pickle, is a new callback of the same settings that has trained nothing. It shares `store`, if there
+    is one; by pickle the store is copied, too.
 
     Attributes:
         explainer: of the last training; None before the first.
@@ -142,11 +149,10 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             GradCAMError: if the model cannot be explained with these settings, or the journal or the run hold the
                 record of something else.
         """
-        self._close("FAILED")  # an earlier training of this callback that is still open has failed,
-        close_failed()  # and so have those of other callbacks whose `fit` does not run any more
+        self._close("FAILED")  # an earlier training of this callback that is still open has failed
         if not is_chief():
             return
-        model, params = self.model, self.params or {}
+        model, params = _can_be_run(self.model), self.params or {}
         if not model.built:
             from gradcam_callbacks.explaining.feeding import build
 
@@ -178,18 +184,21 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Takes note of the epoch."""
-        if self._session is not None:
-            self._session.epoch_began(epoch)
+        session = self._own_session()
+        if session is not None:
+            session.epoch_began(epoch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Records the batch if it is its turn."""
-        if self._session is not None:
-            self._session.batch_ended(batch, logs)
+        session = self._own_session()
+        if session is not None:
+            session.batch_ended(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Records the epoch if it is its turn, or the first or the last."""
-        if self._session is not None:
-            self._session.epoch_ended(epoch, logs, is_stopping=bool(getattr(self.model, "stop_training", False)))
+        session = self._own_session()
+        if session is not None:
+            session.epoch_ended(epoch, logs, is_stopping=bool(getattr(self.model, "stop_training", False)))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits until everything has arrived, and says where it is."""
@@ -220,12 +229,75 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _close(self, status: str) -> None:
         """Closes the session if one is open."""
-        session, self._session = self._session, None
+        session, self._session = self._own_session(), None
         if session is not None:
             session.close(status)
 
+    def _own_session(self) -> Session | None:
+        """The session that is open, unless this process was forked from the one that trains, which is said once."""
+        if self._session is not None and not self._session.is_of_this_process:
+            self._session = None
+            logger.warning(
+                "This process was forked from one that trains; only that one goes on to record the training."
+            )
+        return self._session
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings, without anything of a training."""
+        return vars(self) | {"_model": None, "params": None, "problems": 0, "explainer": None, "_session": None}
+
+    def __copy__(self) -> GradCAMCallback:
+        """A new callback of the same settings."""
+        return _restored(type(self), self.__getstate__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GradCAMCallback:
+        """A new callback of copied settings; the store is shared: who holds it looks there for what is recorded."""
+        made: Any = type(self).__new__(type(self))
+        memo[id(self)] = made
+        memo[id(self.store)] = self.store
+        vars(made).update(copy.deepcopy(self.__getstate__(), memo))
+        return made  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> Any:
+        """Takes functions of the user's along that pickle alone does not, such as a lambda among the targets."""
+        import cloudpickle
+
+        return _unpickled, (cloudpickle.dumps((type(self), self.__getstate__())),)
+
     def _count_problem(self) -> None:
         self.problems += 1
+
+
+def _restored(kind: type[GradCAMCallback], state: dict[str, Any]) -> GradCAMCallback:
+    """A callback of these settings."""
+    made: Any = kind.__new__(kind)
+    vars(made).update(state)
+    return made  # type: ignore[no-any-return]
+
+
+def _unpickled(content: bytes) -> GradCAMCallback:
+    """The callback whose class and settings were pickled."""
+    import cloudpickle
+
+    return _restored(*cloudpickle.loads(content))
+
+
+def _can_be_run(model: keras.Model | None) -> keras.Model:
+    """The model.
+
+    Raises:
+        GradCAMError: if there is none, or it is one that Keras can train and not call.
+    """
+    if model is None:
+        raise GradCAMError(
+            "The callback knows no model.", "Call its set_model(model) before on_train_begin(), as `fit` does."
+        )
+    if type(model).call is keras.Model.call:
+        raise GradCAMError(
+            f"Model '{model.name}' has no `call`, so that it gives nothing for a picture.",
+            "Give it one that runs the part to explain, such as `def call(self, x): return self.discriminator(x)`.",
+        )
+    return model
 
 
 def _check_numbers(every: int, every_batches: int | None, flush_timeout: float) -> None:

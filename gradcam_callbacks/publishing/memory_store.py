@@ -48,6 +48,15 @@ class InMemoryStore:
         self.status = "RUNNING"
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What it holds; a lock is of one process."""
+        with self._lock:
+            return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
     def current_name(self) -> str:
         """The same as `run_id`: a run in memory has no other name."""
         return self.name

@@ -7,11 +7,12 @@ whose `get` can be replaced, how it names the files of images, and the words of 
 from __future__ import annotations
 
 import io
+import os
 import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,18 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Metric
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from mlflow.environment_variables import (
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_RUN_ID,
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
+)
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.publishing.credentials import remove_credentials, without_credentials
 from gradcam_callbacks.publishing.metrics import ARRIVED
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError
 from gradcam_callbacks.record.journal import Journal
@@ -54,10 +61,10 @@ class MLflowStore:
         run_id: of the run.
         name: what people called it when it was opened.
         experiment_id: of its experiment.
-        address: the tracking URI; of a store on this machine with an absolute path.
+        address: the tracking URI without name and password; of a store on this machine with an absolute path.
         title: "MLflow".
         is_deleted: whether somebody deleted it.
-        is_ours: whether it was started here, so that it must be ended here too.
+        is_ours: whether it was started here, or for this process, so that it must be ended here too.
         is_new: whether it can hold nothing of ours yet.
         was_empty: whether it held nothing of ours when it was opened.
     """
@@ -68,12 +75,13 @@ class MLflowStore:
         self.run_id: str = info.run_id
         self.name: str = info.run_name or info.run_id
         self.experiment_id: str = info.experiment_id
-        self.address = address
+        self.address = without_credentials(address)
         self.title = "MLflow"
         self.is_deleted = info.lifecycle_stage == LifecycleStage.DELETED
         self.is_ours = self.is_new = is_ours
         self.was_empty = f"gradcam.{TAGS[0]}" not in found.data.tags
         self._client = MlflowClient(address)
+        self._uri = address
         self._halves: dict[Item, str] = {}
 
     def current_name(self) -> str:
@@ -133,7 +141,7 @@ class MLflowStore:
         """Deletes images that are there twice, because one arrived after it had been given up."""
         with _asking():
             artifacts = get_artifact_repository(
-                self._client.get_run(self.run_id).info.artifact_uri, tracking_uri=self.address
+                self._client.get_run(self.run_id).info.artifact_uri, tracking_uri=self._uri
             )
             for copies in self._images().values():
                 for files in sorted(copies.values(), key=len)[:-1]:
@@ -162,13 +170,13 @@ class MLflowStore:
     def _put_description(self, manifest: Manifest) -> None:
         for name in TAGS:
             if getattr(manifest, name):
-                self._client.set_tag(self.run_id, f"gradcam.{name}", getattr(manifest, name))
+                self._client.set_tag(self.run_id, f"gradcam.{name}", getattr(manifest, name), synchronous=True)
         self._put_file("gradcam", "manifest.json", manifest.encoded())
 
     def _put_metrics(self, item: Item, values: Mapping[str, float], time: int) -> None:
         metrics = [Metric(key, value, time, item.step or 0) for key, value in values.items()]
         for start in range(0, len(metrics), _METRICS_AT_ONCE):
-            self._client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+            self._client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_AT_ONCE], synchronous=True)
 
     def _put_tile(self, item: Item, tile: Array, time: int) -> None:
         half = self._halves.get(item)
@@ -183,7 +191,7 @@ class MLflowStore:
             image.thumbnail(_SMALL_COPY)
         image.save(content, missing.suffix[1:])
         self._put_file("images", missing.name, content.getvalue())
-        self._client.set_tag(self.run_id, "mlflow.loggedImages", True)
+        self._client.set_tag(self.run_id, "mlflow.loggedImages", True, synchronous=True)
 
     def _put_review(self, review: Review) -> None:
         """The page, the strip, and in the run's description, after what the user wrote there, a link."""
@@ -194,7 +202,8 @@ class MLflowStore:
         if "gradcam%2Fstrip.png" not in note:
             strip = f"get-artifact?path=gradcam%2Fstrip.png&run_uuid={self.run_id}"
             ours = f"[![Open the Grad-CAM review]({strip})]({report_path(self.experiment_id, self.run_id)})"
-            self._client.set_tag(self.run_id, "mlflow.note.content", f"{note}\n\n{ours}".strip())
+            whole = f"{note}\n\n{ours}".strip()
+            self._client.set_tag(self.run_id, "mlflow.note.content", whole, synchronous=True)
 
     def _put_file(self, folder: str, name: str, content: bytes) -> None:
         """An artifact. It goes through a folder of our own, so that no other file of that name can be meant."""
@@ -233,7 +242,7 @@ def choose_run(run_id: str | None, *, experiment: str | None = None) -> MLflowSt
     """The run to log to.
 
     Args:
-        run_id: the one that the user named, or None for the active one, or a new one.
+        run_id: the one that the user named, or None for the active one, that of MLFLOW_RUN_ID, or a new one.
         experiment: the name of the experiment of a new one; then the active one is not taken.
 
     Raises:
@@ -246,15 +255,25 @@ def choose_run(run_id: str | None, *, experiment: str | None = None) -> MLflowSt
             return find_run(run_id, uri)
         if active is not None and experiment is None:
             return MLflowStore(active, uri)
-        started: Any
-        if experiment is None:
-            started = mlflow.start_run()
-        else:  # not as the active run: MLflow would make its experiment the one of the process
-            client = MlflowClient(uri)
-            known = client.get_experiment_by_name(experiment)
-            experiment_id = client.create_experiment(experiment) if known is None else known.experiment_id
-            started = client.create_run(experiment_id)
-        return MLflowStore(started, uri, is_ours=True)
+        named = os.environ.get(MLFLOW_RUN_ID.name)
+        if named and experiment is None:  # of `mlflow run`, or of a job that is started again
+            resumed = find_run(named, uri)
+            resumed.is_ours = True
+            return resumed
+        return MLflowStore(_started(uri, experiment), uri, is_ours=True)
+
+
+def _started(uri: str, experiment: str | None) -> Any:
+    """A new run, which is not the active one: it would stay that where `fit` is interrupted."""
+    if experiment is None:
+        run = mlflow.start_run(log_system_metrics=False)  # with MLflow's own tags, in its own experiment
+        with suppress(Exception):
+            mlflow.end_run("RUNNING")  # it is not active now, and `mlflow.last_active_run()` still finds it
+        return run
+    client = MlflowClient(uri)
+    known = client.get_experiment_by_name(experiment)
+    experiment_id = client.create_experiment(experiment) if known is None else known.experiment_id
+    return client.create_run(experiment_id)
 
 
 def has_active_run() -> bool:
@@ -268,8 +287,10 @@ def find_run(run_id: str, tracking_uri: str) -> MLflowStore:
     Raises:
         mlflow.MlflowException: if there is no such run, or nobody answers.
     """
+    ours = default_uri()  # a journal knows the address without name and password, and MLflow's own setting with them
+    uri = ours if without_credentials(ours) == tracking_uri else tracking_uri
     with _bounded_requests(REQUEST_TIMEOUT):
-        return MLflowStore(MlflowClient(tracking_uri).get_run(run_id), tracking_uri)
+        return MLflowStore(MlflowClient(uri).get_run(run_id), uri)
 
 
 def fetch_journal(run: MLflowStore, directory: Path) -> Journal:
@@ -283,7 +304,7 @@ def fetch_journal(run: MLflowStore, directory: Path) -> Journal:
         GradCAMError: if the run holds no maps of ours.
         mlflow.MlflowException: if nobody answers.
     """
-    client = MlflowClient(run.address)
+    client = run._client
     with _bounded_requests(REQUEST_TIMEOUT):
         held = {entry.path for entry in client.list_artifacts(run.run_id, "gradcam")}
         if not {"gradcam/manifest.json", "gradcam/maps"} <= held:
@@ -310,7 +331,11 @@ def download(uri: str, directory: Path) -> Path:
     Raises:
         mlflow.MlflowException: if there are none.
     """
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(directory)))
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(directory)))
+    except Exception as error:
+        remove_credentials(error)
+        raise
 
 
 def default_uri() -> str:
@@ -389,12 +414,16 @@ class _Bounds(threading.local):
 _bounds = _Bounds()
 _lock = threading.Lock()
 _bounded_threads = 0
-_VARIABLES = (MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT)
+_VARIABLES = (
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,  # MLflow prints the tracking URI with its password when a run ends
+)
 
 
 @contextmanager
 def _bounded_requests(timeout: float) -> Iterator[None]:
-    """Bounds the requests of this thread alone: no retries, and so many seconds each.
+    """Bounds the requests of this thread alone: no retries, and so many seconds each. Errors name no password.
 
     MLflow has such settings for the whole process only, as environment variables; it asks an object for each. Inside,
     the `get` of that object is replaced by one that gives our values to the threads that asked for bounds, and the
@@ -407,9 +436,16 @@ def _bounded_requests(timeout: float) -> Iterator[None]:
             for variable in _VARIABLES:
                 variable.__dict__["get"] = partial(_value, variable)
     before = _bounds.by_name
-    _bounds.by_name = {MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: 0, MLFLOW_HTTP_REQUEST_TIMEOUT.name: timeout}
+    _bounds.by_name = {
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: 0,
+        MLFLOW_HTTP_REQUEST_TIMEOUT.name: timeout,
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name: True,
+    }
     try:
         yield
+    except Exception as error:
+        remove_credentials(error)
+        raise
     finally:
         _bounds.by_name = before
         with _lock:
@@ -424,3 +460,16 @@ def _value(variable: Any) -> Any:
     if _bounds.by_name is not None:
         return _bounds.by_name[variable.name]
     return type(variable).get(variable)
+
+
+def _forked() -> None:
+    """Forgets in a child what belongs to the threads of its parent."""
+    global _lock, _bounded_threads
+    _lock = threading.Lock()
+    _bounded_threads = 0
+    for variable in _VARIABLES:
+        variable.__dict__.pop("get", None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import IO
 
 import numpy as np
 
@@ -14,6 +15,7 @@ import gradcam_callbacks
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import ProbeSet
+from gradcam_callbacks.publishing import living
 from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.publishing.store import HungUpError, Item, Store, steps_of
 from gradcam_callbacks.publishing.uploader import Uploader
@@ -68,6 +70,7 @@ class Recorder:
         earlier: frozenset[int],
         last: Step | None,
         ends_run: bool,
+        alive: IO[bytes] | None,
     ) -> None:
         """Takes what `open` has opened.
 
@@ -80,6 +83,7 @@ class Recorder:
             earlier: the steps that journal or run held before.
             last: the last of them, to compare the next one with, if that is known.
             ends_run: whether to end the run at the end.
+            alive: the lock that tells others that this process still records.
         """
         self.store = store
         self.journal = journal
@@ -94,6 +98,7 @@ class Recorder:
         self._last = last
         self._floor: Array = np.array(np.nan)  # of each map, when it was last measured
         self._ends_run = ends_run
+        self._alive = alive
         self._warned_of_disk = False
         self._has_raised = False
 
@@ -120,25 +125,32 @@ class Recorder:
             run_name=store.name,
             tracking_uri=store.address,
         )
+        alive = None
         try:
             _check_run(store, manifest)
             journal = _open_journal(store, probes, manifest, delivery)
             # An earlier training may have left a note that its run still has to be ended. This recorder does it then.
             ends_run = store.is_ours or journal.status is not None
-            journal.leave_status(None)
+            journal.leave_status("FAILED" if ends_run else None)  # if this process is killed, `gradcam upload` does it
+            alive = living.hold(journal.directory / "status") if ends_run else None
             journaled = journal.steps()
             left = _left.steps if _left.run_id == store.run_id else {}
             earlier = frozenset(journaled) | left.keys() | _steps_of_run(store, left)
             last = max(earlier, default=BASELINE)
             before = None if last < 0 or last in journaled else _fetched(store, journal, last, left)
-            worker = Worker(Uploader(journal, store, has_animation=delivery.animation, earlier=left))
+            uploader = Uploader(journal, store, has_animation=delivery.animation, earlier=left)
+            uploader.ends_run = False
+            worker = Worker(uploader)
         except BaseException:
+            living.release(alive)
             if store.is_ours and store.is_new:  # one that held something before stays as it was
                 _end(store, "FAILED")
             raise
         for step in journaled:  # steps of an earlier process may not be in the store yet
             worker.put(step)
-        return cls(store, journal, worker, probes, delivery, earlier=earlier, last=before, ends_run=ends_run)
+        return cls(
+            store, journal, worker, probes, delivery, earlier=earlier, last=before, ends_run=ends_run, alive=alive
+        )
 
     def wants_noise(self) -> bool:
         """Whether it is the turn of the next record to measure the noise floor."""
@@ -225,9 +237,10 @@ class Recorder:
         finally:  # also where somebody does not want to wait
             is_ended = not self._ends_run or _end(self.store, status)
             with contextlib.suppress(OSError):  # strict, and said before
-                if not is_ended:
-                    self.journal.leave_status(status)
+                self.journal.leave_status(None if is_ended else status)
                 self.journal.flush()
+            living.release(self._alive)
+            worker.uploader.ends_run = True
             is_needed = self.journal.manifest.source is not None and status != "FINISHED"
             self._say_goodbye(worker.uploader.missing(), keeps_journal=self._delivery.keeps_journal or is_needed)
 

@@ -6,11 +6,14 @@ import io
 import logging
 from collections.abc import Callable, Collection, Mapping, Set
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.publishing import living
+from gradcam_callbacks.publishing.credentials import without_credentials
 from gradcam_callbacks.publishing.metrics import step_metrics
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, Store, UnreachableError
 from gradcam_callbacks.publishing.strip import strip
@@ -37,6 +40,7 @@ class Uploader:
         journal: where the steps are read from.
         store: the run that gets them.
         error: what went wrong in the last pass, or None.
+        ends_run: whether to end the run, too, where the journal says with what.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Uploader:
         self.journal = journal
         self.store = store
         self.error: Exception | None = None
+        self.ends_run = not living.is_held(journal.directory / "status")  # who trains ends it
         self._has_animation = has_animation
         self._earlier = dict(earlier or {})
         self._is_copy = store.run_id != journal.manifest.run_id
@@ -88,7 +93,7 @@ class Uploader:
         if whole and recorded:
             items += [Item(Kind.ANIMATION, recorded[-1], probe) for probe in probes if self._has_animation]
             items.append(Item(Kind.REVIEW, recorded[-1]))
-        if whole and not self._is_copy and self.journal.status is not None:
+        if whole and self.ends_run and not self._is_copy and self.journal.status is not None:
             items.append(Item(Kind.STATUS))
         return [item for item in items if str(item) not in self._sent]
 
@@ -197,8 +202,8 @@ class Uploader:
             step: its step, for items of one step.
         """
         manifest = self.journal.manifest
-        if item.kind is Kind.DESCRIPTION:
-            return manifest
+        if item.kind is Kind.DESCRIPTION:  # the journal of an earlier version may name a password
+            return replace(manifest, tracking_uri=without_credentials(manifest.tracking_uri))
         if item.kind is Kind.REVIEW:
             return self._review()
         probe = 0 if item.probe is None else manifest.probe_slugs.index(item.probe)

@@ -7,10 +7,10 @@ What we look at instead:
 1. `fit` has the only reference to the `keras.callbacks.CallbackList` that calls the hooks. When it has raised and the
    exception was handled, Python deletes that list, and a `weakref.finalize` on it closes the training. The list is
    found in the frame of `CallbackList.on_train_begin`, which calls our own hook.
-2. An exception keeps the frames that it came through, so while somebody holds it, as a notebook does, the list lives
-   on. When the next training begins in the same thread, each earlier one is closed whose list is that of no `fit` that
-   runs now. Those lists are found in the frames of Keras's functions named `fit`.
-3. The exception may be held until the process ends, as one that nobody has caught is. Then `atexit` closes.
+2. An exception keeps the frames that it came through, so while somebody holds it, as a notebook or a wrapper around
+   `fit` does, the list lives on. So a thread looks five times a second whether the frame of `fit` is still among those
+   that run, and closes the training when it is not. That frame is one of Keras's functions named `fit`.
+3. When the process ends, `atexit` closes what is left.
 
 What breaks when Keras changes it: without the names `fit` and `on_train_begin`, or with lists in other places, no list
 is found, and 1 and 2 do nothing. A failed training is then closed when its callback begins another one, or when the
@@ -38,48 +38,92 @@ class Training(Protocol):
         """Ends it with the status "FAILED"."""
 
 
-_watched: weakref.WeakKeyDictionary[Training, tuple[int, weakref.ref[CallbackList] | None]] = (
-    weakref.WeakKeyDictionary()
-)
-"""Of each training that is not closed, its thread and the list in the frame of `fit`; a loop without `fit` has none."""
+LOOK_EVERY = 0.2
+"""Seconds between two looks at whether `fit` still runs."""
+
+
+class _Watcher(threading.Thread):
+    """Closes a training when its `fit` does not run any more."""
+
+    def __init__(self, training: Training, fit: int) -> None:
+        """Looks at nothing yet.
+
+        Args:
+            training: to close.
+            fit: the id of the frame of its `fit`, in this thread. The frame itself would keep the list alive.
+        """
+        super().__init__(name="gradcam-watcher", daemon=True)
+        self._training: Training | None = training
+        self._fit = fit
+        self._of = threading.get_ident()
+        self._is_over = threading.Event()
+
+    def run(self) -> None:
+        while not self._is_over.wait(LOOK_EVERY):
+            if not self._is_running():
+                training, self._training = self._training, None
+                assert training is not None
+                training.close("FAILED")
+                return
+
+    def end(self) -> None:
+        """Ends it; where it closes the training now, waits until that is done."""
+        self._is_over.set()
+        if self is not threading.current_thread():
+            self.join()
+        self._training = None
+
+    def _is_running(self) -> bool:
+        frame = sys._current_frames().get(self._of)
+        while frame is not None:
+            if id(frame) == self._fit:
+                return True
+            frame = frame.f_back
+        return False
+
+
+_watched: weakref.WeakKeyDictionary[Training, _Watcher | None] = weakref.WeakKeyDictionary()
+"""Each training that is not closed; a loop without `fit` has no watcher."""
+_closing: weakref.WeakSet[_Watcher] = weakref.WeakSet()
+"""The watchers that close, or have closed, a training."""
 
 
 def watch(training: Training) -> None:
     """Closes a training when its `fit` fails; to be called from its `on_train_begin`."""
-    thread = threading.get_ident()
-    callbacks = next(_callback_lists("fit"), None)
-    _watched[training] = thread, None if callbacks is None else weakref.ref(callbacks)
-    caller = next(_callback_lists("on_train_begin"), None)
+    fit = next((id(frame) for frame, _ in _callback_lists("fit")), None)
+    watcher = None if fit is None else _Watcher(training, fit)
+    _watched[training] = watcher
+    caller = next((found for _, found in _callback_lists("on_train_begin")), None)
     if caller is not None:
-        weakref.finalize(caller, _close, training, thread)
+        weakref.finalize(caller, _close, training, threading.get_ident(), watcher)
     # The functions of `atexit` run in the reverse order. With ours as the last one, a training is closed before Python
     # removes the temporary folders that it may still need.
     atexit.unregister(_close_all)
     atexit.register(_close_all)
+    if watcher is not None:
+        watcher.start()
 
 
 def unwatch(training: Training) -> None:
-    """Leaves a training alone from now on, since it was closed."""
-    _watched.pop(training, None)
+    """Leaves a training alone from now on, since it is closed. One that its watcher closes now is closed then."""
+    watcher = _watched.pop(training, None)
+    if watcher is threading.current_thread():
+        _closing.add(watcher)
+    elif watcher is not None:
+        watcher.end()
 
 
-def close_failed() -> None:
-    """Closes the trainings whose `fit` ran in this thread and does not run any more; see 2 above."""
-    running = list(_callback_lists("fit"))
-    for training, (thread, reference) in list(_watched.items()):
-        callbacks = None if reference is None else reference()
-        if callbacks is not None and thread == threading.get_ident() and callbacks not in running:
-            training.close("FAILED")
-
-
-def _close(training: Training, thread: int) -> None:
+def _close(training: Training, thread: int, watcher: _Watcher | None) -> None:
     """Closes a training whose list of callbacks was deleted, unless it was closed before; see 1 above.
 
     Python may delete the list in any thread, even in one that the closing would wait for. So where that is not the
     thread of the training, it is closed in a new one.
     """
-    if training in _watched and threading.get_ident() == thread:
-        training.close("FAILED")
+    if threading.get_ident() == thread:
+        if training in _watched:
+            training.close("FAILED")
+        elif watcher is not None and watcher in _closing:
+            watcher.join()
     elif training in _watched:
         threading.Thread(target=training.close, args=("FAILED",), name="gradcam-close").start()
 
@@ -88,13 +132,15 @@ def _close_all() -> None:
     """Closes what is left when the process ends; see 3 above."""
     for training in list(_watched):
         training.close("FAILED")
+    for watcher in list(_closing):
+        watcher.join()
 
 
-def _callback_lists(function: str) -> Iterator[CallbackList]:
-    """The lists of callbacks in Keras's functions of that name that run in this thread, the innermost first."""
+def _callback_lists(function: str) -> Iterator[tuple[FrameType, CallbackList]]:
+    """Keras's functions of that name that run in this thread, the innermost first, each with its list of callbacks."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         # The variables of other frames are left alone: reading `f_locals` would keep their values alive.
         if frame.f_code.co_name == function and frame.f_globals.get("__name__", "").startswith("keras."):
-            yield from (value for value in frame.f_locals.values() if isinstance(value, CallbackList))
+            yield from ((frame, value) for value in frame.f_locals.values() if isinstance(value, CallbackList))
         frame = frame.f_back

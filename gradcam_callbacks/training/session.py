@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from gradcam_callbacks.publishing.recorder import Recorder
 
 logger = logging.getLogger(__name__)
+
+DRIFT = "gradcam_drift"
+"""What an epoch's `logs` get."""
 
 
 @dataclass(eq=False)
@@ -50,6 +56,14 @@ class Session:
     def __post_init__(self) -> None:
         self._optimizer = getattr(self.explainer.model, "optimizer", None)
         self._logs: dict[str, Any] = {}  # of the schedule's last step
+        self._drift: float | None = None  # the last one that was known
+        self._process = os.getpid()
+        self._closing = threading.RLock()
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this process trains; a copy in a child that was forked meanwhile must leave the run alone."""
+        return self._process == os.getpid()
 
     def begin(self, *, baseline: bool) -> None:
         """Begins the training; from now on it is closed when its `fit` fails.
@@ -78,13 +92,19 @@ class Session:
             self._record(due)
 
     def epoch_ended(self, epoch: int, logs: dict[str, Any] | None, *, is_stopping: bool) -> None:
-        """Records the epoch if it is due, and adds its drift to `logs`, for the callbacks that follow in the list."""
+        """Records the epoch if it is due, and adds the drift to `logs`, for the callbacks that follow in the list.
+
+        Once a drift is known each epoch gets one: an epoch that is not recorded, or cannot be compared, the last one.
+        """
         logs = {} if logs is None else logs
         due = self.schedule.epoch_ended(epoch, self._iterations(), is_stopping=is_stopping)
         self._logs = self._logs | logs if self.schedule.counts_batches else logs
         self._record(due)
-        if self.recorder.drift is not None and (due is not None or self.schedule.counts_batches):
-            logs["gradcam_drift"] = self.recorder.drift
+        if self.recorder.drift is not None:
+            self._drift = self.recorder.drift
+        if self._drift is not None:
+            self._fill_history(epoch)
+            logs[DRIFT] = self._drift
 
     def close(self, status: str) -> None:
         """Records what is left, waits until everything has arrived, and says where it is; called again, does nothing.
@@ -92,14 +112,30 @@ class Session:
         Args:
             status: "FINISHED", or "FAILED" where `fit` has raised.
         """
+        if not self.is_of_this_process:
+            return
         failed_fit.unwatch(self)
-        try:
-            if self.recorder.is_open and status == "FINISHED":
-                self._record(self.schedule.train_ended())
-            elif self.recorder.is_open:
-                self._record_rest()
-        finally:
-            self.recorder.close(status)
+        with self._closing:  # two threads may notice that `fit` was left; the second one waits
+            try:
+                if self.recorder.is_open and status == "FINISHED":
+                    self._record(self.schedule.train_ended())
+                elif self.recorder.is_open:
+                    self._record_rest()
+            finally:
+                self.recorder.close(status)
+
+    def _fill_history(self, epoch: int) -> None:
+        """Gives the epochs before the first drift a NaN in Keras's history, whose columns are all of one length.
+
+        Their `logs` cannot have it: `EarlyStopping` would take NaN for the best value.
+        """
+        history = getattr(self.explainer.model, "history", None)
+        if not isinstance(history, keras.callbacks.History) or history.epoch[-1:] == [epoch]:
+            return  # it stands before us in the list, so that it gets no drift at all
+        rows = max((len(column) for name, column in history.history.items() if name != DRIFT), default=0)
+        column = history.history.get(DRIFT, [])
+        if len(column) < rows:
+            history.history[DRIFT] = column + [math.nan] * (rows - len(column))
 
     def _iterations(self) -> int | None:
         """How many batches the optimizer has trained on; None without one, and if the model was compiled anew."""
@@ -120,7 +156,8 @@ class Session:
         """Explains the probes and records a step, if there is one to record."""
         if step is None or step in self.recorder.earlier:  # a resumed training repeats it; the first record stays
             return
-        logs = self._logs if step == self.schedule.step else {}
+        logs = {name: value for name, value in self._logs.items() if name != DRIFT}
+        logs = logs if step == self.schedule.step else {}
         try:
             arrays = self.explainer(self.probes).arrays()
             self.recorder.record(step, arrays, _numbers(logs), noisy=self._noisy(), is_cut_short=is_cut_short)

@@ -7,16 +7,21 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from support.manifests import a_manifest
 from support.mlflow_runs import artifact_paths
+from support.models import pictures, small_model
 
+from gradcam_callbacks import GradCAMCallback
 from gradcam_callbacks.publishing import mlflow_store
 from gradcam_callbacks.publishing.mlflow_store import MLflowStore, find_run
-from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, UnreachableError, steps_of
+from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError, steps_of
+from gradcam_callbacks.record.journal import Journal
 
 TILE = np.zeros((300, 300, 3), np.uint8)
 
@@ -115,3 +120,45 @@ def test_a_server_that_hangs_up_is_told_from_one_that_is_away(closing: str, stor
         store._client = MlflowClient(address)
         with pytest.raises(expected):
             steps_of(store)
+
+
+@pytest.fixture
+def asynchronous() -> Iterator[None]:
+    """The user has told MLflow to log on threads of its own."""
+    mlflow.config.enable_async_logging(True)
+    yield
+    mlflow.config.enable_async_logging(False)
+
+
+@pytest.mark.usefixtures("asynchronous")
+def test_what_is_refused_raises_under_asynchronous_logging_too(store: MLflowStore, client: MlflowClient) -> None:
+    """Our calls are synchronous on our thread: metrics, tags and the note of a deleted run are errors, none arrives."""
+    manifest = a_manifest()
+    threads = set(threading.enumerate())
+    client.delete_run(store.run_id)
+    for item, content in (
+        (Item(Kind.METRICS, 0), {"a": 1.0}),
+        (Item(Kind.DESCRIPTION), manifest),
+        (Item(Kind.TILE, 0, "cat"), TILE),
+        (Item(Kind.REVIEW, 0), Review("page", None)),
+    ):
+        with pytest.raises(mlflow.MlflowException, match="must be in the 'active' state"):
+            store.put(item, content, 1.0)
+    assert {thread.name for thread in set(threading.enumerate()) - threads} == set()
+
+
+@pytest.mark.usefixtures("asynchronous")
+def test_a_training_whose_batches_are_refused_keeps_its_journal_and_says_so(
+    store: MLflowStore, client: MlflowClient, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """No batch counts as arrived, nothing is removed, and no success is said."""
+    delete = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch or client.delete_run(store.run_id))
+    model = small_model()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    callback = GradCAMCallback(pictures(1), run_id=store.run_id, flush_timeout=3)
+    model.fit(pictures(8), np.arange(8) % 4, epochs=2, callbacks=[delete, callback], verbose=0)
+    journal = Journal(Path(".gradcam", store.run_id))
+    assert journal.steps() == [-1, 0, 1]
+    assert not {mark for mark in journal.uploaded() if mark.startswith(("metrics", "report"))}
+    assert "Grad-CAM of" not in capsys.readouterr().out
+    assert "items have not arrived in MLflow" in caplog.text

@@ -12,13 +12,14 @@ from pathlib import Path
 import keras
 import mlflow
 import numpy as np
+import pandas
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
 from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures, small_model
 
-from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, ProbeSet
+from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, InMemoryStore, ProbeSet
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing.events import find_events
 from gradcam_callbacks.reviewing.measuring import measure
@@ -362,3 +363,79 @@ def test_the_review_of_a_second_fit_holds_the_first(client: MlflowClient) -> Non
     assert note.startswith("Mine.\n\n[![Open the Grad-CAM review](")
     assert note.count("gradcam%2Fstrip.png") == 1
     assert image_steps(client, run.info.run_id)["gradcam/n1"] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("every", "baseline"), [(1, True), (3, True), (3, False), (1, False)])
+def test_the_history_is_a_table(every: int, baseline: bool) -> None:
+    """Each epoch has a drift once there is one: between records the last; before the first, NaN in the table alone."""
+    seen: list[float | None] = []
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs.get("gradcam_drift")))
+    store = InMemoryStore()
+    ours = GradCAMCallback(two_probes(), every=every, baseline=baseline, store=store, verbose=False)
+    model = compiled_model()
+    fit(model, ours, look, epochs=8)
+    table = pandas.DataFrame(model.history.history)
+    assert table.shape == (8, 3)
+    drifts = {
+        step: metrics["gradcam_drift/mean"]
+        for step, metrics in store.metrics.items()
+        if "gradcam_drift/mean" in metrics
+    }
+    expected = [drifts.get(max((step for step in drifts if step <= epoch), default=-2)) for epoch in range(8)]
+    assert seen == expected
+    assert (expected[0] is None) == (not baseline)
+    np.testing.assert_array_equal(table["gradcam_drift"], [np.nan if drift is None else drift for drift in expected])
+
+
+def test_a_history_of_the_user_s_own_is_a_table_too() -> None:
+    """Before our callback it has no drift at all; used for a second training it has a row an epoch of both."""
+    model, history = compiled_model(), keras.callbacks.History()
+    fit(model, history, GradCAMCallback(pictures(1), baseline=False, store=InMemoryStore(), verbose=False))
+    assert pandas.DataFrame(history.history).columns.tolist() == ["accuracy", "loss"]
+    fit(model, GradCAMCallback(pictures(1), baseline=False, store=InMemoryStore(), verbose=False), history)
+    table = pandas.DataFrame(history.history)
+    assert len(table) == 6
+    assert table["gradcam_drift"].isna().tolist() == [True, True, True, True, False, False]
+
+
+@pytest.mark.parametrize("settings", [{"every": 4}, {"every_batches": 5}, {"baseline": False}])
+def test_early_stopping_finds_a_drift_each_epoch(settings: dict[str, int], recwarn: pytest.WarningsRecorder) -> None:
+    """Whatever is recorded, its monitor has a value at each epoch after the first one, and is not misled by NaN."""
+    stop = keras.callbacks.EarlyStopping("gradcam_drift", mode="min", patience=20, start_from_epoch=1)
+    fit(
+        compiled_model(),
+        GradCAMCallback(two_probes(), store=InMemoryStore(), verbose=False, **settings),
+        stop,
+        epochs=6,
+    )
+    warned = [warning for warning in recwarn if "not available" in str(warning.message)]
+    assert len(warned) == ("baseline" in settings), "the first epoch has none without a baseline"
+    assert np.isfinite(stop.best)
+
+
+def test_by_hand_without_a_model_one_sentence_says_what_to_do() -> None:
+    """Hooks that are called by hand need `set_model` before."""
+    message = r"^The callback knows no model\. Call its set_model\(model\) before on_train_begin\(\), as `fit` does\.$"
+    with pytest.raises(GradCAMError, match=message):
+        GradCAMCallback(pictures(1), store=InMemoryStore()).on_train_begin()
+
+
+def test_a_gan_without_call_is_told_what_it_lacks() -> None:
+    """Keras trains a model that has only a `train_step`; nothing can be asked of it about a picture."""
+
+    class GAN(keras.Model):
+        def __init__(self) -> None:
+            super().__init__(name="gan")
+            self.discriminator = small_model()
+
+        def train_step(self, data: object) -> dict[str, float]:
+            return {"loss": 0.0}
+
+    model = GAN()
+    model.compile("sgd", loss="mse")
+    with pytest.raises(GradCAMError, match=r"^Model 'gan' has no `call`.* return self\.discriminator\(x\)`\.$"):
+        fit(model, GradCAMCallback(pictures(1), store=InMemoryStore()))
+    GAN.call = lambda self, x: self.discriminator(x)
+    store = InMemoryStore()
+    fit(model, GradCAMCallback(pictures(1), store=store, verbose=False), epochs=1)
+    assert sorted(store.maps) == [-1, 0]

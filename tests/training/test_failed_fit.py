@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ class Watched(keras.callbacks.Callback):
         self._begin = begin
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        failed_fit.close_failed()
         failed_fit.watch(self)
         if self._begin is not None:
             self._begin()
@@ -100,7 +100,7 @@ def test_keras_calls_hooks_from_a_list_that_fit_holds() -> None:
 
     def look() -> None:
         for function in ("fit", "on_train_begin"):
-            found[function] = list(failed_fit._callback_lists(function))
+            found[function] = [callbacks for _, callbacks in failed_fit._callback_lists(function)]
 
     ours = Watched(fails=False, begin=look)
     fit(ours)
@@ -132,17 +132,85 @@ def test_ctrl_c_is_a_fault_too() -> None:
     assert ours.statuses == ["FAILED"]
 
 
-def test_a_fit_whose_exception_is_held_is_closed_when_the_next_one_begins() -> None:
-    """A notebook holds the last exception; nothing is closed until another `fit` begins, and then once."""
-    first, second = Watched(), Watched(fails=False)
-    held = failing(first)
-    gc.collect()
-    assert first.statuses == []
-    fit(second)
-    assert (first.statuses, second.statuses) == (["FAILED"], ["FINISHED"])
+def wait_until(is_true: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert is_true()
+
+
+def watchers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "gradcam-watcher"]
+
+
+@pytest.mark.parametrize("fault", [FaultError, KeyboardInterrupt, SystemExit])
+def test_a_fit_whose_exception_is_held_is_closed_within_a_second(fault: type[BaseException]) -> None:
+    """A notebook holds the last exception, and with it Keras's list: a thread sees that `fit` does not run any more."""
+
+    def fail() -> None:
+        raise fault
+
+    ours = Watched(begin=fail)
+    with pytest.raises(fault) as held:
+        fit(ours)
+    wait_until(lambda: ours.statuses == ["FAILED"], 1)
+    wait_until(lambda: not watchers(), 1)
+    ((_, thread),) = ours.closed
+    assert thread.name == "gradcam-watcher"
     del held
     gc.collect()
-    assert (first.statuses, second.statuses) == (["FAILED"], ["FINISHED"])
+    assert ours.statuses == ["FAILED"], "once"
+
+
+def test_a_wrapper_that_holds_the_exception_does_not_keep_the_training_open() -> None:
+    """As autolog's does: while it works on after the exception, the training is closed."""
+    ours = Watched()
+
+    def wrapped() -> None:
+        try:
+            fit(ours)
+        except FaultError as error:
+            wait_until(lambda: ours.statuses == ["FAILED"], 1)
+            raise RuntimeError from error
+
+    with pytest.raises(RuntimeError):
+        wrapped()
+
+
+def test_a_thread_that_has_ended_has_left_fit() -> None:
+    """Its frames are gone, whoever holds its exception."""
+    ours, held = Watched(), []
+    thread = threading.Thread(target=lambda: held.append(failing(ours)))
+    thread.start()
+    thread.join(60)
+    wait_until(lambda: ours.statuses == ["FAILED"], 1)
+    assert held
+
+
+def test_a_training_that_ends_leaves_no_watcher() -> None:
+    """Not for a moment, and a training that takes longer than several looks is left alone."""
+    ours = Watched(fails=False, begin=lambda: time.sleep(5 * failed_fit.LOOK_EVERY))
+    fit(ours)
+    assert watchers() == []
+    assert ours.statuses == ["FINISHED"]
+
+
+def test_who_closes_waits_for_a_watcher_that_closes_already() -> None:
+    """So that the next training, or the end of the process, finds everything done."""
+
+    class Slow(Watched):
+        def close(self, status: str) -> None:
+            failed_fit.unwatch(self)
+            time.sleep(1)
+            self.closed.append((status, threading.current_thread()))
+
+    first, second = Slow(), Slow()
+    held = [failing(first), failing(second)]
+    time.sleep(2 * failed_fit.LOOK_EVERY)
+    assert first not in failed_fit._watched
+    failed_fit._close_all()
+    assert (first.statuses, second.statuses) == (["FAILED"], ["FAILED"])
+    assert len(held) == 2
 
 
 def test_a_fit_that_still_runs_is_not_closed() -> None:
@@ -167,8 +235,11 @@ def test_a_fit_that_still_runs_is_not_closed() -> None:
     assert elsewhere.statuses == ["FINISHED"]
 
 
-def test_a_training_is_not_closed_in_the_thread_that_happens_to_delete_its_list() -> None:
+def test_a_training_is_not_closed_in_the_thread_that_happens_to_delete_its_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """That may be one that the closing waits for, so it is done in its own thread, or else in a new one."""
+    monkeypatch.setattr(failed_fit, "LOOK_EVERY", 60)
     ours, held = Watched(), []
 
     def train() -> None:

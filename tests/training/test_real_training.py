@@ -336,7 +336,7 @@ def test_an_exception_that_is_held_does_not_mix_two_trainings(client: MlflowClie
     model = compiled_model()
     with pytest.raises(DeviceLostError) as caught:
         fit(model, callback(), Break(2), epochs=4)
-    failed = mlflow.active_run().info.run_id
+    failed = mlflow.last_active_run().info.run_id
     fit(model, callback())
     del caught
     gc.collect()

@@ -26,6 +26,12 @@ WITH_CHIEF = WORKERS | {"chief": ["c:1"]}
         ({"cluster": WORKERS, "task": {"type": "master", "index": 0}}, True),
         ({"cluster": WORKERS, "task": {"type": "ps", "index": 0}}, False),
         ({"cluster": WORKERS, "task": {"type": "evaluator", "index": 0}}, False),
+        ({"cluster": WORKERS, "task": {"type": "worker", "index": "0"}}, True),
+        ({"cluster": WORKERS, "task": {"type": "worker", "index": "1"}}, False),
+        ({"cluster": WORKERS, "task": {"type": None, "index": None}}, True),
+        ({"cluster": WORKERS, "task": None}, True),
+        ({"cluster": None, "task": {"type": "worker", "index": 1}}, False),
+        ({"cluster": WORKERS | {"chief": []}, "task": {"type": "worker", "index": 0}}, True),
     ],
 )
 def test_one_process_of_a_training_records(
@@ -37,3 +43,10 @@ def test_one_process_of_a_training_records(
     if config is None:
         monkeypatch.delenv("TF_CONFIG")
         assert is_chief()
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "7", "not JSON", '{"task": {"type": "worker", "index": "first"}}'])
+def test_what_distributes_nothing_is_a_training_alone(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """TensorFlow cannot read it either, and trains without a cluster."""
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert is_chief()

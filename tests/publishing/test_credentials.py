@@ -1,0 +1,137 @@
+"""Names and passwords in a tracking URI are for the server alone."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from support.mlflow_runs import Server
+from support.models import pictures, small_model
+
+from gradcam_callbacks import GradCAMCallback
+from gradcam_callbacks.cli import main
+from gradcam_callbacks.publishing.credentials import remove_credentials, without_credentials
+from gradcam_callbacks.publishing.mlflow_store import find_run
+from gradcam_callbacks.record.journal import Journal
+
+SECRETS = ("ann-of-7", "s3cr", "et9")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http://ann:secret@host:5000/#/a@b", "http://host:5000/#/a@b"),
+        ("http://token@host", "http://host"),
+        ("https://ann:se@cret@host/api?x=1", "https://host/api?x=1"),
+        ("mysql+pymysql://ann:secret@db/mlflow", "mysql+pymysql://db/mlflow"),
+        ("postgresql://db/x?user=ann&password=secret&y=1", "postgresql://db/x?user=&password=&y=1"),
+        ("two: http://a:b@c/d, 'http://e:f@g'.", "two: http://c/d, 'http://g'."),
+        ("see http://host/a and write to ann@host", "see http://host/a and write to ann@host"),
+        ("sqlite:////home/ann@work/mlflow.db", "sqlite:////home/ann@work/mlflow.db"),
+        ("databricks://profile", "databricks://profile"),
+        ("", ""),
+    ],
+)
+def test_an_address_loses_name_and_password_and_nothing_else(text: str, expected: str) -> None:
+    """Wherever it stands in a text."""
+    assert without_credentials(text) == expected
+
+
+def test_an_error_loses_them_with_all_that_led_to_it() -> None:
+    """A traceback says what each error of the chain says."""
+    address = "http://ann:secret@host/"
+    try:
+        try:
+            raise OSError(f"{address} hung up")
+        except OSError as cause:
+            raise mlflow.MlflowException(f"API request to {address}api failed") from cause
+    except mlflow.MlflowException as error:
+        remove_credentials(error)
+        said = "".join(traceback.format_exception(error))
+    assert "API request to http://host/api failed" in said
+    assert "OSError: http://host/ hung up" in said
+    assert address not in said.replace(f'"{address}"', "")  # a line of this file
+
+
+@pytest.fixture
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the test's own, and MLflow's tracking URI names its user with a password."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    server = Server(folder, folder / "artifacts")
+    server.start()
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(server.address.replace("://", "://ann-of-7:s3cr%40et9@"))
+    mlflow.set_experiment("secret")
+    yield server
+    mlflow.set_tracking_uri(before)
+    server.kill()
+
+
+class At(keras.callbacks.Callback):
+    """Does something at the end of an epoch."""
+
+    def __init__(self, epoch: int, do: Callable[[], object]) -> None:
+        super().__init__()
+        self.epoch, self.do = epoch, do
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if epoch == self.epoch:
+            self.do()
+
+
+def fit(*callbacks: keras.callbacks.Callback) -> None:
+    model = small_model()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(pictures(8), np.arange(8) % 4, epochs=3, callbacks=list(callbacks), verbose=0)
+
+
+def test_no_name_and_no_password_is_in_what_we_write_print_send_or_log(
+    own_server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a server that is well, that dies under the training, and that is dead; then `gradcam upload`."""
+    folder = own_server._folder
+    with caplog.at_level(logging.DEBUG, "gradcam_callbacks"):
+        fit(GradCAMCallback(pictures(1), keep_journal=True))
+        fit(GradCAMCallback(pictures(1), flush_timeout=1), At(1, own_server.kill))
+        said = []
+        with pytest.raises(mlflow.MlflowException) as caught:
+            fit(GradCAMCallback(pictures(1)))
+        said += traceback.format_exception(caught.value)
+        journals = sorted(Path(".gradcam").iterdir())
+        assert len(journals) == 2
+        runner = CliRunner()
+        said += [runner.invoke(main, ["upload", str(journal)]).output for journal in journals]
+        own_server.start()
+        for journal in journals:
+            done = runner.invoke(main, ["upload", str(journal)])
+            assert done.exit_code == 0, done.output
+            said.append(done.output)
+            said.append(runner.invoke(main, ["report", f"runs:/{journal.name}", "--out", "page.html"]).output)
+            assert MlflowClient().get_run(journal.name).info.status == "FINISHED"
+    captured = capfd.readouterr()
+    said += [captured.out, captured.err, caplog.text]
+    own_server.kill()
+    assert f"pictures  {own_server.address}/#/experiments/" in captured.out
+    assert Journal(journals[0]).manifest.tracking_uri == own_server.address
+    written = {
+        str(path): path.read_bytes() for place in (tmp_path, folder) for path in place.rglob("*") if path.is_file()
+    }
+    assert {Path(path).name for path in written} >= {"manifest.json", "report.html", "page.html", "mlflow.db", "log"}
+    for secret in SECRETS:
+        assert not [path for path, content in written.items() if secret.encode() in content]
+        assert secret not in "\n".join(said)
+
+
+def test_a_journal_that_names_no_password_is_sent_to_the_server_that_mlflow_is_set_to(own_server: Server) -> None:
+    """The address in the journal lacks it, and MLflow's own tracking URI of the same server has it."""
+    run = MlflowClient().create_run("0")
+    assert find_run(run.info.run_id, own_server.address)._uri == mlflow.get_tracking_uri()
+    assert find_run(run.info.run_id, own_server.address).address == own_server.address
