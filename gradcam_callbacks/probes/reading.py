@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.regular_files import open_regular
@@ -78,9 +79,7 @@ def read_picture(file: Path, *, longest: int | None = None) -> Image.Image:
     except GradCAMError:
         raise
     except UnidentifiedImageError:
-        raise GradCAMError(
-            f"'{file}' is not a picture that Pillow can read: none of {', '.join(FORMATS)}, or its beginning is damaged."
-        ) from None
+        raise GradCAMError(f"'{file}' is not a picture that Pillow can read as one of {', '.join(FORMATS)}.") from None
     except OSError as error:
         if error.errno is not None:
             raise GradCAMError(f"Picture '{file}' cannot be read: {error.strerror}.") from error
@@ -97,28 +96,24 @@ def _read(opened: BinaryIO, file: Path, longest: int | None) -> Image.Image:
             picture = Image.open(opened, formats=FORMATS)
         except Image.DecompressionBombError:
             raise GradCAMError(f"Picture '{file}' has more than {MOST_PIXELS:,} pixels.", _SMALLER) from None
-    with picture:
-        width, height = picture.size
-        if width * height > MOST_PIXELS:
-            raise GradCAMError(
-                f"Picture '{file}' has {width}×{height} pixels; at most {MOST_PIXELS:,} are read.", _SMALLER
-            )
-        if longest is not None and max(width, height) > longest:
-            picture.draft("RGB", (longest, longest))  # a JPEG is read at a half, a quarter or an eighth of its size
-        upright = picture
-        upright.load()
-        ImageOps.exif_transpose(upright, in_place=True)  # else Pillow copies also what stands upright
-        if upright.mode.startswith("I") or upright.mode == "F":
-            upright = _as_bytes(upright)
-        shown = upright if upright.mode == "RGB" else upright.convert("RGB")
-        if longest is not None and max(shown.size) > longest:
-            scale = longest / max(shown.size)
-            size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
-            return shown.resize(size, Image.Resampling.BOX)
-        return shown.copy() if shown is picture else shown  # the file's own is closed
+    width, height = picture.size
+    if width * height > MOST_PIXELS:
+        raise GradCAMError(f"Picture '{file}' has {width}×{height} pixels; at most {MOST_PIXELS:,} are read.", _SMALLER)
+    if longest is not None and max(width, height) > longest:
+        picture.draft("RGB", (longest, longest))  # a JPEG is read at a half, a quarter or an eighth of its size
+    picture.load()
+    ImageOps.exif_transpose(picture, in_place=True)  # else Pillow copies also what stands upright
+    grey = picture.mode.startswith("I") or picture.mode == "F"
+    shown = _as_bytes(picture) if grey else picture
+    shown = shown if shown.mode == "RGB" else shown.convert("RGB")
+    if longest is None or max(shown.size) <= longest:
+        return shown
+    scale = longest / max(shown.size)
+    size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
+    return shown.resize(size, Image.Resampling.BOX)
 
 
-def _as_bytes(picture: Image.Image) -> Image.Image:
+def _as_bytes(picture: ImageFile) -> Image.Image:
     """A grey picture of floats or of larger integers as one of bytes."""
     values = np.asarray(picture)
     # Pillow reads unsigned numbers of 32 bits as signed ones.
