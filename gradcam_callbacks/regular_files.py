@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 from gradcam_callbacks.errors import GradCAMError
 
+_PIECE = 1 << 20
+
 
 def open_regular(path: Path) -> BinaryIO:
     """Opens a file for reading, without ever waiting for another process as a pipe does.
@@ -44,9 +46,14 @@ def read_regular(path: Path, most: int) -> bytes:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = b"" if size > most else file.read(most + 1)  # it may grow, or lie as files of /proc do
+        content = b"" if size > most else file.read(size + 1)
+        while size < len(content) <= most:  # it grows, or its size is not what it says, as of files of /proc
+            piece = file.read(_PIECE)
+            if not piece:
+                break
+            content += piece
     if max(size, len(content)) > most:
-        raise GradCAMError(f"File '{path}' has {max(size, len(content)):,} bytes; at most {most:,} are read.")
+        raise GradCAMError(f"File '{path}' has more than {most:,} bytes, which are not read.")
     return content
 
 

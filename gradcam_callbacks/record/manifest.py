@@ -162,7 +162,8 @@ class Manifest:
             ("pictures", len(manifest.names)),
         ):
             held_now = getattr(manifest, several)
-            if held_now and len(held_now) != count:
+            has_none = held_now is None or (several == "pictures" and not held_now)
+            if not has_none and len(held_now) != count:
                 raise ValueError(f"it has {len(held_now)} {several}, not {count}")
         if not manifest.names or not manifest.targets:
             raise ValueError("it has no probes, or no targets")

@@ -213,8 +213,8 @@ def read_steps(journal: Journal) -> list[Step]:
     others = [str(step.step) for step in steps if step.maps.shape[2:] != usual]
     if others:
         logger.warning(
-            "Most maps of journal '%s' are %s. Those of these steps have another size, so that they cannot be compared, "
-            "and the page leaves them out: %s.",
+            "Most maps of journal '%s' are %s. Those of these steps have another size and cannot be compared, so that "
+            "the page leaves them out: %s.",
             journal.directory,
             "×".join(map(str, usual)),
             ", ".join(others),
