@@ -79,7 +79,7 @@ def read_picture(file: Path, *, longest: int | None = None) -> Image.Image:
     except GradCAMError:
         raise
     except UnidentifiedImageError:
-        raise GradCAMError(f"'{file}' is not a picture that Pillow can read as one of {', '.join(FORMATS)}.") from None
+        raise GradCAMError(f"'{file}' is not a picture that Pillow can read.") from None
     except OSError as error:
         if error.errno is not None:
             raise GradCAMError(f"Picture '{file}' cannot be read: {error.strerror}.") from error
