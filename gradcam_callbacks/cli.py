@@ -250,7 +250,8 @@ def explain(
     """Ask MODEL what in the IMAGES speaks for a class.
 
     Prints what the model takes each picture for, and writes to --out, at the picture's own size, one overlay a target,
-    one sheet of titled panels a picture, and the raw maps.
+    one sheet of titled panels a picture, and the raw maps. Overlays have at most 4096 pixels a side, also of larger
+    pictures; pictures of more than 100 million pixels are not read.
 
     \b
     Examples:

@@ -17,6 +17,8 @@ SCALES = {
     "shared": "evidence, share of the largest maximum",
 }
 
+_BAND = 256  # rows that are blended at once
+
 
 def heatmaps(
     maps: NDArray[Any], size: tuple[int, int], *, scale: str = "map", slices: int | None = None
@@ -122,12 +124,13 @@ def overlays(
         )
     find_colormap(colormap)
     blended = np.repeat(pictures[:, None], heatmaps.shape[1], axis=1)
-    # One map at a time: the float copies of a whole probe set of large pictures would take
-    # gigabytes.
+    # Some rows of one map at a time: the float copies of large pictures would take gigabytes.
     for n, k in np.argwhere(heatmaps.any(axis=(-2, -1))):
-        tint = colour(heatmaps[n, k], colormap=colormap)
-        mixed = pictures[n] * np.float32(1 - alpha) + tint * np.float32(alpha)
-        blended[n, k] = np.rint(mixed)
+        for top in range(0, height, _BAND):
+            rows = slice(top, top + _BAND)
+            tint = colour(heatmaps[n, k, rows], colormap=colormap)
+            mixed = pictures[n, rows] * np.float32(1 - alpha) + tint * np.float32(alpha)
+            blended[n, k, rows] = np.rint(mixed)
     return blended
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# The longest side of an overlay, and of a picture in a sheet of panels, in pixels; the sheet shows about 450.
+_LONGEST, _LONGEST_PANEL = 4096, 1024
+
 
 def explain(
     model: keras.Model,
@@ -137,6 +140,7 @@ def save_panels(
 ) -> list[Path]:
     """Writes an explanation of files as `Explanation.save` does, but on the pictures at their own size.
 
+    Where a picture's longest side has more than 4096 pixels, it is drawn on at that size, since more takes gigabytes.
     Beside the overlays, `<name>.panels.png` shows each picture with a titled panel a target.
 
     Args:
@@ -151,12 +155,14 @@ def save_panels(
     Raises:
         AlreadyThereError: if one of the files is there and `overwrite` is false; then nothing is written.
     """
-    pictures = [np.asarray(read_picture(Path(path))) for path in paths]
     panels = [Path(directory, f"{slug}.panels.png") for slug in slugs(explanation.names)]
     if not overwrite:
         refuse_to_replace(panels)
+    # One picture after the other is read, and again for its panels: together they may take gigabytes.
+    pictures = (np.asarray(read_picture(Path(path), longest=_LONGEST)) for path in paths)
     written = explanation.save(directory, overwrite=overwrite, pictures=pictures)
-    for n, (file, picture) in enumerate(zip(panels, pictures, strict=True)):
+    for n, (file, path) in enumerate(zip(panels, paths, strict=True)):
+        picture = np.asarray(read_picture(Path(path), longest=_LONGEST_PANEL))
         figure = drawing.figure(
             picture[None],
             explanation.overlays_on(n, picture)[None],

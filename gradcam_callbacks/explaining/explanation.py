@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,14 +180,15 @@ class Explanation:
         )
 
     def save(
-        self, directory: str | Path, *, overwrite: bool = False, pictures: Sequence[Array] | None = None
+        self, directory: str | Path, *, overwrite: bool = False, pictures: Iterable[Array] | None = None
     ) -> list[Path]:
         """Writes the overlays as PNG, the numbers as maps.npz and their description as manifest.json.
 
         Args:
             directory: made if it is missing.
             overwrite: whether files of an earlier explanation may be replaced.
-            pictures: N of (H, W, 3) uint8, each of any size, to draw on; the probes' own by default.
+            pictures: N of (H, W, 3) uint8, each of any size, to draw on; the probes' own by default. One is taken after
+                the other, so that they need not be in memory together.
 
         Returns:
             The files written.
@@ -209,9 +210,12 @@ class Explanation:
             refuse_to_replace(files)
         folder.mkdir(parents=True, exist_ok=True)
         drawn_on = self.probes.pictures if pictures is None else pictures
-        overlays = [self.overlays_on(n, picture) for n, picture in enumerate(drawn_on)]
-        for file, (n, k) in places.items():
-            Image.fromarray(overlays[n][k]).save(file)
+        maps = in_place(self.maps, self.health)
+        for probe, picture in zip(range(len(probe_slugs)), drawn_on, strict=True):
+            of_probe = [(file, k) for file, (n, k) in places.items() if n == probe]
+            for file, k in of_probe:  # one at a time, for the memory
+                heat = drawing.heatmaps(maps[probe, k][None, None], picture.shape[:2], slices=self.probes.slices)
+                Image.fromarray(drawing.overlays(picture[None], heat)[0, 0]).save(file)
         np.savez_compressed(folder / "maps.npz", **self.arrays())  # type: ignore[arg-type]
         manifest = self.description() | {"files": [file.name for file in places]}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")

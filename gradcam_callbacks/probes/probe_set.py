@@ -171,7 +171,7 @@ class ProbeSet:
         """Reads pictures with Pillow and resizes them (bilinear) to what the model takes.
 
         Args:
-            paths: files of any format that Pillow reads; the camera's orientation is respected.
+            paths: files in PNG, JPEG, BMP, GIF, WebP or TIFF; the camera's orientation is respected.
             image_size: (height, width) in pixels.
             color_mode: "rgb" or "grayscale".
             names: by default the files' names without their suffixes.

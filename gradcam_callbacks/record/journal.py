@@ -16,10 +16,14 @@ from pathlib import Path
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.files import make_folder, remove_stale, stamp, write_whole
-from gradcam_callbacks.record.manifest import Manifest, differences
-from gradcam_callbacks.record.step import BASELINE, Step
+from gradcam_callbacks.record.manifest import MOST_MANIFEST_BYTES, Manifest, differences
+from gradcam_callbacks.record.step import BASELINE, MOST_FILE_BYTES, Step
+from gradcam_callbacks.regular_files import read_regular
 
 logger = logging.getLogger(__name__)
+
+_MOST_MARKS = 64 << 20
+_STATES = ("FINISHED", "FAILED", "KILLED")
 
 
 class Journal:
@@ -109,6 +113,18 @@ class Journal:
             file = self.directory / "manifest.json"
             raise GradCAMError(f"The pictures in '{file}' are damaged: {error}.") from error
 
+    def regions(self) -> Array | None:
+        """(N, H, W) bool, see `Manifest.masks`.
+
+        Raises:
+            ValueError: if they are damaged.
+        """
+        try:
+            return self.manifest.masks()
+        except ValueError as error:
+            file = self.directory / "manifest.json"
+            raise GradCAMError(f"The regions in '{file}' are damaged: {error}.") from error
+
     def append(self, step: int, arrays: Mapping[str, Array], logs: Mapping[str, float]) -> Path:
         """Writes a step, so that it is there as a whole or not at all; an earlier one of that number is replaced.
 
@@ -139,7 +155,7 @@ class Journal:
             ValueError: if the bytes are damaged.
             OSError: if strict, and the disk does not take it.
         """
-        Step.parse(content, self.path(step))
+        Step.parse(content, self.path(step), self.manifest)
         with self._lock:
             self._hold(self.path(step), content)
 
@@ -167,27 +183,31 @@ class Journal:
             FileNotFoundError: if it was not recorded.
             ValueError: if its file is damaged.
         """
-        return Step.parse(self.content(step), self.path(step))
+        return Step.parse(self.content(step), self.path(step), self.manifest)
 
     def content(self, step: int) -> bytes:
         """The bytes of a step's file, also while it is only in memory.
 
         Raises:
             FileNotFoundError: if it was not recorded.
+            GradCAMError: if its file is none that can be read, such as a pipe.
         """
         path = self.path(step)
         # No lock is needed: a file leaves memory only after it is on disk, so one of the two has it.
         held = self._held.get(path)
-        return path.read_bytes() if held is None else held
+        return read_regular(path, MOST_FILE_BYTES) if held is None else held
 
     def uploaded(self) -> frozenset[str]:
         """The items that were marked as uploaded, by this or another process; a half-written line does not count."""
         with self._lock:
             # Where the file is missing or cannot be read, what this process marked itself is the answer.
-            with contextlib.suppress(OSError):
-                for line in (self.directory / "uploaded").read_bytes().split(b"\n")[:-1]:
-                    with contextlib.suppress(ValueError):  # a process was killed while it wrote this line
-                        self._uploaded.add(str(json.loads(line)))
+            with contextlib.suppress(OSError, GradCAMError):
+                for line in read_regular(self.directory / "uploaded", _MOST_MARKS).split(b"\n")[:-1]:
+                    # A process was killed while it wrote this line, or somebody else wrote it.
+                    with contextlib.suppress(ValueError, RecursionError):
+                        item = json.loads(line)
+                        if isinstance(item, str):
+                            self._uploaded.add(item)
             return frozenset(self._uploaded)
 
     def mark_uploaded(self, *items: str) -> None:
@@ -211,9 +231,10 @@ class Journal:
         path = self.directory / "status"
         with self._lock:
             try:
-                return (self._held[path] if path in self._held else path.read_bytes()).decode()
-            except (OSError, UnicodeDecodeError):
+                status = (self._held[path] if path in self._held else read_regular(path, 100)).decode()
+            except (OSError, ValueError):  # there is none, or it is damaged
                 return None
+            return status if status in _STATES else None
 
     def leave_status(self, status: str | None) -> None:
         """Remembers that the run is still to be ended; with None, that it is not.
@@ -298,14 +319,17 @@ class Journal:
 
     def _manifest_on_disk(self, name: str | Path) -> Manifest:
         """The manifest in the folder; `name` is what errors call the journal."""
-        return Manifest.parse((self.directory / "manifest.json").read_bytes(), name)
+        return Manifest.parse(read_regular(self.directory / "manifest.json", MOST_MANIFEST_BYTES), name)
 
     def _write_marks(self) -> None:
         if not self._marks:
             return
         # Unbuffered, so that each line is one system call at the end of the file. Each line is a JSON string: what a
         # killed process leaves of one is no JSON, so that a torn "12" is never taken for "1".
-        with (self.directory / "uploaded").open("ab+", buffering=0) as file:
+        path = self.directory / "uploaded"
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise FileExistsError(errno.EEXIST, "It is no regular file", str(path))
+        with path.open("ab+", buffering=0) as file:
             is_torn = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
             for item in list(self._marks):
                 line = b"\n" * is_torn + json.dumps(item).encode() + b"\n"
@@ -323,7 +347,7 @@ class Journal:
             found = stamp(path)
             if found == checked:
                 return not known_problem
-            Step.parse(path.read_bytes(), path)
+            Step.parse(read_regular(path, MOST_FILE_BYTES), path, self.manifest)
         except FileNotFoundError:
             return False
         except OSError as error:  # such as a network drive that is away: it is read again at the next call

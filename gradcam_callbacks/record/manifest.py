@@ -8,8 +8,11 @@ import dataclasses
 import importlib.metadata
 import io
 import json
+import math
 import platform
+import re
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +22,18 @@ import numpy as np
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.drawing.volumes import mosaic_shape
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.names import class_name
 
 FORMAT = 1
 """Of a journal on disk; this version reads no other."""
+MOST_MANIFEST_BYTES = 256 << 20
+"""How long a manifest may be: its pictures are most of it."""
+_MOST_ENTRIES = 2_000_000
+_MOST_PIXELS = 2**26  # of one picture
+_MOST_PICTURE_BYTES = 1 << 30  # of all pictures together
+_MOST_INTEGER = 2**31
 DECIDING = ("probes", "layer", "method", "output")
 """What of a manifest decides the maps: steps of one journal, or one run, have all of it in common."""
 
@@ -108,11 +118,12 @@ class Manifest:
             GradCAMError: if it is damaged, or of a format that this version does not read.
         """
         try:
-            held = json.loads(content)
+            held = _loaded(content)
             if not isinstance(held, dict) or "format" not in held:
                 raise ValueError("it is not a journal's")
             if held["format"] != FORMAT:
-                raise GradCAMError(f"Journal '{name}' has format {held['format']}; this version reads {FORMAT}.")
+                named = str(held["format"])[:40]
+                raise GradCAMError(f"Journal '{name}' has format {named}; this version reads {FORMAT}.")
             return cls._checked(held)
         except GradCAMError:
             raise
@@ -151,8 +162,18 @@ class Manifest:
             ("pictures", len(manifest.names)),
         ):
             held_now = getattr(manifest, several)
-            if held_now and len(held_now) != count:
+            has_none = held_now is None or (several == "pictures" and not held_now)
+            if not has_none and len(held_now) != count:
                 raise ValueError(f"it has {len(held_now)} {several}, not {count}")
+        if not manifest.names or not manifest.targets:
+            raise ValueError("it has no probes, or no targets")
+        for slugs in (manifest.probe_slugs, manifest.target_slugs):
+            # They become names of files.
+            wrong = [slug for slug in slugs if slug in ("", ".", "..") or re.search(r"[\x00-\x1f/\\]", slug)]
+            if wrong or len({*slugs}) < len(slugs):
+                raise ValueError("its slugs are no names of files, or one is there twice")
+        if manifest.slices is not None and manifest.slices < 1:
+            raise ValueError(f"its volumes have {manifest.slices} slices")
         return manifest
 
     def encoded(self) -> bytes:
@@ -184,15 +205,28 @@ class Manifest:
     def region(self, n: int) -> Array | None:
         """Where a person says the model should look on probe n: (H, W) bool, or None."""
         encoded = None if self.regions is None else self.regions[n]
-        return None if encoded is None else _decoded(encoded).astype(bool)
+        return None if encoded is None else _decoded(encoded, f"the region of probe '{self.names[n]}'") > 0
 
     def masks(self) -> Array | None:
-        """(N, H, W) bool: the regions of all probes, empty where one has none; None without regions."""
-        regions = [self.region(n) for n in range(len(self.names))]
-        shape = next((mask.shape for mask in regions if mask is not None), None)
-        if shape is None:
-            return None
-        return np.stack([np.zeros(shape, bool) if mask is None else mask for mask in regions])
+        """(N, H, W) bool: the regions of all probes, empty where one has none; None without regions.
+
+        Raises:
+            ValueError: if they are damaged.
+        """
+        masks: Array | None = None
+        for n, name in enumerate(self.names):
+            region = self.region(n)
+            if region is None:
+                continue
+            if region.ndim != 2:
+                raise ValueError(f"the region of probe '{name}' is no mask")
+            if masks is None:
+                _check_size(len(self.names) * region.size, "the regions")
+                masks = np.zeros((len(self.names), *region.shape), bool)
+            if region.shape != masks.shape[1:]:
+                raise ValueError(f"the region of probe '{name}' has another size than the others")
+            masks[n] = region
+        return masks
 
     def decoded_pictures(self) -> Array:
         """(N, H, W, 3) uint8, what people see.
@@ -200,10 +234,25 @@ class Manifest:
         Raises:
             ValueError: if they are damaged.
         """
-        try:
-            return np.stack([_decoded(picture) for picture in self.pictures])
-        except (OSError, SyntaxError) as error:  # what Pillow raises at broken PNG
-            raise ValueError(str(error)) from error
+        if not self.pictures:
+            raise ValueError("there are none")
+        pictures: Array | None = None
+        for n, (name, encoded) in enumerate(zip(self.names, self.pictures, strict=True)):
+            picture = _decoded(encoded, f"the picture of probe '{name}'")
+            if picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+                raise ValueError(f"the picture of probe '{name}' is not in colours of 8 bits")
+            if pictures is None:
+                _check_size(len(self.pictures) * picture.size, "the pictures")
+                pictures = np.empty((len(self.pictures), *picture.shape), np.uint8)
+            if picture.shape != pictures.shape[1:]:
+                raise ValueError(f"the picture of probe '{name}' has another size than the others")
+            pictures[n] = picture
+        assert pictures is not None
+        if self.slices is not None:
+            rows, columns = mosaic_shape(self.slices)
+            if pictures.shape[1] % rows or pictures.shape[2] % columns:
+                raise ValueError(f"they do not show {self.slices} slices")
+        return pictures
 
     def made_now(self, pictures: Array) -> Manifest:
         """The same with (N, H, W, 3) uint8 pictures, and with the time, the machine and the versions of now."""
@@ -261,7 +310,11 @@ def _is_of_kind(value: Any, annotation: str) -> bool:
         if value is None:
             return "None" in rest
         return isinstance(value, list) and all(_is_of_kind(entry, inner) for entry in value)
-    return any(isinstance(value, _KINDS[kind]) and not isinstance(value, bool) for kind in annotation.split(" | "))
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _MOST_INTEGER):
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    return any(isinstance(value, _KINDS[kind]) for kind in annotation.split(" | "))
 
 
 def _installed_versions() -> dict[str, str]:
@@ -279,6 +332,42 @@ def _encoded(picture: Array) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _decoded(encoded: str) -> Array:
-    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
-        return np.asarray(picture)
+def _loaded(content: bytes) -> Any:
+    """What a JSON text holds, if it holds no more than a manifest could.
+
+    Raises:
+        ValueError: if it is no JSON, or would take much memory.
+    """
+    # Each entry of a list or a table takes one of these at least, and up to a hundred bytes of memory.
+    if sum(content.count(sign) for sign in b",[{") > _MOST_ENTRIES:
+        raise ValueError(f"it has more than {_MOST_ENTRIES:,} entries")
+    try:
+        return json.loads(content)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON from line {error.lineno}, column {error.colno} on") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is no JSON") from error
+
+
+def _decoded(encoded: str, what: str) -> Array:
+    """A PNG, whose size is read before it takes memory.
+
+    Raises:
+        ValueError: if it is damaged or too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is compared here
+            opened = Image.open(io.BytesIO(base64.b64decode(encoded)), formats=["PNG"])
+        with opened as picture:
+            width, height = picture.size
+            if width * height <= _MOST_PIXELS:
+                return np.asarray(picture)
+    except Exception as error:  # Pillow raises a dozen kinds at damaged bytes
+        raise ValueError(f"{what} is no whole PNG") from error
+    raise ValueError(f"{what} has {width}×{height} pixels, which is too large")
+
+
+def _check_size(nbytes: int, what: str) -> None:
+    if nbytes > _MOST_PICTURE_BYTES:
+        raise ValueError(f"{what} take {nbytes >> 20:,} MB of memory, which is too much")

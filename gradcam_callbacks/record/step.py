@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,34 @@ import numpy as np
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.record.health import in_place
+from gradcam_callbacks.record.archive import Archive, Header, UnfitError
+from gradcam_callbacks.record.health import HEALTHS, in_place
+from gradcam_callbacks.record.manifest import Manifest
+from gradcam_callbacks.record.measures import MEASURES
 
 BASELINE = -1
 """The step before the training."""
+MOST_BYTES = 256 << 20
+"""How much memory the arrays of one step may take."""
+MOST_FILE_BYTES = 2 * MOST_BYTES
+"""How long the file of a step may be, with arrays that this version does not know."""
+_MOST_TEXT = 8 << 20
+_LONGEST_NAME = 256
+_MOST_CLASSES = 2**31
+_END_OF_TIME = 1e11  # seconds since 1970, in the year 5138
 _OWN_ARRAYS = ("arrays", "logs", "time")
 _NO_NAMES = (*_OWN_ARRAYS, "file", "allow_pickle")  # the last two are parameters of `numpy.savez_compressed`
+_NEEDED = ("maps", "scores", "explained", "predicted", "health")
+_SINGLE = ("logs", "time", "cut_short", "lost")
+_KNOWN = {*_OWN_ARRAYS, *_NEEDED, *_SINGLE, *(name for name, row in MEASURES.items() if row.is_recorded)}
+_KINDS = {  # what an array holds, and the kinds of NumPy's dtypes that hold it; others hold numbers
+    "arrays": ("names", "U"),
+    "logs": ("a text", "U"),
+    "health": ("states of maps", "U"),
+    "explained": ("classes", "iu"),
+    "predicted": ("classes", "iu"),
+    "lost": ("a whole number", "iu"),
+}
 
 
 @dataclass(frozen=True)
@@ -102,34 +123,100 @@ class Step:
         return buffer.getvalue()
 
     @classmethod
-    def parse(cls, content: bytes, path: Path) -> Step:
+    def parse(cls, content: bytes, path: Path, manifest: Manifest | None = None) -> Step:
         """A step from the content of its file, read without pickle.
+
+        Headers are judged before anything is unpacked. Arrays that this version does not know are not read.
 
         Args:
             content: of the file.
             path: of the file, whose name is the number of the step.
+            manifest: what decides how many maps a step has; without it the arrays are only compared with each other.
 
         Raises:
-            GradCAMError: if it is damaged.
+            GradCAMError: if it is damaged, or is no step of this record.
         """
-        if not re.fullmatch("-1|0|[1-9][0-9]*", path.stem):
+        if not re.fullmatch("-1|0|[1-9][0-9]{0,14}", path.stem):
             raise GradCAMError(f"Journal file '{path}' is no step: its name is not a number.")
         try:
             if not content:
-                raise ValueError("it is empty")
-            # `ZipFile.read` compares the check sums, `numpy.load` may not.
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                arrays = {
-                    name.removesuffix(".npy"): np.lib.format.read_array(
-                        io.BytesIO(archive.read(name)), allow_pickle=False
-                    )
-                    for name in archive.namelist()
-                }
-            missing = {*_OWN_ARRAYS, *arrays.get("arrays", np.array([], str)).tolist()} - arrays.keys()
-            if missing:
-                raise ValueError(f"it lacks the arrays {sorted(missing)}")
+                raise UnfitError("it is empty")
+            arrays = _read(Archive(content), manifest)
             del arrays["arrays"]
-            logs = json.loads(str(arrays.pop("logs")))
+            logs = _logs(str(arrays.pop("logs")))
             return cls(int(path.stem), arrays, logs, float(arrays.pop("time")))
-        except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds at damaged bytes
-            raise GradCAMError(f"Journal file '{path}' is damaged: {str(error) or type(error).__name__}.") from error
+        except UnfitError as error:
+            raise GradCAMError(f"Journal file '{path}' is damaged: {error}.") from error
+        except Exception as error:  # zipfile, zlib, NumPy and JSON raise a dozen kinds at damaged bytes
+            raise GradCAMError(
+                f"Journal file '{path}' is damaged: it was cut or changed after it had been written."
+            ) from error
+
+
+def _read(archive: Archive, manifest: Manifest | None) -> dict[str, Array]:
+    """All the arrays of a step that this version knows.
+
+    Raises:
+        UnfitError: if one is missing, or is not what it should be.
+    """
+    absent = {"arrays"} - archive.members
+    if not absent:
+        listed = archive.header("arrays")
+        _expect(listed.dtype.kind == "U" and len(listed.shape) == 1 and listed.nbytes <= _MOST_TEXT, "arrays", "names")
+        absent = {*_OWN_ARRAYS, *_NEEDED, *archive.read("arrays", listed).tolist()} - archive.members
+    if absent:
+        raise UnfitError(f"it lacks the arrays {sorted(absent)}")
+    headers = {name: archive.header(name) for name in sorted(archive.members & _KNOWN)}
+    _judge(headers, manifest)
+    arrays = {name: archive.read(name, header) for name, header in headers.items()}
+    maps, health = arrays["maps"], arrays["health"]
+    # One that is not finite is shown as empty.
+    _expect(not ((maps < 0) & np.isfinite(maps)).any(), "maps", "numbers of 0 or more")
+    unknown = sorted(set(health.ravel().tolist()) - set(HEALTHS))
+    _expect(not unknown, "health", f"states of maps that this version knows (it holds {unknown[:3]})")
+    for name in ("explained", "predicted"):
+        _expect(bool((np.abs(arrays[name].astype(np.float64)) < _MOST_CLASSES).all()), name, "classes")
+    _expect(0 <= float(arrays["time"]) < _END_OF_TIME, "time", "seconds since 1970")
+    return arrays
+
+
+def _judge(headers: Mapping[str, Header], manifest: Manifest | None) -> None:
+    """Compares the headers with the manifest, and with each other.
+
+    Raises:
+        UnfitError: if an array has another shape or other content than it should, or they take too much memory.
+    """
+    maps = headers["maps"]
+    _expect(maps.dtype.kind == "f" and len(maps.shape) in (3, 4, 5) and 0 not in maps.shape, "maps", "maps")
+    if manifest is not None and (len(maps.shape) == 5) != (manifest.slices is not None):
+        raise UnfitError(f"its maps have shape {maps.shape}, which does not go with the pictures in the manifest")
+    each = maps.shape[:2] if manifest is None else (len(manifest.names), len(manifest.targets))
+    shapes = dict.fromkeys(headers, each) | {"maps": (*each, *maps.shape[2:]), "predicted": each[:1]}
+    for name, header in headers.items():
+        wanted = header.shape if name == "arrays" else () if name in _SINGLE else shapes[name]
+        if header.shape != wanted:
+            raise UnfitError(
+                f"its array '{name}' has shape {header.shape}, not {wanted} as {each[0]} probes and {each[1]} targets "
+                "ask for"
+            )
+        says, kinds = _KINDS.get(name, ("numbers", "biuf"))
+        _expect(header.dtype.kind in kinds, name, says)
+        if header.dtype.kind == "U" and name != "logs":
+            _expect(header.dtype.itemsize <= 4 * _LONGEST_NAME, name, says)
+    _expect(headers["logs"].nbytes <= _MOST_TEXT, "logs", "a short text")
+    total = sum(header.nbytes for header in headers.values())
+    if total > MOST_BYTES:
+        raise UnfitError(f"its arrays take {total >> 20:,} MB of memory; a step has {MOST_BYTES >> 20} MB at most")
+
+
+def _expect(is_right: bool, name: str, says: str) -> None:
+    if not is_right:
+        raise UnfitError(f"its array '{name}' is not what it should be: {says}")
+
+
+def _logs(text: str) -> dict[str, float]:
+    """The epoch's metrics from their JSON."""
+    logs = json.loads(text)
+    if not isinstance(logs, dict) or not all(isinstance(value, int | float) for value in logs.values()):
+        raise UnfitError("its metrics are no numbers by name")
+    return {name: float(value) for name, value in logs.items()}

@@ -12,8 +12,10 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -39,6 +41,8 @@ from gradcam_callbacks.reviewing.outlines import outline
 from gradcam_callbacks.reviewing.script import script
 from gradcam_callbacks.reviewing.sentences import SETTLED, SETTLED_TIMES_FLOOR, summary
 from gradcam_callbacks.reviewing.words import quoted
+
+logger = logging.getLogger(__name__)
 
 COLORMAPS = ("turbo", "viridis", "inferno", "jet", "Greys")
 # All the maps of a page take this many bytes at most, and no page has more steps than this; others are left out.
@@ -198,12 +202,24 @@ def _without(names: Sequence[str], others: Sequence[str]) -> list[str]:
 
 
 def read_steps(journal: Journal) -> list[Step]:
-    """A journal's steps, in order; damaged ones are left out."""
+    """A journal's steps, in order; damaged ones are left out, and those on another grid than most."""
     steps = []
     for number in journal.steps():
         with contextlib.suppress(OSError, ValueError):  # damaged between the two calls
             steps.append(journal.read(number))
-    return steps
+    if not steps:
+        return []
+    usual = Counter(step.maps.shape[2:] for step in steps).most_common(1)[0][0]
+    others = [str(step.step) for step in steps if step.maps.shape[2:] != usual]
+    if others:
+        logger.warning(
+            "Most maps of journal '%s' are %s. Those of these steps have another size and cannot be compared, so that "
+            "the page leaves them out: %s.",
+            journal.directory,
+            "×".join(map(str, usual)),
+            ", ".join(others),
+        )
+    return [step for step in steps if step.maps.shape[2:] == usual]
 
 
 def _measured(journal: Journal, steps: Sequence[Step], name: str, link: str | None) -> _Run:
@@ -213,7 +229,8 @@ def _measured(journal: Journal, steps: Sequence[Step], name: str, link: str | No
         raise GradCAMError(f"Journal '{journal.directory}' has no step that can be read: nothing to report.")
     damaged = len(list((journal.directory / "steps").glob("*.npz"))) - len(steps)
     is_measured = any("focus" in step.arrays for step in steps)
-    measures = measure(steps, None if is_measured else manifest.masks())
+    regions = journal.regions()  # in any case: the page outlines them
+    measures = measure(steps, None if is_measured else regions)
     events = find_events(steps, measures, manifest)
     told = summary(steps, measures, manifest, events)
     return _Run(name, link, manifest, steps, measures, events, told, max(0, damaged))
