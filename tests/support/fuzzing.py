@@ -1,7 +1,7 @@
 """Any bytes, and whole files that were changed: how many are tried, and how they are made.
 
-Seconds by default, with the same examples each time. `GRADCAM_FUZZ_EXAMPLES=200000 pytest tests -k fuzz` tries as many,
-others each time; that is an hour or so.
+Seconds by default, with the same examples each time. More of them, and others each time, for an hour or so:
+`GRADCAM_FUZZ_EXAMPLES=20000 pytest -n 2 tests/record tests/probes -k fuzzed`.
 """
 
 from __future__ import annotations
