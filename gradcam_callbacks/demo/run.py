@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -208,7 +209,7 @@ def _report(console: Console, outcomes: list[Outcome], experiment_id: str, direc
     console.print(table)
     store = f"sqlite:///{directory / 'mlflow.db'}"
     console.print("The pictures of every epoch are in MLflow. To see them, start")
-    console.print(f"  mlflow server --port 5000 --backend-store-uri {store}", soft_wrap=True)
+    console.print(f"  mlflow server --port 5000 --backend-store-uri {shlex.quote(store)}", soft_wrap=True)
     for outcome in outcomes:
         console.print(f"and open the {outcome.name} run" if outcome is outcomes[0] else f"or the {outcome.name} run")
         link = mlflow_store.ui_path(experiment_id, outcome.run_id)

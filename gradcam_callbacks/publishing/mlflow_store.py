@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Set
@@ -160,7 +161,7 @@ class MLflowStore:
             f"  review    {server}/{report_path(self.experiment_id, self.run_id)}",
         ]
         if not self._has_server:
-            lines.append(f"  after     mlflow server --port 5000 --backend-store-uri {self.address}")
+            lines.append(f"  after     mlflow server --port 5000 --backend-store-uri {shlex.quote(self.address)}")
         return "\n".join(lines)
 
     @property

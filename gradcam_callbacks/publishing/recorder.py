@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -277,11 +278,14 @@ class Recorder:
         if self.problems:
             logger.warning("%d steps could not be explained, and are not recorded.", self.problems)
         if missing:
+            upload = f"`gradcam upload {shlex.quote(str(directory))}`"
             logger.warning(
                 "%d items have not arrived in %s. %s sends the rest.%s",
                 len(missing),
                 self.store.title,
-                f"`gradcam upload {directory}`" if self.store.address else f"The same store with '{directory}'",
+                f"`gradcam upload {shlex.quote(str(directory))}`"
+                if self.store.address
+                else f"The same store with '{directory}'",
                 f" What the disk did not take is lost ({self.journal.trouble})." * bool(self.journal.held),
             )
             return
