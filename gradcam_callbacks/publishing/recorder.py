@@ -283,9 +283,7 @@ class Recorder:
                 "%d items have not arrived in %s. %s sends the rest.%s",
                 len(missing),
                 self.store.title,
-                f"`gradcam upload {shlex.quote(str(directory))}`"
-                if self.store.address
-                else f"The same store with '{directory}'",
+                upload if self.store.address else f"The same store with '{directory}'",
                 f" What the disk did not take is lost ({self.journal.trouble})." * bool(self.journal.held),
             )
             return
