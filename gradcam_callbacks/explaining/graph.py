@@ -20,7 +20,7 @@ WITHOUT_DATA = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesL
 
 
 class InsideFunctionError(Exception):
-    """The model calls layers inside a `tf.function` of its own, whose graph cannot be looked into."""
+    """The model calls layers inside a `tf.function` of its own; only once that is inlined are their outputs seen."""
 
 
 def calls_functions(graph: Any) -> bool:
@@ -83,9 +83,8 @@ class Ways:
             ends: operations.
             passes: whether what matters of a tensor goes into an operation that takes it.
         """
-        leads = {id(operation) for operation in ends}
         takes: dict[int, list[Any]] = {}
-        todo, ancestors_of = list(ends), {id(operation): operation for operation in ends}
+        todo, leads = list(ends), {id(operation) for operation in ends}
         while todo:
             operation = todo.pop()
             for tensor in operation.inputs:
@@ -94,8 +93,7 @@ class Ways:
                 if operation.type == "IdentityN" and all(tensor is not one for one in _handed_on(operation)):
                     continue
                 takes.setdefault(id(operation), []).append(tensor)
-                if id(tensor.op) not in ancestors_of:
-                    ancestors_of[id(tensor.op)] = tensor.op
+                if id(tensor.op) not in leads:
                     leads.add(id(tensor.op))
                     todo.append(tensor.op)
         begins = {id(operation) for operation in starts}

@@ -10,8 +10,8 @@ FLAT = 0.05
 `benchmarks/saying_nothing.py` measures it. A MobileNetV2 whose batch-normalisation statistics make it ignore its input
 has maps of 0.015 to 0.21, the median of an epoch being 0.04 to 0.08. Of networks that are well, the least of all maps
 is 0.83 (EfficientNet-Lite0 with its ImageNet weights, on photographs), 0.51 (six of `keras.applications` with random
-weights), 0.21 (small ones of sigmoids, untrained) and, on a grid of 2x2, 0.06. So 5 % calls no true map flat, but not
-each broken one either: where the answers are the same whatever the picture, the review says that from the scores.
+weights), 0.21 (small ones of sigmoids, untrained) and, on a grid of 2x2, 0.06. So 5 % calls none of these flat, and not
+each broken one: where the answers are the same whatever the picture, the review says that from the scores.
 """
 
 
