@@ -146,9 +146,8 @@ class Explanation:
         return f"{asked}?"
 
     def title(self, n: int, k: int) -> str:
-        """The question, and the state of the map where it is not "ok"."""
-        state = str(self.health[n, k])
-        return self.question(n, k) + f" ({state})" * (state != "ok")
+        """The question, and a word where the map is not drawn because its places are not those of the picture."""
+        return self.question(n, k) + " (misplaced)" * (self.health[n, k] == "misplaced")
 
     def problems(self) -> list[str]:
         """A sentence on each kind of map that is not "ok": which they are, what that means and what to try."""

@@ -240,8 +240,10 @@ def _side_of_all(number: int, known: Sequence[Places]) -> Side:
     sides = [places.sides[number] for places in known if places.axis_of(number)]
     if not sides:
         return known[0].sides[number]
-    middle = sorted(sides, key=lambda side: side.start + side.end)[len(sides) // 2]
-    return replace(middle, is_mixed=any(side.is_mixed or not side.lies_like(middle) for side in sides))
+    # Shifts by a cell to one side or the other, as some networks make, are within what is tolerated: the most usual
+    # place counts, which is the picture's own.
+    best = min(sides, key=lambda side: abs(min(side.start, side.end)) + abs(max(side.start, side.end) - 1))
+    return replace(best, is_mixed=any(side.is_mixed or not side.lies_like(best) for side in sides))
 
 
 def settled(places: Places) -> Places:
