@@ -147,7 +147,7 @@ class Explanation:
 
     def title(self, n: int, k: int) -> str:
         """The question, and a word where the map is not drawn because its places are not those of the picture."""
-        return self.question(n, k) + " (misplaced)" * (self.health[n, k] == "misplaced")
+        return self.question(n, k) + " (misplaced)" * (str(self.health[n, k]) == "misplaced")
 
     def problems(self) -> list[str]:
         """A sentence on each kind of map that is not "ok": which they are, what that means and what to try."""
