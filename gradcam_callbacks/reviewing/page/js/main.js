@@ -138,6 +138,7 @@ function start() {
   measureCells();
   recall();
   for (const group of groups) describeGroup(group);
+  state.announced = state.at; // what is there when the page opens is read anyway
   render();
 }
 

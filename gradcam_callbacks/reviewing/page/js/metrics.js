@@ -36,10 +36,8 @@ export function tellMetrics() {
 }
 
 export function announce() {
-  const isFirst = state.announced < 0; // what is there when the page opens is read anyway
   if (state.announced === state.at) return;
   state.announced = state.at;
-  if (isFirst) return;
   const own = readings.filter(({ run }) => run === runs[0]).slice(0, SAID);
   setText(
     byId("live"),
