@@ -278,7 +278,7 @@ class _Tracing:
                     return Choice([]), views  # there are layers to name, though none is picked
                 raise
         if any(">" in path for path, _ in self._wanted):
-            views = [*views, *picker.joined_views().values()]
+            views = [*views, *picker.joined_views.values()]
         return named(views, self._wanted, has_gradient), views
 
     def _of_other_pictures(

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -118,7 +119,7 @@ def named(
                 raise GradCAMError(refused, _ADD_CHANNELS)
             raise GradCAMError(refused, argument="layer")
         chosen.append(calls[turn])
-    return Choice(chosen, notes=tuple(view.guess for view in chosen if view.guess))
+    return Choice(chosen, notes=tuple(_of_reading(chosen)))
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,8 @@ class Picker:
                 loose = [view for view in reversed(self.views) if id(view.output) in candidates and view.frame is None]
                 together += [view for view in loose if self.has_gradient(view.output)][:1]
             if together:
+                # Frames that are no whole video, and more maps than are fused, have been left out.
+                is_whole = is_whole and (isinstance(together[0], Video) or len(together) == len(found))
                 break
         else:
             raise self._nothing()
@@ -176,7 +179,7 @@ class Picker:
         others = [
             view for view in reversed(self.views) if id(view.output) in candidates and view.info.path not in taken
         ]
-        notes = [view.guess for view in together if view.guess]
+        notes = _of_reading(together)
         if not is_whole:
             beside = ", ".join(f"'{view.info.path}'" for view in others[:3])
             names = " and ".join(f"'{view.info.path}'" for view in together)
@@ -188,6 +191,7 @@ class Picker:
             notes += self._of_later(together[0], candidates, ends)
         return Choice(together, others, tuple(notes))
 
+    @cached_property
     def joined_views(self) -> dict[int, View]:
         """The operations in the code of a model that join several ways, as views, by the ids of their outputs."""
         ways = Ways.between([self.picture.op], [tensor.op for tensor in self.scores])
@@ -217,21 +221,23 @@ class Picker:
             if following is None or not (span[0] <= following[0] and following[1] <= span[1])
         ]
 
+    @cached_property
+    def _learned(self) -> set[str]:
+        """The names of the operations that depend on learned weights."""
+        return reached_from(self.scores[0].graph, lambda operation: operation.type in _MIXING)
+
     def _candidates(self, *, is_last_resort: bool) -> dict[int, View]:
         """What may be explained, by the ids of the outputs; as a last resort also what lost a side of the picture."""
-        graph = self.scores[0].graph
-        learned = reached_from(graph, lambda operation: operation.type in _MIXING)
-        scored = self._scored()
         found = {}
-        for view in (*self.joined_views().values(), *self.views):
-            reason = self._reason_against(view, learned, scored)
+        for view in (*self.joined_views.values(), *self.views):
+            reason = self._reason_against(view)
             if view.info.path in self.without:
                 continue
             if reason is None or (is_last_resort and reason == self._lost(view)):
                 found[id(view.output)] = view
         return found
 
-    def _reason_against(self, view: View, learned: set[str], scored: set[int]) -> str | None:
+    def _reason_against(self, view: View) -> str | None:
         """Why a layer is not picked; None where it may be."""
         if view.problem is not None:
             return view.problem
@@ -239,9 +245,9 @@ class Picker:
             return "its map has a single place"
         if isinstance(view.layer, _REPEATERS) or view.info.kind in _REPEATING_OPERATIONS:
             return "it only repeats the map of the layer before it"
-        if view.output.op.name not in learned:
+        if view.output.op.name not in self._learned:
             return "it is the picture itself, before any learned weights"
-        if id(view.output) in scored:
+        if id(view.output) in self._scored:
             return "it is the score itself"
         if view.misplaced is not None and view.frame is None:
             return f"its places {view.misplaced}"
@@ -255,6 +261,7 @@ class Picker:
             return "it has places along one side of three only"
         return None
 
+    @cached_property
     def _scored(self) -> set[int]:
         """The ids of the tensors that are the score itself, or hold the same numbers in another shape or size."""
         found: set[int] = set()
@@ -362,12 +369,9 @@ class Picker:
 
     def _nothing(self) -> GradCAMError:
         """Says why no layer can be explained."""
-        graph = self.scores[0].graph
-        learned = reached_from(graph, lambda operation: operation.type in _MIXING)
-        scored = self._scored()
         reasons = []
         for view in reversed(self.views):
-            reason = self._reason_against(view, learned, scored)
+            reason = self._reason_against(view)
             if reason is not None and reason != "the score does not depend on it":
                 reasons.append(f"'{view.info.path}': {reason}")
         problem = (
@@ -391,6 +395,17 @@ class Picker:
             advice = "Name a layer with {argument} to have its maps all the same; they are then marked as misplaced."
             return GradCAMError(problem, advice, argument="layer")
         return GradCAMError(problem, "Grad-CAM needs a convolutional model, or a transformer whose tokens are places.")
+
+
+def _of_reading(views: Sequence[View | Video]) -> list[str]:
+    """Sentences on what was guessed of the places of views, and on what of them is gone."""
+    notes = [view.guess for view in views if view.guess]
+    return notes + [
+        f"Along the picture's {view.lost} the places of layer '{view.info.path}' were put together, so its map is the "
+        "same all along it."
+        for view in views
+        if view.lost
+    ]
 
 
 def _video(views: Sequence[View]) -> Video | None:

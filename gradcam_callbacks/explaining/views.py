@@ -169,6 +169,7 @@ class Video:
     is_certain = True
     misplaced = None
     guess = None
+    lost = None
     layer = None
 
     @property

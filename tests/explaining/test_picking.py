@@ -555,7 +555,11 @@ def test_rows_that_are_read_as_features_are_no_places() -> None:
     inputs = keras.Input((28, 28, 1))
     steps = layers.LSTM(28, return_sequences=True, name="lstm")(layers.Reshape((28, 28))(inputs))
     model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(steps)))
-    assert explain(model, noise(1, 28, 28, 1)).maps.shape == (1, 1, 28, 1)
+    explained = explain(model, noise(1, 28, 28, 1))
+    assert explained.maps.shape == (1, 1, 28, 1)
+    assert explained.notes == (
+        "Along the picture's width the places of layer 'lstm' were put together, so its map is the same all along it.",
+    )
 
 
 def test_layers_are_listed_also_where_none_is_picked() -> None:

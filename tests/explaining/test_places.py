@@ -27,6 +27,18 @@ class Custom(keras.layers.Layer):
         return self.function(inputs)
 
 
+def mirrored(x: Any) -> Any:
+    """Pictures of 16x32 mirrored by an operation that is not followed."""
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(x, tf.float32),
+        transforms=tf.constant([[-1.0, 0, 31, 0, 1, 0, 0, 0]]),
+        output_shape=[16, 32],
+        interpolation="NEAREST",
+        fill_mode="CONSTANT",
+        fill_value=0.0,
+    )
+
+
 def conv(name: str | None = None, filters: int = 6, size: int = 3, **settings: Any) -> layers.Layer:
     return layers.Conv2D(filters, size, padding="same", activation="relu", name=name, **settings)
 
@@ -121,19 +133,8 @@ def test_a_map_that_lies_elsewhere_is_said_to_be_misplaced(case: str, caplog: py
 
 def test_what_is_not_understood_is_measured(caplog: pytest.LogCaptureFixture) -> None:
     """Behind an operation that nobody knows, the gradient by the picture says whether the map lies as the picture."""
-
-    def turned(x: Any) -> Any:
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=x,
-            transforms=tf.constant([[-1.0, 0, 31, 0, 1, 0, 0, 0]]),
-            output_shape=[16, 32],
-            interpolation="NEAREST",
-            fill_mode="CONSTANT",
-            fill_value=0.0,
-        )
-
     inputs = keras.Input((16, 32, 3))
-    for function, is_right in ((turned, False), (lambda x: turned(turned(x)), True)):
+    for function, is_right in ((mirrored, False), (lambda x: mirrored(mirrored(x)), True)):
         model = ending_in(inputs, conv("conv")(Custom(function)(inputs)))
         explained = explain(model, stroke(slice(0, 16), slice(0, 32)), layer="conv", targets=[0, 1, 2])
         assert ("misplaced" not in explained.health) == is_right
@@ -172,17 +173,6 @@ def test_a_part_that_is_cut_out_with_numbers_of_its_own_is_measured() -> None:
 
 def test_whole_numbers_are_measured_once_they_are_real() -> None:
     """A picture of uint8 has no gradient; what the model makes of it first has."""
-
-    def mirrored(x: Any) -> Any:
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=tf.cast(x, tf.float32),
-            transforms=tf.constant([[-1.0, 0, 31, 0, 1, 0, 0, 0]]),
-            output_shape=[16, 32],
-            interpolation="NEAREST",
-            fill_mode="CONSTANT",
-            fill_value=0.0,
-        )
-
     inputs = keras.Input((16, 32, 3), dtype="uint8")
     model = ending_in(inputs, conv("conv")(Custom(mirrored)(inputs)))
     picture = np.random.default_rng(0).integers(0, 255, (1, 16, 32, 3), np.uint8)
@@ -191,17 +181,6 @@ def test_whole_numbers_are_measured_once_they_are_real() -> None:
 
 def test_a_layer_that_is_measured_elsewhere_gives_way_to_an_earlier_one() -> None:
     """The last layer lies behind a mirror that nobody knows; the one before it is explained."""
-
-    def mirrored(x: Any) -> Any:
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=x,
-            transforms=tf.constant([[-1.0, 0, 31, 0, 1, 0, 0, 0]]),
-            output_shape=[16, 32],
-            interpolation="NEAREST",
-            fill_mode="CONSTANT",
-            fill_value=0.0,
-        )
-
     keras.utils.set_random_seed(3)
     inputs = keras.Input((16, 32, 3))
     model = ending_in(inputs, conv("second")(Custom(mirrored)(conv("first")(inputs))))
