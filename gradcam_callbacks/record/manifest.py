@@ -205,7 +205,7 @@ class Manifest:
     def region(self, n: int) -> Array | None:
         """Where a person says the model should look on probe n: (H, W) bool, or None."""
         encoded = None if self.regions is None else self.regions[n]
-        return None if encoded is None else _decoded(encoded, f"the region of probe '{self.names[n]}'") > 0
+        return None if encoded is None else decoded_png(encoded, f"the region of probe '{self.names[n]}'") > 0
 
     def masks(self) -> Array | None:
         """(N, H, W) bool: the regions of all probes, empty where one has none; None without regions.
@@ -238,7 +238,7 @@ class Manifest:
             raise ValueError("there are none")
         pictures: Array | None = None
         for n, (name, encoded) in enumerate(zip(self.names, self.pictures, strict=True)):
-            picture = _decoded(encoded, f"the picture of probe '{name}'")
+            picture = decoded_png(encoded, f"the picture of probe '{name}'")
             if picture.dtype != np.uint8 or picture.shape[2:] != (3,):
                 raise ValueError(f"the picture of probe '{name}' is not in colours of 8 bits")
             if pictures is None:
@@ -349,7 +349,7 @@ def _loaded(content: bytes) -> Any:
         raise ValueError("it is no JSON") from error
 
 
-def _decoded(encoded: str, what: str) -> Array:
+def decoded_png(encoded: str, what: str) -> Array:
     """A PNG, whose size is read before it takes memory.
 
     Raises:
