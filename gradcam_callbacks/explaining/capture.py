@@ -332,7 +332,7 @@ def _after_gradient(call: Call) -> Call:
 
 def trace_scores(
     model: keras.Model, *, output: str | int | None, inputs: Inputs, batch: int | None
-) -> Callable[[Inputs, Array], tuple[Array, Array]]:
+) -> Callable[[Inputs, Array], tuple[Array, Array, Array]]:
     """Traces a plain forward pass to the scores of classes.
 
     Args:
@@ -342,23 +342,23 @@ def trace_scores(
         batch: how many pictures it takes at once where that is fixed.
 
     Returns:
-        A function of the inputs and an (N, K, 2) target matrix that gives (N, K) scores and (N, K) probabilities, NaN
-        where there are none.
+        A function of the inputs and an (N, K, 2) target matrix that gives (N, K) scores, (N, K) probabilities, NaN
+        where there are none, and the (N, K) classes that these are of.
     """
 
-    def graph(fed: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def graph(fed: Inputs, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         head = Head.of(model, fed, output, name_classes=True)
         scores, classes = head.scores(targets, ())
         probabilities = tf.fill(tf.shape(classes), np.float32(np.nan))
         if head.outputs is not None and head.has_probabilities:
             probabilities = tf.cast(tf.gather(head.outputs, classes, batch_dims=1), tf.float32)
             probabilities = tf.where(targets[..., 1] == NO_CLASS, probabilities, np.nan)
-        return scores, probabilities
+        return scores, probabilities, classes
 
     concrete = traced(graph, inputs, tf.TensorSpec((None, None, 2), tf.int32), batch=batch)
 
-    def scores_of(fed: Inputs, targets: Array) -> tuple[Array, Array]:
-        scores, probabilities = concrete(tf.nest.map_structure(tf.constant, fed), tf.constant(targets))
-        return scores.numpy(), probabilities.numpy()
+    def scores_of(fed: Inputs, targets: Array) -> tuple[Array, Array, Array]:
+        scores, probabilities, classes = concrete(tf.nest.map_structure(tf.constant, fed), tf.constant(targets))
+        return scores.numpy(), probabilities.numpy(), classes.numpy()
 
     return scores_of

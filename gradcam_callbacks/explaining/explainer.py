@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +19,7 @@ from gradcam_callbacks.explaining.keras2 import refuse_keras2
 from gradcam_callbacks.explaining.methods import METHODS, Method, find_method, masks
 from gradcam_callbacks.probes.inputs import each
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
-from gradcam_callbacks.probes.targets import NO_CLASS
+from gradcam_callbacks.probes.targets import NO_CLASS, PREDICTED
 
 if TYPE_CHECKING:
     import keras
@@ -357,23 +358,48 @@ class Explainer:
         Returns:
             (M, K) float32: probabilities where the model has them and the target is a plain class, else scores.
         """
-        return self._in_batches_that_fit(lambda: self._confidences(images, targets))
 
-    def _confidences(self, images: Array, targets: Array) -> Array:
+        def parts() -> Array:
+            scores, probabilities, _ = self._scored(images, targets)
+            return np.where(np.isnan(probabilities), scores, probabilities)
+
+        return self._in_batches_that_fit(parts)
+
+    def answers(self, inputs: Any) -> Array:
+        """Which class a classifier answers, in a plain forward pass.
+
+        Args:
+            inputs: M of what the model is fed: an array, or a dict or tuple of arrays.
+
+        Returns:
+            (M,) int32.
+
+        Raises:
+            GradCAMError: if the model is no classifier.
+        """
+        several = inputs.values() if isinstance(inputs, dict) else inputs
+        count = len(next(iter(several)) if isinstance(inputs, dict | tuple) else inputs)
+        targets = np.tile(np.array([[[PREDICTED, NO_CLASS]]], np.int32), (count, 1, 1))
+        return self._in_batches_that_fit(lambda: self._scored(inputs, targets)[2][:, 0])
+
+    def _scored(self, inputs: Any, targets: Array) -> tuple[Array, Array, Array]:
+        """The (M, K) scores, probabilities and classes of targets (M, K, 2); see `trace_scores`."""
         from gradcam_callbacks.explaining.capture import trace_scores
         from gradcam_callbacks.explaining.feeding import filled
 
-        key = _kind(images)
+        key = _kind(inputs)
         if key not in self._scorers:
             self._learn_fixed_batch()
-            self._scorers[key] = trace_scores(self.model, output=self._output, inputs=images, batch=self._fixed_batch)
+            self._scorers[key] = trace_scores(self.model, output=self._output, inputs=inputs, batch=self._fixed_batch)
         parts = []
         pictures = self._fixed_batch or self.batch_size
-        for start in range(0, len(images), pictures):
-            batch = images[start : start + pictures], targets[start : start + pictures]
-            scores, probabilities = self._scorers[key](*(filled(array, self._fixed_batch) for array in batch))
-            parts.append(np.where(np.isnan(probabilities), scores, probabilities)[: len(batch[0])])
-        return np.concatenate(parts)
+        for start in range(0, len(targets), pictures):
+            some = slice(start, start + pictures)
+            batch = each(operator.itemgetter(some), inputs), targets[some]
+            found = self._scorers[key](*(filled(given, self._fixed_batch) for given in batch))
+            parts.append([values[: len(batch[1])] for values in found])
+        scores, probabilities, classes = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
+        return scores, probabilities, classes
 
 
 def _check_names(layer: Any) -> None:

@@ -13,7 +13,7 @@ from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.request import Request
 from gradcam_callbacks.explaining.state import write
 from gradcam_callbacks.explaining.views import Video, View
-from gradcam_callbacks.probes.inputs import Inputs, picture_of
+from gradcam_callbacks.probes.inputs import Inputs, picture_of, with_picture
 
 Tensor = Any
 
@@ -54,7 +54,7 @@ def increases_of_scores(
         masked = tf.cast(images[n], some.dtype) * tf.expand_dims(some, 1 if channels_first else -1)
         masked = tf.ensure_shape(tf.cast(masked, images.dtype), (at_once, *images.shape[1:]))
         fed = tf.nest.map_structure(lambda tensor: tf.repeat(tensor[n : n + 1], at_once, axis=0), batch)
-        fed = _with_picture(fed, asked.picture, masked)
+        fed = with_picture(fed, asked.picture, masked)
         write(asked.written, before)
         head = Head.of(asked.model, fed, asked.output, name_classes=asked.name_classes)
         return tf.cast(head.scores(tf.repeat(targets[n : n + 1], at_once, axis=0), asked.functions)[0], tf.float32)
@@ -80,15 +80,6 @@ def _masks(view: View | Video, count: int) -> Tensor:
     masks = tf.math.divide_no_nan(activations - lowest, tf.reduce_max(activations, axis=axes, keepdims=True) - lowest)
     masks = tf.transpose(masks, [0, 1 + len(axes), *axes])
     return tf.pad(masks, [[0, 0], [0, count - view.channels], *[[0, 0]] * len(axes)])
-
-
-def _with_picture(inputs: Inputs, key: str | int | None, picture: Tensor) -> Inputs:
-    """The inputs with another picture among them."""
-    if key is None:
-        return picture
-    if isinstance(inputs, dict):
-        return inputs | {key: picture}
-    return tuple(picture if position == key else tensor for position, tensor in enumerate(inputs))
 
 
 def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -34,6 +34,15 @@ def picture_of(inputs: Inputs, key: str | int | None) -> Array:
     return picture
 
 
+def with_picture(inputs: Inputs, key: str | int | None, picture: Any) -> Inputs:
+    """The inputs with another picture among them."""
+    if key is None:
+        return picture
+    if isinstance(inputs, dict):
+        return inputs | {key: picture}
+    return tuple(picture if position == key else array for position, array in enumerate(inputs))
+
+
 def as_inputs(images: Any, picture: str | int | None = None) -> tuple[Inputs, str | int | None]:
     """The images as an array; several inputs as a dict or tuple of arrays, and which of them is the picture.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -346,14 +346,19 @@ class ProbeSet:
         object.__setattr__(result, "images", picture_of(inputs, self.picture_key))
         return None if result.images is self.images else result
 
-    def asking(self, function: Callable[[Any], Any]) -> ProbeSet:
-        """A copy whose one target is a function of the model's outputs; its digest is still that of this set."""
+    def asking(self, target: Callable[[Any], Any] | Literal["predicted"]) -> ProbeSet:
+        """A copy whose one target is another one; its digest is still that of this set.
+
+        Args:
+            target: a function of the model's outputs, or "predicted".
+        """
         result = copy.copy(self)
         matrix = np.full((len(self.images), 1, 2), NO_CLASS, np.int32)
-        matrix[..., 0] = FUNCTION
-        changed = {"targets": (function,), "target_names": ("function_0",), "target_matrix": frozen(matrix)}
-        for name, value in changed.items():
-            object.__setattr__(result, name, value)
+        matrix[..., 0] = PREDICTED if target == "predicted" else FUNCTION
+        name = "predicted" if target == "predicted" else "function_0"
+        changed = {"targets": (target,), "target_names": (name,), "target_matrix": frozen(matrix)}
+        for attribute, value in changed.items():
+            object.__setattr__(result, attribute, value)
         return result
 
     def description(self) -> dict[str, Any]:

@@ -1,0 +1,396 @@
+"""What a model's answers rest on: areas of the pictures are covered, and pasted on other pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcam_callbacks import drawing
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.covering import FILLINGS, border, elsewhere, filled, grown, hottest
+from gradcam_callbacks.explaining.likeness import Likeness, alike_in_place
+from gradcam_callbacks.probes.inputs import each, with_picture
+from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
+from gradcam_callbacks.probes.targets import NO_CLASS
+from gradcam_callbacks.record.health import in_place
+from gradcam_callbacks.record.reliance import OUTCOMES, Count, Finding, Reliance
+
+if TYPE_CHECKING:
+    from gradcam_callbacks.explaining.explainer import Explainer
+
+MOST_PROBES, MOST_OF_A_CLASS = 24, 8
+"""How many pictures are tested at most, in all and of one class."""
+MOST_PASSES = 300
+"""How many changed pictures go through the model for each picture that is tested, at most."""
+
+# The areas that are tried: those that hold these shares of the attention outside the region, the smallest first, no
+# larger than this share of the picture; and the border of the picture, as wide as these shares of its shorter side.
+_SHARES, _LARGEST, _BORDERS = (0.5, 0.75, 0.9), 0.35, (0.05, 0.1)
+_BORDERS_IN_COMMON = (0.12, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02)  # the widest that pictures have in common is tried
+# What is outside a region begins this far from it: a share of a cell of the map, or of the picture's shorter side.
+_MARGIN_CELLS, _MARGIN_SIDES = 0.5, 0.03
+# With how many other areas, and other pictures, an area is compared.
+_OTHER_AREAS, _OTHER_PICTURES, _LEAST_PICTURES = 3, 12, 3
+# An area decides on a picture where this share of the other pictures turn into its class when the area is pasted on
+# them (of an area that pictures of the class have in common the second one is enough), and this share more than when
+# something else is.
+_TURNED, _TURNED_SHARED, _MORE_TURNED = 0.5, 0.4, 0.3
+# Where no picture of another class is there: at most this share of the other areas do what the area does.
+_ELSEWHERE = 0.34
+# The test confirms where the area decides on two pictures of a class and this share of those tested, or on three and
+# that share; without pictures of other classes on three and half of them.
+_CONFIRMING = ((2, 0.4), (3, 0.25))
+_CONFIRMING_ALONE = ((3, 0.5),)
+# Areas lie at the same place where they have this share of what they cover together in common.
+_SAME_PLACE = 0.5
+_AT_ONCE = 64
+_NONE = Count(0, 0)
+
+Answer = Callable[[Array, Array], Array]
+"""From (M,) indices of probes and (M, H, W, C) pictures in their place to the (M,) classes answered."""
+
+
+def measure_reliance(explainer: Explainer, probes: Any, *, seed: int = 0) -> Reliance:
+    """Tests by changed pictures what a classifier's answers rest on.
+
+    Of each picture that is answered right, some areas are tried: what it shows in common with another picture of its
+    class, and with none of another one; with a region, the smallest areas outside of it that hold 50, 75 and 90 % of
+    the attention there; and the border. An area is covered by its surroundings in three ways, by itself and together
+    with the region, and it is pasted on pictures of other classes. The same is done with areas as large elsewhere, and
+    with the same place of yet other pictures.
+
+    An area decides on a picture where most of the others turn into its class when it is pasted on them, and far fewer
+    when something else is; and, unless it shows what pictures have in common, where covering it changes the answer,
+    too, or changes it once the region is covered, which alone does not.
+
+    At most 24 pictures are tested, 8 of a class, with at most 300 forward passes of one picture for each, and one
+    explanation of all probes. Where nothing is found, some 20 to 40 of these 300 are needed.
+
+    Args:
+        explainer: of a classifier of pictures (N, H, W, C).
+        probes: a `ProbeSet`, an array of images, or an (images, labels) pair. Labels say which answers are right; other
+            answers are not tested. Pictures of several classes, two of each at least, tell more.
+        seed: of what is drawn: other areas, and pictures that areas are pasted on.
+
+    Returns:
+        One finding for each class that was tested.
+
+    Raises:
+        GradCAMError: if the model is no classifier of pictures, its pictures influence each other in a batch, or the
+            probes cannot be explained.
+
+    Reference:
+        Covering, and that attention alone does not show reliance: Zeiler & Fergus 2014, section 4.2; Adebayo et al.
+        2022, "Post hoc explanations may be ineffective for detecting unknown spurious correlation". Exchanging parts of
+        pictures: Xiao et al. 2021, "Noise or signal", section 3.
+    """
+    probes = as_probes(probes)
+    _check_testable(probes)
+    explanation = explainer(probes.asking("predicted"))
+    if (explanation.predicted == NO_CLASS).any():
+        raise GradCAMError(f"Model '{explainer.model.name}' is no classifier: it has no answers that could be tested.")
+    if explainer.pictures_touch(probes.asking("predicted")):
+        raise GradCAMError(
+            f"The pictures of a batch influence each other in model '{explainer.model.name}', so that the answer to a "
+            "changed picture cannot be asked by itself."
+        )
+
+    def answer(which: Array, pictures: Array) -> Array:
+        inputs = each(lambda array: array[which], probes.inputs)
+        return explainer.answers(with_picture(inputs, probes.picture_key, pictures))
+
+    maps = in_place(explanation.maps, np.where(explanation.health == "flat", "ok", explanation.health))[:, 0]
+    tester = Tester(answer, probes.images, maps, explanation.predicted, probes.labels, probes.regions, seed=seed)
+    return tester.run()
+
+
+def _check_testable(probes: ProbeSet) -> None:
+    """Raises where there are no pictures that could be changed."""
+    if probes.images.ndim != 4 or probes.images.shape[1:3] != probes.pictures.shape[1:3]:
+        raise GradCAMError(f"Reliance is tested on pictures (N, H, W, C); got {probes.images.shape}.")
+
+
+@dataclass(eq=False)
+class _Trial:
+    """What was tried on one picture.
+
+    Attributes:
+        probe: its index.
+        areas: (H, W) bool each, in the order in which they are tried.
+        region: (H, W) bool, where the model should look, grown; empty without a region.
+        shared: the numbers of those areas that show what pictures of the class have in common, and no others.
+        best: the area that is told of: the one that decides, or else the one that came nearest.
+        covered: of each area, whether the answer changes when it is covered.
+        hidden: whether it changes when the region is covered; None without one.
+        hidden_covered: of each area, whether it is another when region and area are covered; empty where covering the
+            region was enough.
+        turned: of each area that was pasted, how many pictures turned into the answer.
+        elsewhere: of other areas, whether the answer changes when they are covered.
+        hidden_elsewhere: the same together with the region.
+        turned_elsewhere: how many pictures turned when other areas were pasted.
+        turned_by_others: how many turned when the same place of yet other pictures was pasted.
+        decides: whether the area decides.
+        may_decide: whether it seems to, but there was no room for as large an area elsewhere.
+    """
+
+    probe: int
+    areas: list[Array]
+    region: Array
+    shared: frozenset[int]
+    best: int = 0
+    covered: list[bool] = field(default_factory=list)
+    hidden: bool | None = None
+    hidden_covered: list[bool] = field(default_factory=list)
+    turned: dict[int, Count] = field(default_factory=dict)
+    elsewhere: list[bool] = field(default_factory=list)
+    hidden_elsewhere: list[bool] = field(default_factory=list)
+    turned_elsewhere: Count = _NONE
+    turned_by_others: Count = _NONE
+    decides: bool = False
+    may_decide: bool = False
+
+    def is_sign(self, number: int) -> bool:
+        """Whether covering an area changes the answer, by itself or once the region is covered."""
+        return self.covered[number] or (bool(self.hidden_covered) and self.hidden_covered[number])
+
+
+class Tester:
+    """The test of one set of pictures: asks, counts and judges."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        images: Array,
+        maps: Array,
+        answers: Array,
+        labels: Array | None,
+        regions: Array | None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        """Takes what is known before anything is asked.
+
+        Args:
+            answer: asks the model.
+            images: (N, H, W, C), what the model is fed.
+            maps: (N, h, w), where the attention for the answer is.
+            answers: (N,) the classes answered.
+            labels: (N,) the right ones; by default all answers are taken for right.
+            regions: (N, H, W) bool, or None.
+            seed: of what is drawn.
+        """
+        self._answer = answer
+        self._images = images
+        self._answers = answers
+        self._is_right = np.ones(len(images), bool) if labels is None else answers == labels
+        self._regions = np.zeros(images.shape[:3], bool) if regions is None else regions
+        self._seed = seed
+        self._likeness = Likeness(images)
+        self._heat = drawing.resize_maps(maps[:, None].astype(np.float32), images.shape[1:3])[:, 0]
+        cell = max(size / cells for size, cells in zip(images.shape[1:3], maps.shape[1:], strict=True))
+        self._margin = max(_MARGIN_CELLS * cell, _MARGIN_SIDES * min(images.shape[1:3]))
+        self._passes = 0
+
+    def run(self) -> Reliance:
+        """Tests each class."""
+        chosen = self._chosen()
+        if not chosen:
+            return Reliance(reason="No picture was answered right, so that there was nothing to test.")
+        findings = [finding for c, probes in chosen.items() for finding in self._of_class(c, probes)]
+        findings.sort(key=lambda finding: (OUTCOMES.index(finding.outcome), -len(finding.decisive)))
+        reason = "" if findings else "No picture had an area to try: mark regions, or take more pictures of a class."
+        return Reliance(findings=tuple(findings), passes=self._passes, reason=reason)
+
+    def _chosen(self) -> dict[int, list[int]]:
+        """The pictures tested, by their class: in turns, those with the most attention outside regions first."""
+        inside = (self._heat * self._regions).sum(axis=(1, 2))
+        total = self._heat.sum(axis=(1, 2))
+        outside = 1 - np.divide(inside, total, out=np.zeros_like(total), where=total > 0)
+        queues = {}
+        for c in np.unique(self._answers[self._is_right]).tolist():
+            members = np.flatnonzero(self._is_right & (self._answers == c))
+            queues[c] = members[np.argsort(-outside[members], kind="stable")][:MOST_OF_A_CLASS].tolist()
+        chosen: dict[int, list[int]] = {c: [] for c in queues}
+        order = sorted(queues, key=lambda c: -len(queues[c]))
+        for turn in range(MOST_OF_A_CLASS):
+            for c in order:
+                if turn < len(queues[c]) and sum(map(len, chosen.values())) < MOST_PROBES:
+                    chosen[c].append(queues[c][turn])
+        return {c: sorted(probes) for c, probes in chosen.items() if probes}
+
+    def _of_class(self, c: int, probes: Sequence[int]) -> Iterator[Finding]:
+        """What the test of one class found, if there was anything to try."""
+        others = np.flatnonzero(self._is_right & (self._answers != c))
+        others = self._rng(c).permutation(others)[:_OTHER_PICTURES]
+        trials = [trial for trial in self._trials(c, probes, others.tolist()) if trial.areas]
+        if not trials:
+            return
+        self._cover(trials, c)
+        for trial in trials:
+            self._paste(trial, c, others.tolist())
+        yield from self._judged(trials, c, can_paste=len(others) >= _LEAST_PICTURES)
+
+    def _trials(self, c: int, probes: Sequence[int], others: Sequence[int]) -> Iterator[_Trial]:
+        """The areas to try of each picture."""
+        compares = len(others) >= _LEAST_PICTURES
+        alike = self._likeness.shared_areas(probes, others) if compares else {}
+        for n in probes:
+            region = self._regions[n]
+            mates = [m for m in probes if m != n]
+            areas = [grown(alike[n], 0.02 * min(region.shape))] if n in alike else []
+            if compares:
+                widths = (border(region.shape, width) for width in _BORDERS_IN_COMMON)
+                in_common = [area for area in widths if alike_in_place(self._images, area, n, mates, others)]
+                areas += in_common[:1]
+            shared = frozenset(range(len(areas)))
+            if region.any():
+                region = grown(region, self._margin)
+                areas += [
+                    grown(hottest(self._heat[n], share, outside=region, most=_LARGEST), self._margin / 2) & ~region
+                    for share in _SHARES
+                ]
+            areas += [border(region.shape, width) & ~region for width in _BORDERS]
+            yield _Trial(n, [area for area in areas if area.any()], region, shared)
+
+    def _cover(self, trials: Sequence[_Trial], c: int) -> None:
+        """Covers each area, the region, and, where that does not change the answer, both."""
+        answers = iter(self._changes([(trial.probe, area) for trial in trials for area in trial.areas], c))
+        for trial in trials:
+            trial.covered = [next(answers) for _ in trial.areas]
+        having = [trial for trial in trials if trial.region.any()]
+        for trial, is_changed in zip(having, self._changes([(t.probe, t.region) for t in having], c), strict=True):
+            trial.hidden = is_changed
+        kept = [trial for trial in having if not trial.hidden]
+        answers = iter(self._changes([(t.probe, t.region | area) for t in kept for area in t.areas], c))
+        for trial in kept:
+            trial.hidden_covered = [next(answers) for _ in trial.areas]
+
+    def _paste(self, trial: _Trial, c: int, others: Sequence[int]) -> None:
+        """Pastes areas on other pictures until one decides, and compares that with other areas and pictures."""
+        candidates = [number for number in range(len(trial.areas)) if trial.is_sign(number) or number in trial.shared]
+        if len(others) < _LEAST_PICTURES:
+            signs = [number for number in candidates if trial.is_sign(number)]
+            trial.best = signs[0] if signs else 0
+            if signs:
+                self._compare(trial, c, others)
+                same = trial.elsewhere if trial.covered[trial.best] else trial.hidden_elsewhere
+                trial.decides = bool(same) and float(np.mean(same)) <= _ELSEWHERE
+            return
+        # Without a sign, pasting tells whether the area may be cleared.
+        for number in candidates or [min(1, len(trial.areas) - 1)]:
+            trial.turned[number] = self._turned([(trial.probe, trial.areas[number], onto) for onto in others], c)
+            least = _TURNED_SHARED if number in trial.shared else _TURNED
+            if number in candidates and trial.turned[number].share >= least:
+                trial.best = number
+                self._compare(trial, c, others)
+                compared = (trial.turned_elsewhere, trial.turned_by_others)
+                most = max((count.share for count in compared if count.of), default=1.0)
+                if trial.turned[number].share - most >= _MORE_TURNED:
+                    trial.decides = bool(trial.elsewhere) or number in trial.shared
+                    trial.may_decide = not trial.decides
+                    if trial.decides:
+                        return
+        if trial.turned:
+            trial.best = max(trial.turned, key=lambda number: trial.turned[number].share)
+
+    def _compare(self, trial: _Trial, c: int, others: Sequence[int]) -> None:
+        """Does with other areas, and with the same place of other pictures, what was done with the best area."""
+        n, area, rng = trial.probe, trial.areas[trial.best], self._rng(trial.probe)
+        areas = elsewhere(area, trial.region, _OTHER_AREAS, rng)
+        trial.elsewhere = self._changes([(n, other) for other in areas], c)
+        trial.hidden_elsewhere = (
+            self._changes([(n, trial.region | other) for other in areas], c) if trial.hidden is False else []
+        )
+        trial.turned_elsewhere = self._turned([(n, other, onto) for other in areas for onto in others], c)
+        pairs = [(int(rng.choice([of for of in others if of != onto])), onto) for onto in others if len(others) > 1]
+        trial.turned_by_others = self._turned([(of, area, onto) for of, onto in pairs], c)
+
+    def _judged(self, trials: Sequence[_Trial], c: int, *, can_paste: bool) -> Iterator[Finding]:
+        decisive = [trial for trial in trials if trial.decides]
+        likely = [trial for trial in trials if trial.decides or trial.may_decide]
+        share = len(decisive) / len(trials)
+        needed = _CONFIRMING if can_paste else _CONFIRMING_ALONE
+        if any(len(decisive) >= count and share >= least for count, least in needed):
+            outcome = "confirmed"
+        elif can_paste and (len(likely) > 1 or len(likely) == len(trials)):
+            outcome = "untold"
+        elif not likely and (can_paste or any(trial.hidden for trial in trials)):
+            outcome = "cleared"
+        else:
+            return
+        shown = decisive or likely or list(trials)
+        areas = [trial.areas[trial.best] for trial in shown]
+        beside = [
+            (area & self._regions[trial.probe]).sum() / area.sum() for trial, area in zip(shown, areas, strict=True)
+        ]
+        has_regions = all(trial.region.any() for trial in shown)
+        yield Finding(
+            answer=c,
+            kind="outside" if has_regions and float(np.mean(beside)) < 0.2 else "common",
+            outcome=outcome,
+            probes=tuple(trial.probe for trial in trials),
+            decisive=tuple(trial.probe for trial in decisive),
+            areas=tuple(trial.areas[trial.best] for trial in trials),
+            alike=all(trial.best in trial.shared for trial in shown),
+            in_place=_are_in_place(areas),
+            covered=_count(trial.covered[trial.best] for trial in shown),
+            elsewhere=_count(is_changed for trial in shown for is_changed in trial.elsewhere),
+            hidden=_count(trial.hidden for trial in shown if trial.hidden is not None),
+            hidden_covered=_count(trial.hidden_covered[trial.best] for trial in shown if trial.hidden_covered),
+            hidden_elsewhere=_count(is_changed for trial in shown for is_changed in trial.hidden_elsewhere),
+            pasted=_total(trial.turned.get(trial.best, _NONE) for trial in shown),
+            pasted_elsewhere=_total(trial.turned_elsewhere for trial in shown),
+            pasted_others=_total(trial.turned_by_others for trial in shown),
+        )
+
+    def _changes(self, covered: Sequence[tuple[int, Array]], c: int) -> list[bool]:
+        """Whether the answer is another class, with most of the fillings, where an area of a probe is covered."""
+        pictures = ((n, filled(self._images[n], area, filling)) for n, area in covered for filling in FILLINGS)
+        others = (self._ask(pictures) != c).reshape(len(covered), len(FILLINGS)).sum(axis=1)
+        return (2 * others > len(FILLINGS)).tolist()  # type: ignore[no-any-return]
+
+    def _turned(self, pasted: Sequence[tuple[int, Array, int]], c: int) -> Count:
+        """How many pictures become a class when an area of one probe is pasted on another one."""
+        pictures = (
+            (onto, np.where(area[..., None], self._images[of], self._images[onto])) for of, area, onto in pasted
+        )
+        return Count(int((self._ask(pictures) == c).sum()), len(pasted))
+
+    def _ask(self, pictures: Iterable[tuple[int, Array]]) -> Array:
+        """The classes answered for pictures in the place of probes; only some are in memory at once."""
+        remaining = iter(pictures)
+        answers = [np.zeros(0, np.int64)]
+        while some := list(islice(remaining, _AT_ONCE)):
+            stack = np.stack([picture for _, picture in some])
+            if self._images.dtype.kind in "ui":
+                stack = np.rint(stack)
+            answers.append(self._answer(np.array([n for n, _ in some]), stack.astype(self._images.dtype)))
+            self._passes += len(some)
+        return np.concatenate(answers)
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, number])
+
+
+def _count(answers: Iterable[bool]) -> Count:
+    listed = list(answers)
+    return Count(sum(listed), len(listed))
+
+
+def _total(counts: Iterable[Count]) -> Count:
+    listed = list(counts)
+    return Count(sum(count.changed for count in listed), sum(count.of for count in listed))
+
+
+def _are_in_place(areas: Sequence[Array]) -> bool:
+    """Whether most of what areas cover together each of them covers."""
+    if len(areas) < 2:
+        return False
+    mean = np.mean(areas, axis=0)
+    shares = [float(mean[area].mean()) for area in areas]
+    return float(np.mean(shares)) >= _SAME_PLACE + 0.5 / len(areas)
