@@ -46,6 +46,11 @@ _ELSEWHERE = 0.34
 # that share; without pictures of other classes on three and half of them.
 _CONFIRMING = ((2, 0.4), (3, 0.25))
 _CONFIRMING_ALONE = ((3, 0.5),)
+# Answers rest on what is around the regions where this share of them stays when the region is covered, and at most that
+# share of other pictures becomes the class then.
+_KEPT, _BECOME = 0.75, 0.2
+# An area with less than this share of it in the region is outside.
+_INSIDE = 0.2
 # Areas lie at the same place where they have this share of what they cover together in common.
 _SAME_PLACE = 0.5
 _AT_ONCE = 64
@@ -203,7 +208,7 @@ class Tester:
             return Reliance(reason="No picture was answered right, so that there was nothing to test.")
         findings = [finding for c, probes in chosen.items() for finding in self._of_class(c, probes)]
         findings.sort(key=lambda finding: (OUTCOMES.index(finding.outcome), -len(finding.decisive)))
-        reason = "" if findings else "No picture had an area to try: mark regions, or take more pictures of a class."
+        reason = "" if findings else "No area was found that decides on the answers of a class."
         return Reliance(findings=tuple(findings), passes=self._passes, reason=reason)
 
     def _chosen(self) -> dict[int, list[int]]:
@@ -311,36 +316,62 @@ class Tester:
         trial.turned_by_others = self._turned([(of, area, onto) for of, onto in pairs], c)
 
     def _judged(self, trials: Sequence[_Trial], c: int, *, can_paste: bool) -> Iterator[Finding]:
+        """What the trials of one class say, if anything."""
         decisive = [trial for trial in trials if trial.decides]
         likely = [trial for trial in trials if trial.decides or trial.may_decide]
         share = len(decisive) / len(trials)
+        having = [trial for trial in trials if trial.hidden is not None]
+        needs_region = 2 * sum(bool(trial.hidden) for trial in having) >= len(having) > 0
         needed = _CONFIRMING if can_paste else _CONFIRMING_ALONE
         if any(len(decisive) >= count and share >= least for count, least in needed):
-            outcome = "confirmed"
-        elif can_paste and (len(likely) > 1 or len(likely) == len(trials)):
-            outcome = "untold"
-        elif not likely and (can_paste or any(trial.hidden for trial in trials)):
-            outcome = "cleared"
-        else:
-            return
-        shown = decisive or likely or list(trials)
+            yield self._finding("confirmed", trials, decisive, c)
+        elif can_paste and likely and (len(likely) > 1 or len(likely) == len(trials)):
+            yield self._finding("untold", trials, likely, c)
+        elif len(having) > 1 and sum(not trial.hidden for trial in having) >= _KEPT * len(having):
+            around = self._around(having, c)
+            if around is not None:
+                yield around
+        elif not likely and needs_region:
+            yield self._finding("cleared", trials, trials, c)
+
+    def _around(self, trials: Sequence[_Trial], c: int) -> Finding | None:
+        """Where answers stay without their regions, and other pictures without theirs do not become that class."""
+        others = np.flatnonzero(self._is_right & (self._answers != c) & self._regions.any(axis=(1, 2)))
+        others = self._rng(c).permutation(others)[:_OTHER_PICTURES]
+        regions = [(n, grown(self._regions[n], self._margin)) for n in others.tolist()]
+        become = _count(not is_another for is_another in self._changes(regions, c))
+        if become.of < _LEAST_PICTURES or become.share > _BECOME:
+            return None
+        return Finding(
+            answer=c,
+            kind="around",
+            outcome="untold",
+            probes=tuple(trial.probe for trial in trials),
+            decisive=(),
+            areas=tuple(~trial.region for trial in trials),
+            hidden=_count(bool(trial.hidden) for trial in trials),
+            hidden_others=become,
+        )
+
+    def _finding(self, outcome: str, trials: Sequence[_Trial], shown: Sequence[_Trial], c: int) -> Finding:
+        """A finding with the counts of the trials shown."""
         areas = [trial.areas[trial.best] for trial in shown]
-        beside = [
+        inside = [
             (area & self._regions[trial.probe]).sum() / area.sum() for trial, area in zip(shown, areas, strict=True)
         ]
         has_regions = all(trial.region.any() for trial in shown)
-        yield Finding(
+        return Finding(
             answer=c,
-            kind="outside" if has_regions and float(np.mean(beside)) < 0.2 else "common",
+            kind="outside" if has_regions and float(np.mean(inside)) < _INSIDE else "common",
             outcome=outcome,
             probes=tuple(trial.probe for trial in trials),
-            decisive=tuple(trial.probe for trial in decisive),
+            decisive=tuple(trial.probe for trial in trials if trial.decides or trial.may_decide),
             areas=tuple(trial.areas[trial.best] for trial in trials),
             alike=all(trial.best in trial.shared for trial in shown),
             in_place=_are_in_place(areas),
             covered=_count(trial.covered[trial.best] for trial in shown),
             elsewhere=_count(is_changed for trial in shown for is_changed in trial.elsewhere),
-            hidden=_count(trial.hidden for trial in shown if trial.hidden is not None),
+            hidden=_count(bool(trial.hidden) for trial in shown if trial.hidden is not None),
             hidden_covered=_count(trial.hidden_covered[trial.best] for trial in shown if trial.hidden_covered),
             hidden_elsewhere=_count(is_changed for trial in shown for is_changed in trial.hidden_elsewhere),
             pasted=_total(trial.turned.get(trial.best, _NONE) for trial in shown),

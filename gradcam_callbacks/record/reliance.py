@@ -17,10 +17,11 @@ from gradcam_callbacks.record.manifest import decoded_png
 
 OUTCOMES = ("confirmed", "untold", "cleared")
 """Of a finding, the most serious first: the answers rest on the area; the test could not tell; they do not."""
-KINDS = ("outside", "common")
-"""Of areas: outside the regions where a person says the model should look; or what pictures of a class share."""
+KINDS = ("outside", "around", "common")
+"""Of areas: one outside the region where a person says the model should look; all that is around the region; one that
+pictures of a class have in common, be it in the region or not."""
 _COUNTS = (
-    *("covered", "elsewhere", "hidden", "hidden_covered", "hidden_elsewhere"),
+    *("covered", "elsewhere", "hidden", "hidden_covered", "hidden_elsewhere", "hidden_others"),
     *("pasted", "pasted_elsewhere", "pasted_others"),
 )
 _MOST_BYTES = 8 << 20
@@ -68,6 +69,8 @@ class Finding:
         hidden: answers that change when the region itself is covered; of none without regions.
         hidden_covered: answers that are another when region and area are covered.
         hidden_elsewhere: answers that are another when the region and as much elsewhere are covered.
+        hidden_others: pictures of other classes that are answered as this one when their own regions are covered; asked
+            where answers stay without the region.
         pasted: pictures of other classes that turn into this one when the area is pasted on them.
         pasted_elsewhere: those that do when as much from elsewhere in the same picture is.
         pasted_others: those that do when the same place of a picture of yet another class is.
@@ -86,6 +89,7 @@ class Finding:
     hidden: Count = _NONE
     hidden_covered: Count = _NONE
     hidden_elsewhere: Count = _NONE
+    hidden_others: Count = _NONE
     pasted: Count = _NONE
     pasted_elsewhere: Count = _NONE
     pasted_others: Count = _NONE
@@ -182,7 +186,7 @@ def _from_json(held: Mapping[str, Any], probes: int) -> Finding:
     if height * width * len(tested) > _MOST_PIXELS:
         raise ValueError("areas that are too large")
     areas = tuple(_mask(each, (height, width)) for each in held["areas"])
-    counts = {name: Count(*(_whole(each) for each in held[name])) for name in _COUNTS}
+    counts = {name: Count(*(_whole(each) for each in held.get(name, (0, 0)))) for name in _COUNTS}
     if any(count.changed > count.of for count in counts.values()):
         raise ValueError("more than all")
     return Finding(
