@@ -208,8 +208,7 @@ class Tester:
             return Reliance(reason="No picture was answered right, so that there was nothing to test.")
         findings = [finding for c, probes in chosen.items() for finding in self._of_class(c, probes)]
         findings.sort(key=lambda finding: (OUTCOMES.index(finding.outcome), -len(finding.decisive)))
-        reason = "" if findings else "No area was found that decides on the answers of a class."
-        return Reliance(findings=tuple(findings), passes=self._passes, reason=reason)
+        return Reliance(findings=tuple(findings), passes=self._passes)
 
     def _chosen(self) -> dict[int, list[int]]:
         """The pictures tested, by their class: in turns, those with the most attention outside regions first."""

@@ -8,6 +8,7 @@ import json
 import logging
 import operator
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.files import make_folder, remove_stale, stamp, write_whole
 from gradcam_callbacks.record.manifest import MOST_MANIFEST_BYTES, Manifest, differences
+from gradcam_callbacks.record.reliance import MOST_TEST_BYTES, Reliance
 from gradcam_callbacks.record.step import BASELINE, MOST_FILE_BYTES, Step
 from gradcam_callbacks.regular_files import read_regular
 
@@ -28,6 +30,8 @@ _STATES = ("FINISHED", "FAILED", "KILLED")
 
 class Journal:
     """A folder with `manifest.json`, one `steps/<step>.npz` a recorded step, and the list `uploaded`.
+
+    Where the model was tested, `tests/<step>.json` says what its answers rest on.
 
     A file is there as a whole or not at all. What the disk does not take is held in memory, served from there, and
     written as soon as the disk takes it. Threads may share a journal; other processes may read it meanwhile.
@@ -63,7 +67,8 @@ class Journal:
         self._uploaded: set[str] = set()
         self._is_ours = _new is None  # whether the manifest on disk has been compared with this one
         self._checked: dict[Path, tuple[tuple[int, ...] | None, str]] = {}  # (mtime, size, inode), what is wrong
-        for folder in (self.directory, self.directory / "steps"):
+        self._bad_tests: set[str] = set()  # what was said of damaged ones
+        for folder in (self.directory, self.directory / "steps", self.directory / "tests"):
             remove_stale(folder)
 
     @classmethod
@@ -197,6 +202,77 @@ class Journal:
         held = self._held.get(path)
         return read_regular(path, MOST_FILE_BYTES) if held is None else held
 
+    def leave_test(self, step: int, reliance: Reliance) -> Path:
+        """Writes what a test of reliance found; an earlier one at that step is replaced.
+
+        Args:
+            step: the recorded step whose model was tested.
+            reliance: what was found.
+
+        Returns:
+            The file of the test, which is not there yet while `held` is not 0.
+
+        Raises:
+            OSError: if strict, and the disk does not take it.
+        """
+        content = reliance.encoded()
+        path = self._test_path(step)
+        with self._lock:
+            self._hold(path, content)
+        return path
+
+    def add_test(self, step: int, content: bytes) -> None:
+        """Takes a test that another journal wrote.
+
+        Raises:
+            ValueError: if the bytes are damaged.
+            OSError: if strict, and the disk does not take it.
+        """
+        path = self._test_path(step)
+        Reliance.parse(content, str(path), probes=len(self.manifest.names))
+        with self._lock:
+            self._hold(path, content)
+
+    def tests(self) -> dict[int, Reliance]:
+        """The tests of reliance that can be read, by step, in order; a damaged file is reported once."""
+        folder = self.directory / "tests"
+        with self._lock:
+            paths = {path for path in self._held if path.parent == folder}
+            try:
+                paths |= {path for path in folder.iterdir() if path.suffix == ".json"}
+            except FileNotFoundError:
+                pass  # nothing was tested, or by an earlier version
+            except OSError as error:
+                self._note(error)
+        found = {}
+        for path in paths:
+            try:
+                if not re.fullmatch("-1|0|[1-9][0-9]{0,14}", path.stem):
+                    raise GradCAMError(f"Journal file '{path}' is no test: its name is not a number.")
+                content = self.test_content(int(path.stem))
+                found[int(path.stem)] = Reliance.parse(content, str(path), probes=len(self.manifest.names))
+            except FileNotFoundError:  # removed between the two calls
+                continue
+            except (OSError, ValueError) as error:
+                if str(error) not in self._bad_tests:
+                    self._bad_tests.add(str(error))
+                    logger.warning("%s It is left out.", error)
+        return dict(sorted(found.items()))
+
+    def test_content(self, step: int) -> bytes:
+        """The bytes of a test's file, also while it is only in memory.
+
+        Raises:
+            FileNotFoundError: if there was no test at that step.
+            GradCAMError: if its file is none that can be read, such as a pipe.
+        """
+        path = self._test_path(step)
+        held = self._held.get(path)
+        return read_regular(path, MOST_TEST_BYTES) if held is None else held
+
+    def _test_path(self, step: int) -> Path:
+        return self.directory / "tests" / f"{operator.index(step)}.json"
+
     def uploaded(self) -> frozenset[str]:
         """The items that were marked as uploaded, by this or another process; a half-written line does not count."""
         with self._lock:
@@ -294,6 +370,7 @@ class Journal:
 
     def _put(self, path: Path) -> None:
         if path in self._held:  # `_settle`, which came before, has written the manifest already
+            make_folder(path.parent)
             write_whole(path, self._held[path])
             self._checked[path] = (stamp(path), "")
             del self._held[path]

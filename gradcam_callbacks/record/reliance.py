@@ -20,11 +20,13 @@ OUTCOMES = ("confirmed", "untold", "cleared")
 KINDS = ("outside", "around", "common")
 """Of areas: one outside the region where a person says the model should look; all that is around the region; one that
 pictures of a class have in common, be it in the region or not."""
-_COUNTS = (
+COUNTS = (
     *("covered", "elsewhere", "hidden", "hidden_covered", "hidden_elsewhere", "hidden_others"),
     *("pasted", "pasted_elsewhere", "pasted_others"),
 )
-_MOST_BYTES = 8 << 20
+"""The names of a finding's counts."""
+MOST_TEST_BYTES = 8 << 20
+"""How long the file of a test may be."""
 _MOST_FINDINGS = 200
 _MOST_PIXELS = 1 << 28  # of all the areas of a finding
 _MOST_COUNT = 2**31
@@ -142,7 +144,7 @@ class Reliance:
             GradCAMError: if it is damaged.
         """
         try:
-            if len(content) > _MOST_BYTES:
+            if len(content) > MOST_TEST_BYTES:
                 raise ValueError("it is too long")
             held = json.loads(content)
             findings = held["findings"]
@@ -163,7 +165,7 @@ class Reliance:
 def _as_json(finding: Finding) -> dict[str, Any]:
     return {
         **{name: getattr(finding, name) for name in ("answer", "kind", "outcome", "probes", "decisive")},
-        **{name: getattr(finding, name) for name in ("alike", "in_place", *_COUNTS)},
+        **{name: getattr(finding, name) for name in ("alike", "in_place", *COUNTS)},
         "areas": [encode_mask(area) for area in finding.areas],
         "size": list(finding.areas[0].shape) if finding.areas else [0, 0],
     }
@@ -186,7 +188,7 @@ def _from_json(held: Mapping[str, Any], probes: int) -> Finding:
     if height * width * len(tested) > _MOST_PIXELS:
         raise ValueError("areas that are too large")
     areas = tuple(_mask(each, (height, width)) for each in held["areas"])
-    counts = {name: Count(*(_whole(each) for each in held.get(name, (0, 0)))) for name in _COUNTS}
+    counts = {name: Count(*(_whole(each) for each in held.get(name, (0, 0)))) for name in COUNTS}
     if any(count.changed > count.of for count in counts.values()):
         raise ValueError("more than all")
     return Finding(
