@@ -108,7 +108,7 @@ class Likeness:
     def _closely(self, n: int, corner: Sequence[int], m: int, other: Sequence[int]) -> float:
         """The highest correlation of a window with those around its match, in the pictures before they were reduced."""
         side, reach = round(_WINDOW / self._scale), int(np.ceil(1 / self._scale)) + 1
-        y, x = (int(round(place / self._scale)) for place in corner)
+        y, x = (round(place / self._scale) for place in corner)
         own = _levelled(self._images[n][y : y + side, x : x + side].reshape(-1, self._images.shape[-1]))
         best = -1.0
         top, left = (round(place / self._scale) for place in other)

@@ -131,7 +131,7 @@ class _Trial:
         probe: its index.
         areas: (H, W) bool each, in the order in which they are tried.
         region: (H, W) bool, where the model should look, grown; empty without a region.
-        shared: by what kind of likeness, the numbers of those areas that show what pictures of the class have in common,
+        shared: by the kind of likeness, the numbers of the areas that show what pictures of the class have in common,
             and no others.
         best: the area that is told of: the one that decides, or else the one that came nearest.
         covered: of each area, whether the answer changes when it is covered.
@@ -256,7 +256,8 @@ class Tester:
         for n in probes:
             region = self._regions[n]
             mates = [m for m in probes if m != n]
-            areas, shared = [], {}
+            areas: list[Array] = []
+            shared: dict[str, int] = {}
             if n in alike:
                 shared["part"] = len(areas)
                 areas.append(grown(alike[n], 0.02 * min(region.shape)))
