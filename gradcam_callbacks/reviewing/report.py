@@ -34,10 +34,12 @@ from gradcam_callbacks.record.health import HEALTHS
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.measures import MEASURES, Measure
+from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.record.step import BASELINE, Step
 from gradcam_callbacks.reviewing.events import CONSTANT, Event, find_events
 from gradcam_callbacks.reviewing.measuring import Measures, measure, step_means
 from gradcam_callbacks.reviewing.outlines import outline
+from gradcam_callbacks.reviewing.proof import proof
 from gradcam_callbacks.reviewing.script import script
 from gradcam_callbacks.reviewing.sentences import SETTLED, SETTLED_TIMES_FLOOR, summary
 from gradcam_callbacks.reviewing.words import quoted
@@ -56,7 +58,7 @@ _WEBP_QUALITY = 82
 _LOSSLESS_SIDE = 64
 # How many events of a kind are listed.
 _MOST_EVENTS = 200
-_WARNINGS = (CONSTANT, "moved", "shortcut")
+_WARNINGS = (CONSTANT, "moved", "suspect", "shortcut")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,8 @@ class _Run:
     steps: Sequence[Step]
     measures: Measures
     events: Sequence[Event]
+    tests: Mapping[int, Reliance]
+    verdict: str
     summary: str
     damaged: int
 
@@ -233,7 +237,10 @@ def _measured(journal: Journal, steps: Sequence[Step], name: str, link: str | No
     measures = measure(steps, None if is_measured else regions)
     events = find_events(steps, measures, manifest)
     told = summary(steps, measures, manifest, events)
-    return _Run(name, link, manifest, steps, measures, events, told, max(0, damaged))
+    tests = journal.tests()
+    outcomes = [f.outcome for t in list(tests.values())[-1:] for f in t.findings]
+    verdict = "shortcut" if "confirmed" in outcomes else "suspect" if "untold" in outcomes else "ok"
+    return _Run(name, link, manifest, steps, measures, events, tests, verdict, told, max(0, damaged))
 
 
 def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
@@ -242,6 +249,7 @@ def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
     grids, kept = _plan(runs, pictures.shape[1:3])
     used: set[int] = set(manifest.labels or ())
     for run in runs:
+        used.update(finding.answer for test in run.tests.values() for finding in test.findings)
         for step in run.steps:
             used.update(np.unique(step.predicted).tolist(), np.unique(step.explained).tolist())
     return {
@@ -293,7 +301,9 @@ def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, i
         "health": _packed(health, np.uint8),
         "measures": _packed_measures(measures, shown),
         "curves": _curves(run),
+        "verdict": run.verdict,
         "summary": _told(run),
+        "tests": _tests(run),
         "events": _listed_events(run),
         "notes": [*run.manifest.notes, *_notes(run, len(steps)), *_unlisted_events(run)],
     }
@@ -397,8 +407,7 @@ def _packed_measures(measures: Measures, shown: Sequence[int]) -> dict[str, str]
 
 def _curves(run: _Run) -> dict[str, Any]:
     """The means over all maps and the metrics, for every step, also those whose maps are left out."""
-    every = max(1, math.ceil(len(run.steps) / (5 * _MOST_STEPS)))
-    part = sorted({*range(0, len(run.steps), every), len(run.steps) - 1})
+    part = _on_curves(run)
     measures = run.measures
     names = list(dict.fromkeys(name for step in run.steps for name in step.logs if not name.startswith("gradcam")))
     return {
@@ -408,6 +417,12 @@ def _curves(run: _Run) -> dict[str, Any]:
         "focus": _numbers(step_means(measures["focus"][part])) if np.isfinite(measures["focus"]).any() else None,
         "metrics": {name: [_number(run.steps[s].logs.get(name)) for s in part] for name in names},
     }
+
+
+def _on_curves(run: _Run) -> list[int]:
+    """The places of the steps that the curves show."""
+    every = max(1, math.ceil(len(run.steps) / (5 * _MOST_STEPS)))
+    return sorted({*range(0, len(run.steps), every), len(run.steps) - 1})
 
 
 def _numbers(values: Array) -> list[float | None]:
@@ -431,6 +446,14 @@ def _told(run: _Run) -> list[tuple[str, bool]]:
             for piece in ([text] if is_warning else _split(text, warning))
         ]
     return pieces
+
+
+def _tests(run: _Run) -> list[dict[str, Any]]:
+    """The tests of a run, each as the `TestData` of `page/js/types.js`."""
+    tests = proof(run.tests, run.manifest, run.steps)
+    for finding in (each for test in tests for each in test["findings"] if each["attention"] is not None):
+        finding["attention"] = _numbers(finding["attention"][_on_curves(run)])
+    return tests
 
 
 def _split(text: str, part: str) -> list[str]:
