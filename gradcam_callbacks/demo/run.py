@@ -21,8 +21,8 @@ from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.publishing.reports import write_report
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing import drift
-from gradcam_callbacks.reviewing.events import find_events
-from gradcam_callbacks.reviewing.measuring import measure
+from gradcam_callbacks.reviewing.assessing import assess
+from gradcam_callbacks.reviewing.report import read_steps
 
 EPOCHS = 7
 TRAINING_PICTURES = 1040
@@ -44,7 +44,7 @@ class Outcome:
         accuracy: on validation pictures drawn like the training pictures, in [0, 1].
         on_object: mean share of the attention for the marked class that lies on the object, in [0, 1].
         on_mark: the same for the box of the watermark.
-        is_flagged: whether the review calls it a shortcut.
+        verdict: what the review comes to; see `gradcam_callbacks.reviewing.verdict`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Outcome:
     accuracy: float
     on_object: float
     on_mark: float
-    is_flagged: bool
+    verdict: str
 
 
 def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) -> list[Outcome]:
@@ -158,9 +158,8 @@ def _probes(*, seed: int) -> ProbeSet:
 
 
 def _outcome(name: str, run_id: str, journal: Journal, probes: ProbeSet) -> Outcome:
-    steps = [journal.read(step) for step in journal.steps()]
-    last = steps[-1]
-    events = find_events(steps, measure(steps), journal.manifest)
+    found = assess(journal, read_steps(journal))
+    last = found.steps[-1]
     mark = np.zeros(probes.pictures.shape[:3], bool)
     y0, x0, y1, x1 = drawn.MARK_BOX
     mark[:, y0:y1, x0:x1] = True
@@ -170,7 +169,7 @@ def _outcome(name: str, run_id: str, journal: Journal, probes: ProbeSet) -> Outc
         accuracy=last.logs["val_accuracy"],
         on_object=float(np.nanmean(last.arrays["focus"])),
         on_mark=float(np.nanmean(drift.focus(last.arrays["maps"], mark))),
-        is_flagged=any(event.kind == "shortcut" for event in events),
+        verdict=found.verdict.name,
     )
 
 
@@ -205,7 +204,7 @@ def _report(console: Console, outcomes: list[Outcome], experiment_id: str, direc
     table.add_column("the review\nsays")
     for outcome in outcomes:
         shares = (f"{share:.0%}" for share in (outcome.on_object, outcome.on_mark))
-        table.add_row(outcome.name, f"{outcome.accuracy:.1%}", *shares, "shortcut" if outcome.is_flagged else "")
+        table.add_row(outcome.name, f"{outcome.accuracy:.1%}", *shares, outcome.verdict)
     console.print(table)
     store = f"sqlite:///{directory / 'mlflow.db'}"
     console.print("The pictures of every epoch are in MLflow. To see them, start")

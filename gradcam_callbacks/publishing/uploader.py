@@ -20,6 +20,7 @@ from gradcam_callbacks.publishing.strip import strip
 from gradcam_callbacks.publishing.tiles import animation, step_tile
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.step import BASELINE, Step
+from gradcam_callbacks.reviewing.assessing import assess
 from gradcam_callbacks.reviewing.report import build, read_steps
 
 logger = logging.getLogger(__name__)
@@ -221,7 +222,7 @@ class Uploader:
     def _review(self) -> Review:
         self._fetch_earlier()
         steps, pictures, name = read_steps(self.journal), self._pictures_of_probes(), self.store.current_name()
-        page = _made(lambda: build([self.journal], names=[name], steps=[steps]))
+        page = _made(lambda: build([self.journal], names=[name], assessments=[assess(self.journal, steps)]))
         content = io.BytesIO()
         try:
             Image.fromarray(strip(steps, self.journal.manifest, pictures)).save(content, "PNG")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
@@ -10,9 +10,12 @@ import numpy as np
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.record.manifest import Manifest
-from gradcam_callbacks.record.step import BASELINE, Step
+from gradcam_callbacks.record.reliance import Finding, Reliance
+from gradcam_callbacks.record.step import Step
+from gradcam_callbacks.reviewing import findings
 from gradcam_callbacks.reviewing.drift import drift
-from gradcam_callbacks.reviewing.measuring import Measures, recorded, step_means
+from gradcam_callbacks.reviewing.measuring import Measures, recorded
+from gradcam_callbacks.reviewing.suspicion import find_look
 from gradcam_callbacks.reviewing.words import at, name_of, percent
 
 CONSTANT = "constant"
@@ -24,16 +27,10 @@ _MOVED, _TIMES_FLOOR, _TIMES_USUAL, _USUAL_STEPS = 0.2, 4, 3, 3
 # When the answer has stayed: a probability moves by a tenth at most, and is neither halved nor doubled; a score moves
 # by at most a tenth of what the target's scores span.
 _ANSWER_SHARE = 0.1
-# When focus has fallen: by a tenth of the attention, and three tenths of what it was.
-_FOCUS_LOSS, _FOCUS_LOSS_SHARE = 0.1, 0.3
-# When a success has risen, or is high and has stayed.
-_SUCCESS_NOISE, _HIGH_ACCURACY = 0.02, 0.75
 # When scores are the same: within this share of the largest; when maps are: within this share of the attention. A
 # network that ignores its input differs by 2e-6 in both; before they learn anything, networks of `keras.applications`
 # differ by 20 % in one or the other, and small ones of sigmoids by 0.1 % (`benchmarks/saying_nothing.py`).
 _SAME_SCORE, _SAME_MAP = 1e-4, 1e-3
-# When a network that is right does not look there: less than 1.5 times what a map without any preference has inside.
-_CHANCE, _RIGHT = 1.5, 0.9
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,9 @@ class Event:
     Attributes:
         step: when.
         kind: "constant" (scores and maps are the same whatever the picture), "moved" (attention jumped while the answer
-            stayed), "shortcut" (focus fell while accuracy rose), "class" (a target that follows the prediction explains
-            another class) or "health" (what a map is fit for changed).
+            stayed), "shortcut" (a test confirmed that answers rest on an area of the picture), "suspect" (it could not
+            tell, or the maps alone look like that), "cleared" (they did, and a test cleared it), "class" (a target that
+            follows the prediction explains another class) or "health" (what a map is fit for changed).
         probe: its index, or None for all.
         target: its index, or None for all.
         text: one sentence with names and numbers, or two.
@@ -59,18 +57,18 @@ class Event:
     last: int | None = None
 
 
-def find_events(steps: Sequence[Step], measures: Measures, manifest: Manifest) -> list[Event]:
+def find_events(
+    steps: Sequence[Step], measures: Measures, manifest: Manifest, tests: Mapping[int, Reliance] | None = None
+) -> list[Event]:
     """What a person should look at, in the order of the steps.
 
     Attention moved where the prediction and the answer (see `_answer_stayed`) are those of the previous step, and more
     of it moved than a fifth, than four times the noise, and than three times what moved in any of the three steps
     before: a jump after quiet steps, not the movement of early learning.
 
-    A shortcut is one event: the first step from which to the last one the mean focus lies below that of an earlier
-    step, by a tenth of the attention and three tenths of what it was, while accuracy has risen, or is high and stayed.
-    Or, where it did not fall, the first step from which on accuracy is 90 % or more while the mean focus is below 1.5
-    times the regions' share of the picture: the network is right, and never looked there. Counted are the maps that
-    explain the class of the picture: its label, or else the prediction.
+    A shortcut is what the last test of reliance confirmed. A suspicion is what it could not tell, or what the maps
+    alone say where no test was made since; see `find_look`. Such an event lies where the maps began to say it, or else
+    where attention turned to the area; see `findings.began`.
 
     Answers are constant at a step where pictures that differ are told apart neither by their predictions nor by the
     scores and maps of any target, as far as these explain the same class. One event says from when to when.
@@ -79,11 +77,12 @@ def find_events(steps: Sequence[Step], measures: Measures, manifest: Manifest) -
         steps: at least one, in order.
         measures: of these steps.
         manifest: of the journal.
+        tests: of reliance, by the step whose model was tested.
     """
     events = [
         *_constant(steps, manifest),
         *_moves(steps, measures, manifest),
-        *_shortcuts(steps, measures, manifest),
+        *_reliance(steps, measures, manifest, tests or {}),
         *_class_changes(steps, measures, manifest),
         *_health_changes(steps, manifest),
     ]
@@ -176,91 +175,52 @@ def _answer_stayed(steps: Sequence[Step]) -> Array:
     return stayed
 
 
-def _shortcuts(steps: Sequence[Step], measures: Measures, manifest: Manifest) -> Iterator[Event]:
-    """One event or none."""
-    name, values = _success(steps)
-    success = values * (-1 if name.endswith("loss") else 1)
-    known = np.flatnonzero(np.isfinite(success))
-    if known.size == 0:
+def _reliance(
+    steps: Sequence[Step], measures: Measures, manifest: Manifest, tests: Mapping[int, Reliance]
+) -> Iterator[Event]:
+    """What the answers rest on, as far as the maps let suspect and the last test could tell."""
+    look = find_look(steps, measures, manifest)
+    when, test = findings.last_test(tests)
+    is_tested = look is not None and when >= look.step  # since it is seen
+    outside = [finding for finding in test.findings if finding.kind == "outside"]
+    told = look if is_tested and any(finding.outcome != "cleared" for finding in outside) else None
+    seen = told
+    for finding in test.findings:
+        if finding.outcome == "cleared":
+            yield from _no_longer(finding, when, manifest, tests)
+            continue
+        kind = "shortcut" if finding.outcome == "confirmed" else "suspect"
+        text = findings.text(finding, manifest)
+        step = findings.began(finding, [step for step in steps if step.step <= when] or steps[:1])
+        if finding.kind == "outside" and told is not None:
+            step = told.step
+            if seen is not None:
+                text, seen = f"{text} {seen.text}.", None  # once
+        yield Event(step, kind, None, None, text)
+    if look is None or told is not None:
         return
-    if steps[0].step == BASELINE and np.isnan(success[0]):
-        success[0] = success[known[0]]  # it had learned nothing yet
-    focus = _focus_of_what_is_shown(steps, measures["focus"], manifest)
-    falls = []  # from the last step back, as long as it is below
-    for s in reversed(known.tolist()):
-        fall = _fall(focus, success, s)
-        if fall is None:
-            break
-        falls.append((s, *fall))
-    if not falls:
-        yield from _beside(steps, focus, manifest, name, values)
-        return
-    last, best, then, now = falls[0]
-    text = (
-        f"Attention on the marked regions fell from {percent(then)} {at(steps[best], manifest)} to {percent(now)} "
-        f"{at(steps[last], manifest)} while {name} {_course(name, values[best], values[last])}: the signature of a "
-        "shortcut."
-    )
-    yield Event(steps[falls[-1][0]].step, "shortcut", None, None, text)
+    sight = f"{look.text[0].lower()}{look.text[1:]}, which looks like a shortcut"
+    if is_tested and outside:
+        yield Event(look.step, "cleared", None, None, f"Cleared by the test: {sight}; but {findings.cleared(outside)}.")
+    elif is_tested and test.reason:
+        text = f"Suspected, and nothing could be tested: {sight}. {test.reason}"
+        yield Event(look.step, "suspect", None, None, text)
+    else:
+        yield Event(look.step, "suspect", None, None, f"Suspected, not tested: {sight}.")
 
 
-def _focus_of_what_is_shown(steps: Sequence[Step], focus: Array, manifest: Manifest) -> Array:
-    """The focus of the maps that explain the class of the picture, or a function; NaN for the others.
-
-    The class is the label, or else the prediction: what speaks for another class should lie beside the object.
-    """
-    explained = np.stack([step.explained for step in steps])
-    predicted = np.stack([step.predicted for step in steps])[..., None]
-    labels = manifest.labels
-    shown = predicted if labels is None else np.asarray(labels)[None, :, None]
-    return np.where((explained == shown) | (explained < 0) | (predicted < 0), focus, np.nan)
-
-
-def _beside(steps: Sequence[Step], focus: Array, manifest: Manifest, name: str, accuracy: Array) -> Iterator[Event]:
-    """One event where the network is right and looks at the regions no more than chance would, or none."""
-    masks = [manifest.region(n) for n in range(focus.shape[1])]
-    area = np.array([np.nan if mask is None else mask.mean() for mask in masks])[:, None]
-    if np.isnan(area).all() or not name.endswith("accuracy"):
-        return
-    means, chances = step_means(focus), step_means(np.where(np.isfinite(focus), area, np.nan))
-    is_beside = (means < _CHANCE * chances) & (accuracy >= _RIGHT)
-    known = np.flatnonzero(np.isfinite(accuracy) & np.isfinite(means))
-    others = known[~is_beside[known]]
-    since = known[known > others[-1]] if others.size else known
-    if not since.size:
-        return
-    last = since[-1]
-    text = (
-        f"Only {percent(means[last])} of the attention lies on the marked regions {at(steps[last], manifest)}, where "
-        f"a map without any preference has {percent(chances[last])}, while {name} is {percent(accuracy[last])}: the "
-        "signature of a shortcut."
-    )
-    yield Event(steps[since[0]].step, "shortcut", None, None, text)
-
-
-def _success(steps: Sequence[Step]) -> tuple[str, Array]:
-    """The metric that says best how well the network does, and its (S,) values; NaN where it was not logged."""
-    logged = {name for step in steps for name in step.logs}
-    others = sorted(
-        (name for name in logged if name.endswith("accuracy")), key=lambda name: (not name.startswith("val_"), name)
-    )
-    name = next((name for name in ("val_accuracy", "accuracy", *others) if name in logged), "loss")
-    return name, np.array([step.logs.get(name, np.nan) for step in steps])
-
-
-def _fall(focus: Array, success: Array, s: int) -> tuple[int, float, float] | None:
-    """From which step before `s` the mean focus fell the most, from what and to what; None where it did not."""
-    earlier = focus[:s]
-    then = step_means(np.where(np.isfinite(focus[s]), earlier, np.nan))  # over the maps known at both steps
-    now = step_means(np.where(np.isfinite(earlier), focus[s], np.nan))
-    lost = then - now
-    has_risen = success[s] > success[:s] + _SUCCESS_NOISE
-    has_stayed = (success[s] >= success[:s] - _SUCCESS_NOISE) & (success[s] >= _HIGH_ACCURACY)
-    fallen = (lost >= _FOCUS_LOSS) & (lost >= _FOCUS_LOSS_SHARE * then) & (has_risen | has_stayed)
-    if not fallen.any():
-        return None
-    best = int(np.argmax(np.where(fallen, lost, 0)))
-    return best, float(then[best]), float(now[best])
+def _no_longer(finding: Finding, when: int, manifest: Manifest, tests: Mapping[int, Reliance]) -> Iterator[Event]:
+    """One event where an earlier test confirmed what this one cleared."""
+    same = (finding.answer, finding.kind)
+    confirmed = [
+        step
+        for step, test in tests.items()
+        for other in test.confirmed
+        if step < when and (other.answer, other.kind) == same
+    ]
+    if confirmed:
+        text = f"{findings.text(finding, manifest)} A test at {manifest.unit} {max(confirmed)} had confirmed it."
+        yield Event(when, "cleared", None, None, text)
 
 
 def _class_changes(steps: Sequence[Step], measures: Measures, manifest: Manifest) -> Iterator[Event]:
@@ -301,14 +261,3 @@ def _answer(before: Step, after: Step, manifest: Manifest, n: int, k: int) -> st
         if len(values) == 2 and np.isfinite(values).all():
             return f"{stayed} ({kind} {of}{values[0]:.2f}, now {values[1]:.2f})"
     return stayed
-
-
-def _course(name: str, before: float, now: float) -> str:
-    """How a metric went, such as "rose from 81 % to 98 %"."""
-    is_loss = name.endswith("loss")
-    then_text, now_text = (f"{value:.3g}" if is_loss or value > 1 else percent(value) for value in (before, now))
-    if np.isnan(before):
-        return f"reached {now_text}"
-    if then_text == now_text or (now > before) == is_loss:
-        return f"stayed at {now_text}"
-    return f"{'fell' if is_loss else 'rose'} from {then_text} to {now_text}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.record.manifest import Manifest
-from gradcam_callbacks.record.reliance import Count, Finding
-from gradcam_callbacks.record.step import Step
+from gradcam_callbacks.record.reliance import Count, Finding, Reliance
+from gradcam_callbacks.record.step import BASELINE, Step
 from gradcam_callbacks.reviewing import drift
 from gradcam_callbacks.reviewing.words import percent
 
@@ -37,6 +37,36 @@ def text(finding: Finding, manifest: Manifest) -> str:
         f"No answer {answer} could be tested."
     ]
     return " ".join([f"{_DEGREES[finding.outcome]}: {first[0].lower()}{first[1:]}", *others])
+
+
+def cleared(findings: Sequence[Finding]) -> str:
+    """What clears areas outside of the marked regions, with the counts of all these findings together.
+
+    Args:
+        findings: of that kind, at least one.
+    """
+    covered, elsewhere, pasted = (
+        Count(*np.sum([getattr(finding, name) for finding in findings], axis=0).tolist())
+        for name in ("covered", "elsewhere", "pasted")
+    )
+    parts = []
+    if covered.of:
+        part = f"without areas outside of these, {covered} answers {_verb('change', covered)}"
+        parts.append(part + f", and without as much elsewhere {elsewhere}" * bool(elsewhere.of))
+    if pasted.of:
+        parts.append(f"pasted on other pictures, the areas change {pasted} answers to their class")
+    return "; ".join(parts) or "the answers rest on no area outside of these"
+
+
+def last_test(tests: Mapping[int, Reliance]) -> tuple[int, Reliance]:
+    """The step and the findings of the last test in which something was tested, or else of the last one.
+
+    Args:
+        tests: by step; without any, the step is below every other and nothing was found.
+    """
+    tested = [step for step, test in tests.items() if test.findings or not test.reason]
+    when = max(tested or tests, default=BASELINE - 1)
+    return when, tests.get(when, Reliance())
 
 
 def attention(finding: Finding, steps: Sequence[Step]) -> Array:

@@ -36,12 +36,14 @@ from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.measures import MEASURES, Measure
 from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.record.step import BASELINE, Step
-from gradcam_callbacks.reviewing.events import CONSTANT, Event, find_events
-from gradcam_callbacks.reviewing.measuring import Measures, measure, step_means
+from gradcam_callbacks.reviewing.assessing import Assessment, assess
+from gradcam_callbacks.reviewing.events import CONSTANT, Event
+from gradcam_callbacks.reviewing.measuring import Measures, step_means
 from gradcam_callbacks.reviewing.outlines import outline
 from gradcam_callbacks.reviewing.proof import proof
 from gradcam_callbacks.reviewing.script import script
-from gradcam_callbacks.reviewing.sentences import SETTLED, SETTLED_TIMES_FLOOR, summary
+from gradcam_callbacks.reviewing.sentences import SETTLED, SETTLED_TIMES_FLOOR
+from gradcam_callbacks.reviewing.verdict import Verdict
 from gradcam_callbacks.reviewing.words import quoted
 
 logger = logging.getLogger(__name__)
@@ -71,10 +73,10 @@ class _Run:
     steps: Sequence[Step]
     measures: Measures
     events: Sequence[Event]
-    tests: Mapping[int, Reliance]
-    verdict: str
     summary: str
     damaged: int
+    tests: Mapping[int, Reliance]
+    verdict: Verdict
 
     @property
     def flagged(self) -> set[int]:
@@ -89,7 +91,7 @@ def build(
     *,
     names: Sequence[str] | None = None,
     links: Sequence[str | None] | None = None,
-    steps: Sequence[Sequence[Step]] | None = None,
+    assessments: Sequence[Assessment] | None = None,
 ) -> str:
     """The review page of one journal, or of several side by side, aligned by probe and step.
 
@@ -97,7 +99,7 @@ def build(
         journals: of the same probes; the first one's names of them are shown.
         names: of the runs; by default the name or id that the journal has, or its folder's.
         links: an address (http or https) of each run, or None.
-        steps: of each journal, where they have been read already.
+        assessments: of each journal, where it has been assessed already.
 
     Returns:
         HTML that loads nothing else.
@@ -117,7 +119,6 @@ def build(
             raise GradCAMError(f"A link starts with http:// or https://, not {link!r}.")
     for journal, name in zip(journals[1:], names[1:], strict=True):
         _check_same_probes(journals[0], journal, names[0], name)
-    steps = [read_steps(journal) for journal in journals] if steps is None else steps
     units = [journal.manifest.unit for journal in journals]
     for name, unit in zip(names, units, strict=True):
         if unit != units[0]:
@@ -125,7 +126,9 @@ def build(
                 f"A step of '{names[0]}' is one {units[0]}, of '{name}' one {unit}: they cannot be aligned, so "
                 "write two pages."
             )
-    runs = [_measured(*of_run) for of_run in zip(journals, steps, names, links, strict=True)]
+    if assessments is None:
+        assessments = [assess(journal, read_steps(journal)) for journal in journals]
+    runs = [_run(*of_run) for of_run in zip(journals, assessments, names, links, strict=True)]
     data = _content(runs, journals[0].pictures())
     return _page(data, " ".join(run.summary for run in runs))
 
@@ -226,21 +229,20 @@ def read_steps(journal: Journal) -> list[Step]:
     return [step for step in steps if step.maps.shape[2:] == usual]
 
 
-def _measured(journal: Journal, steps: Sequence[Step], name: str, link: str | None) -> _Run:
-    """A journal's steps with what can be said of them."""
-    manifest = journal.manifest
-    if not steps:
-        raise GradCAMError(f"Journal '{journal.directory}' has no step that can be read: nothing to report.")
-    damaged = len(list((journal.directory / "steps").glob("*.npz"))) - len(steps)
-    is_measured = any("focus" in step.arrays for step in steps)
-    regions = journal.regions()  # in any case: the page outlines them
-    measures = measure(steps, None if is_measured else regions)
-    events = find_events(steps, measures, manifest)
-    told = summary(steps, measures, manifest, events)
-    tests = journal.tests()
-    outcomes = [f.outcome for t in list(tests.values())[-1:] for f in t.findings]
-    verdict = "shortcut" if "confirmed" in outcomes else "suspect" if "untold" in outcomes else "ok"
-    return _Run(name, link, manifest, steps, measures, events, tests, verdict, told, max(0, damaged))
+def _run(journal: Journal, found: Assessment, name: str, link: str | None) -> _Run:
+    """A journal with what can be said of it."""
+    return _Run(
+        name=name,
+        link=link,
+        manifest=journal.manifest,
+        steps=found.steps,
+        measures=found.measures,
+        events=found.events,
+        summary=found.summary,
+        damaged=max(0, len(list((journal.directory / "steps").glob("*.npz"))) - len(found.steps)),
+        tests=found.tests,
+        verdict=found.verdict,
+    )
 
 
 def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
@@ -301,7 +303,7 @@ def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, i
         "health": _packed(health, np.uint8),
         "measures": _packed_measures(measures, shown),
         "curves": _curves(run),
-        "verdict": run.verdict,
+        "verdict": run.verdict.name,
         "summary": _told(run),
         "tests": _tests(run),
         "events": _listed_events(run),
@@ -435,7 +437,7 @@ def _number(value: float | None) -> float | None:
 
 def _told(run: _Run) -> list[tuple[str, bool]]:
     """The summary in pieces, each with whether it is a warning."""
-    warnings = [event.text for event in run.events if event.kind in (CONSTANT, "shortcut")]
+    warnings = [event.text for event in run.events if event.kind in (CONSTANT, "suspect", "shortcut")]
     if any(event.kind == "moved" for event in run.events):
         warnings += re.findall(r"It jumped .+? stayed\.", run.summary)
     pieces: list[tuple[str, bool]] = [(run.summary, False)]

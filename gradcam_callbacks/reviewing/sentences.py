@@ -38,23 +38,28 @@ def summary(steps: Sequence[Step], measures: Measures, manifest: Manifest, event
     moves = [event for event in events if event.kind == "moved"]
     sentences = [
         *([constant[-1].text] if is_constant else _movement(steps, measures, manifest, moves)),
-        *(event.text for event in events if event.kind == "shortcut"),
-        *_unfit(steps[-1], manifest),
+        *(event.text for event in events if event.kind in ("shortcut", "suspect", "cleared")),
+        *unfit(steps[-1], manifest),
     ]
     return " ".join(sentences)
 
 
-def _movement(steps: Sequence[Step], measures: Measures, manifest: Manifest, moves: Sequence[Event]) -> Iterator[str]:
+def course(steps: Sequence[Step], measures: Measures, manifest: Manifest, moves: Sequence[Event]) -> tuple[str, bool]:
+    """A sentence on how attention moved from the first step to the last, and whether it was still moving then.
+
+    Args:
+        steps: at least one, in order.
+        measures: of these steps.
+        manifest: of the journal.
+        moves: the jumps that are events; they do not count.
+    """
     first, last = name_of(steps[0], manifest), name_of(steps[-1], manifest)
     if len(steps) == 1:
-        yield f"Only one step was recorded, {first}: there is nothing to compare it with."
-        return
+        return f"Only one step was recorded, {first}: there is nothing to compare it with.", False
     if not np.isfinite(measures["drift"]).any():
-        yield f"From {first} to {last}, no map can be compared with the one before it."
-        return
+        return f"From {first} to {last}, no map can be compared with the one before it.", False
     if not np.nansum(measures["drift"]):
-        yield f"The maps did not change: drift is exactly 0 from {first} to {last}."
-        return
+        return f"The maps did not change: drift is exactly 0 from {first} to {last}.", False
     calm = measures["drift"].copy()
     for event in moves:
         calm[measures.steps.index(event.step), event.probe, event.target] = np.nan
@@ -63,18 +68,29 @@ def _movement(steps: Sequence[Step], measures: Measures, manifest: Manifest, mov
     limits = np.maximum(SETTLED, SETTLED_TIMES_FLOOR * np.nan_to_num(step_means(measures["floor"])))
     restless = np.flatnonzero(means > limits)
     if not restless.size:
-        yield f"From {first} to {last} attention was steady: {percent(means[known].mean())} of it moved in a step."
-    elif (known > restless[-1]).sum() >= _LEAST_SETTLED_STEPS:
-        yield f"Attention settled {at(steps[restless[-1]], manifest)}."
-    else:
-        s = int(restless[-1])
-        before, after = name_of(steps[s - 1], manifest), name_of(steps[s], manifest)
-        yield f"Attention had not settled by {last}: {percent(means[s])} of it moved from {before} to {after}."
+        moved = percent(means[known].mean())
+        return f"From {first} to {last} attention was steady: {moved} of it moved in a step.", False
+    if (known > restless[-1]).sum() >= _LEAST_SETTLED_STEPS:
+        return f"Attention settled {at(steps[restless[-1]], manifest)}.", False
+    s = int(restless[-1])
+    before, after = name_of(steps[s - 1], manifest), name_of(steps[s], manifest)
+    return f"Attention had not settled by {last}: {percent(means[s])} of it moved from {before} to {after}.", True
+
+
+def _movement(steps: Sequence[Step], measures: Measures, manifest: Manifest, moves: Sequence[Event]) -> Iterator[str]:
+    yield course(steps, measures, manifest, moves)[0]
     if moves:
-        yield _jumps(steps, manifest, moves)
+        yield jumps(steps, manifest, moves)
 
 
-def _jumps(steps: Sequence[Step], manifest: Manifest, moves: Sequence[Event]) -> str:
+def jumps(steps: Sequence[Step], manifest: Manifest, moves: Sequence[Event]) -> str:
+    """When attention jumped, and on how many probes.
+
+    Args:
+        steps: at least one, in order.
+        manifest: of the journal.
+        moves: the events of that kind, at least one.
+    """
     count = len(manifest.names)
     places = []
     for step in steps:
@@ -88,7 +104,7 @@ def _jumps(steps: Sequence[Step], manifest: Manifest, moves: Sequence[Event]) ->
     return f"It jumped {listed(places)} while the {answer}{plural} stayed."
 
 
-def _unfit(step: Step, manifest: Manifest) -> Iterator[str]:
+def unfit(step: Step, manifest: Manifest) -> Iterator[str]:
     """What is wrong with the maps of a step, if anything."""
     health = step.health
     counts = Counter(health[health != "ok"].tolist())

@@ -24,6 +24,7 @@ from gradcam_callbacks import drawing
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.measures import MEASURES, Measure
 from gradcam_callbacks.reviewing import drift, outlines, report
+from gradcam_callbacks.reviewing.assessing import assess
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def test_constant_answers_are_a_warning_of_the_page(tmp_path: Path) -> None:
     for step in steps:
         for name in ("predicted", "explained"):
             step.arrays[name][:] = 0
-    data = data_of(report.build([journal], steps=[steps]))
+    data = data_of(report.build([journal], assessments=[assess(journal, steps)]))
     (event,) = (event for event in data["runs"][0]["events"] if event["kind"] == "constant")
     assert event["step"] == 0
     assert data["runs"][0]["summary"] == [[event["text"], True]]
