@@ -10,7 +10,7 @@ import { OUTCOMES, withDegree } from "./verdicts.js";
 /** @import { FindingData, Run } from "./types.js" */
 /** @import { Told } from "./tile.js" */
 
-// More findings are folded, and all of them where there are so many runs.
+// More findings are folded. Where there are so many runs, counts and pictures are.
 const MOST_OPEN = 4;
 const MANY_RUNS = 3;
 
@@ -49,7 +49,7 @@ export function proofOf(run) {
   const left = last?.unlisted ? `${plural(last.unlisted, "more finding")} not shown.` : "";
   const nodes = [
     ...open.map(findingNode),
-    ...(closed.length ? [foldedNode(closed)] : []),
+    ...(closed.length ? [folding(wordsOf(closed), () => closed.map(findingNode))] : []),
     ...[reason, left].filter(Boolean).map((text) => element("p", { class: "aside", dir: "auto", text })),
   ];
   return nodes.length ? element("div", { class: "proof" }, ...nodes) : null;
@@ -57,7 +57,6 @@ export function proofOf(run) {
 
 /** What is shown at once: what warns. @param {Run} run */
 function openOf(run) {
-  if (RUNS >= MANY_RUNS) return [];
   return toldOf(run)
     .filter(({ finding }) => finding.outcome !== "cleared")
     .slice(0, MOST_OPEN);
@@ -86,19 +85,24 @@ const isOfTheSame = (one, other) => one.answer === other.answer && one.kind === 
 /** @param {string} outcome */
 const signOf = (outcome) => element("i", { class: `sign ${OUTCOMES[outcome].sign}`, "aria-hidden": "true" });
 
-/** Findings that are shown when they are asked for. @param {Told[]} told */
-function foldedNode(told) {
-  const counts = Object.entries(OUTCOMES).flatMap(([outcome, { degree }]) => {
-    const classes = told
-      .filter(({ finding }) => finding.outcome === outcome)
-      .map(({ finding }) => className(finding.answer));
-    const names = element("bdi", { text: classes.join(", ") });
-    return classes.length ? [element("span", {}, signOf(outcome), `${degree}: `, names)] : [];
-  });
-  const node = element("details", { class: "folded" }, element("summary", {}, ...counts));
-  // Their pictures take no memory before they are seen.
-  node.addEventListener("toggle", () => node.append(...told.map(findingNode)), { once: true });
+/**
+ * What is made, and takes memory, only when it is asked for.
+ * @param {(string | Node)[]} title
+ * @param {() => Node[]} make
+ */
+function folding(title, make) {
+  const node = element("details", { class: "folded" }, element("summary", {}, ...title));
+  node.addEventListener("toggle", () => node.append(...make()), { once: true });
   return node;
+}
+
+/** How sure findings are, and of which answers. @param {Told[]} told */
+function wordsOf(told) {
+  return Object.entries(OUTCOMES).flatMap(([outcome, { degree }]) => {
+    const same = told.filter(({ finding }) => finding.outcome === outcome);
+    const names = element("bdi", { text: same.map(({ finding }) => className(finding.answer)).join(", ") });
+    return same.length ? [element("span", {}, signOf(outcome), `${degree}: `, names)] : [];
+  });
 }
 
 /** @param {Told} told */
@@ -111,17 +115,20 @@ function findingNode(told) {
     ...withDegree(finding.text),
     element("span", { class: "aside", text: historyOf(told) }),
   );
-  const others = finding.others ? element("p", { class: "others", text: `and ${finding.others} more` }) : null;
-  const areas = element("div", { class: "areas" }, ...finding.areas.map((area) => tileOf(told, area)), others);
-  areas.style.setProperty("--tile", `${TILE}px`);
-  areas.style.setProperty("--thumb", `${THUMB}px`);
   const said = `${className(finding.answer)}, ${OUTCOMES[finding.outcome].degree}`;
-  return element(
-    "section",
-    { class: `finding ${finding.outcome}`, "aria-label": said },
-    line,
-    element("div", { class: "evidence" }, countsOf(finding), areas),
-  );
+  const isFolded = RUNS >= MANY_RUNS && finding.outcome !== "cleared";
+  const evidence = isFolded ? folding(["Counts and pictures"], () => [evidenceOf(told)]) : evidenceOf(told);
+  return element("section", { class: `finding ${finding.outcome}`, "aria-label": said }, line, evidence);
+}
+
+/** @param {Told} told */
+function evidenceOf(told) {
+  const { areas, others } = told.finding;
+  const left = others ? element("p", { class: "others", text: `and ${others} more` }) : null;
+  const pictures = element("div", { class: "areas" }, ...areas.map((area) => tileOf(told, area)), left);
+  pictures.style.setProperty("--tile", `${TILE}px`);
+  pictures.style.setProperty("--thumb", `${THUMB}px`);
+  return element("div", { class: "evidence" }, countsOf(told.finding), pictures);
 }
 
 /** What other tests found of the same; of a finding that the last test has not, when it was. @param {Told} told */
