@@ -1,7 +1,7 @@
 // @ts-check
 /* The picture of an area: a part of a probe with the area outlined, and all around it dimmed. */
 
-import { WHOLE, viewOf } from "./areas.js";
+import { WHOLE, partRatio, viewOf } from "./areas.js";
 import { HEIGHT, WIDTH, data, explainedAt } from "./data.js";
 import { contextOf, dense, element } from "./dom.js";
 import { visit } from "./events.js";
@@ -18,13 +18,11 @@ import { outlines, photographs, strokeOutline } from "./heat.js";
  * @property {FindingData} finding
  */
 
-/** @param {number} low @param {number} usual of a square picture @param {number} high */
-const widthFor = (low, usual, high) => Math.round(Math.max(low, Math.min(high, usual * Math.sqrt(WIDTH / HEIGHT))));
-
-/** How wide the part is shown at least, and at most half as wide again, in pixels. */
-export const TILE = widthFor(84, 100, 200);
+const RATIO = WIDTH / HEIGHT;
+/** How wide a part of a picture is shown at least, and at most half as wide again, in pixels. */
+export const TILE = Math.round(100 * Math.sqrt(partRatio(RATIO)));
 /** How wide the whole picture beside its name is, in pixels. */
-export const THUMB = widthFor(26, 30, 60);
+export const THUMB = Math.round(30 * Math.sqrt(partRatio(RATIO)));
 // How dark it is around an area, in a part and in the whole picture.
 const DIM = 0.5;
 const WHOLE_DIM = 0.62;
@@ -35,7 +33,7 @@ const CALM_EDGE = "#fff";
 /** A button that shows an area and leads to its probe. @param {Told} told @param {AreaData} area */
 export function tileOf(told, { probe, path }) {
   const name = data.names[probe];
-  const view = viewOf(path);
+  const view = viewOf(path, RATIO);
   const canvas = element("canvas", { role: "img", "aria-label": `The area on ${name}`, width: 1, height: 1 });
   const hidden = { class: "thumb", "aria-hidden": "true", width: 1, height: 1 };
   const thumb = view === WHOLE ? null : element("canvas", hidden);
@@ -74,12 +72,13 @@ function onceLoaded(image, act) {
  */
 function draw(canvas, across, view, { probe, edge, area, region }) {
   const image = photographs[probe];
-  const width = Math.round(dense(across));
-  const height = Math.max(1, Math.round((width * HEIGHT) / WIDTH));
-  Object.assign(canvas, { width, height });
+  const wide = Math.round(dense(across));
+  const high = Math.max(1, Math.round((wide * view.height) / view.width / RATIO));
+  Object.assign(canvas, { width: wide, height: high });
+  // The picture as it would be as a whole, of which the canvas shows a part.
+  const [width, height] = [wide / view.width, high / view.height];
   const context = contextOf(canvas);
-  const scale = 1 / view.side;
-  context.setTransform(scale, 0, 0, scale, -view.left * scale * width, -view.top * scale * height);
+  context.translate(-view.left * width, -view.top * height);
   context.imageSmoothingEnabled = Math.max(WIDTH, HEIGHT) > 64; // a tiny picture keeps its pixels
   context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, width, height);
@@ -88,6 +87,6 @@ function draw(canvas, across, view, { probe, edge, area, region }) {
   around.addPath(area, { a: width / 1000, d: height / 1000 });
   context.fillStyle = `rgb(12 11 10 / ${view === WHOLE ? WHOLE_DIM : DIM})`;
   context.fill(around, "evenodd");
-  if (region) strokeOutline(context, region, width, height, dense(0.8) / scale);
-  strokeOutline(context, area, width, height, dense(1.4) / scale, edge);
+  if (region) strokeOutline(context, region, width, height, dense(0.8));
+  strokeOutline(context, area, width, height, dense(1.4), edge);
 }
