@@ -544,7 +544,16 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     help="The file of the page; one that is there is replaced.",
 )
 @click.option("--tracking-uri", metavar="URI", help="Where the runs are; by default MLflow's own.")
-def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> None:
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print name, verdict, summary, events and findings of each run as JSON. The page is written only with --out.",
+)
+@click.pass_context
+def report(
+    context: click.Context, sources: tuple[str, ...], out: Path, tracking_uri: str | None, as_json: bool
+) -> None:
     """Write the review page of journals and runs.
 
     Several are shown side by side, aligned by probe and epoch.
@@ -555,16 +564,29 @@ def report(sources: tuple[str, ...], out: Path, tracking_uri: str | None) -> Non
     Examples:
       gradcam report .gradcam/1f0c2d
       gradcam report runs:/1f0c2d runs:/77ab10 --out compare.html
+      gradcam report runs:/1f0c2d --json
     """  # noqa: D301
-    from gradcam_callbacks.publishing.reports import write_report
+    from gradcam_callbacks.publishing.reports import told, write_report
 
+    is_named = context.get_parameter_source("out") is not click.core.ParameterSource.DEFAULT
+    with _sources_of_journals("JOURNAL_OR_RUN..."), redirect_stdout(sys.stderr if as_json else sys.stdout):
+        page = write_report(sources, out, tracking_uri=tracking_uri) if is_named or not as_json else None
+        content = told(sources, tracking_uri=tracking_uri) if as_json else []
+    if as_json:
+        click.echo(json.dumps(content, indent=2))
+    elif page is not None:
+        click.echo(page.resolve().as_uri())
+
+
+@contextmanager
+def _sources_of_journals(hint: str) -> Iterator[None]:
+    """Makes wrong usage of what is wrong with the name of a journal or a run."""
     try:
-        page = write_report(sources, out, tracking_uri=tracking_uri)
+        yield
     except GradCAMError as error:
-        if error.argument == "sources":  # wrong usage
-            raise click.BadParameter(_worded(error), param_hint="JOURNAL_OR_RUN...") from error
+        if error.argument == "sources":
+            raise click.BadParameter(_worded(error), param_hint=hint) from error
         raise
-    click.echo(page.resolve().as_uri())
 
 
 # ---- What several commands need ----

@@ -20,8 +20,10 @@ import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from PIL import Image
+from support.journals import make_journal
 from support.manifests import a_manifest
 from support.models import pictures, small_model
+from support.reliance import a_test
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, explain
 from gradcam_callbacks.cli import main
@@ -792,6 +794,33 @@ def test_a_report_is_written_of_one_journal_and_of_two() -> None:
     assert page.read_text(encoding="utf-8") == report.build([one], names=["calm_hawk"])
     assert gradcam("report", "one", "two").exit_code == 0
     assert Path("report.html").read_text(encoding="utf-8") == report.build([one, two], names=["calm_hawk", "two"])
+
+
+def test_what_a_report_says_is_printed_as_json() -> None:
+    """Of each run the verdict, its summary, events and findings; the page is written where --out asks for it."""
+    one, two = make_journal(Path("one"), run_name="calm_hawk"), make_journal(Path("two"))
+    one.leave_test(4, a_test("confirmed", elsewhere=(0, 3)))
+    result = gradcam("report", "one", "two", "--json")
+    assert result.exit_code == 0
+    first, second = json.loads(result.stdout)
+    assert (first["name"], first["verdict"], second["name"], second["verdict"]) == (
+        *("calm_hawk", "shortcut"),
+        *("two", "unsettled"),
+    )
+    assert first["summary"].startswith("Confirmed by the test: without an area outside the marked regions")
+    assert second["summary"].startswith("Attention had not settled by epoch 4")
+    (event,) = [event for event in first["events"] if event["kind"] == "shortcut"]
+    (finding,) = first["findings"]
+    assert event["text"] == finding["text"]
+    assert (finding["step"], finding["class"], finding["outcome"]) == (4, "tabby", "confirmed")
+    assert (finding["covered"], finding["elsewhere"], finding["decisive"]) == ([1, 1], [0, 3], ["cat"])
+    assert second["findings"] == []
+    assert not Path("report.html").exists()
+    result = gradcam("report", "one", "--json", "--out", "page.html")
+    assert json.loads(result.stdout) == [first]
+    assert Path("page.html").read_text(encoding="utf-8") == report.build([one], names=["calm_hawk"])
+    assert two.tests() == {}
+    assert "is no journal" in refuses("report", "nowhere", "--json")
 
 
 def test_what_cannot_be_reported_is_one_line() -> None:

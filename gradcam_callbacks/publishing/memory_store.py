@@ -23,7 +23,10 @@ class InMemoryStore:
         maps: of each step the bytes of its file.
         tiles: by the slug of the probe and the step, (height, width, 3) uint8.
         animations: by the slug of the probe, a WebP.
+        tests: of each step whose model was tested the bytes of the file.
         review: the page and the strip, or None.
+        verdict: what the record comes to, as the word in the last review; "" before there is one.
+        summary: why, in a few sentences; "" before.
         status: "RUNNING", or what it was ended with.
     """
 
@@ -44,7 +47,9 @@ class InMemoryStore:
         self.maps: dict[int, bytes] = {}
         self.tiles: dict[tuple[str, int], Array] = {}
         self.animations: dict[str, bytes] = {}
+        self.tests: dict[int, bytes] = {}
         self.review: Review | None = None
+        self.verdict = self.summary = ""
         self.status = "RUNNING"
         self._lock = threading.Lock()
 
@@ -70,8 +75,12 @@ class InMemoryStore:
         with self._lock:
             if kind is Kind.TILE:
                 return {Item(kind, step, probe) for probe, step in self.tiles}
-            steps = {Kind.METRICS: list(self.metrics), Kind.MAPS: list(self.maps)}.get(kind, [])
-            return {Item(kind, step) for step in steps}
+            steps: dict[Kind, Mapping[int, Any]] = {
+                Kind.METRICS: self.metrics,
+                Kind.MAPS: self.maps,
+                Kind.TEST: self.tests,
+            }
+            return {Item(kind, step) for step in steps.get(kind, {})}
 
     def put(self, item: Item, content: Any, time: float) -> None:
         """See `Store`."""
@@ -88,13 +97,17 @@ class InMemoryStore:
                 self.tiles[probe, step] = content
             elif item.kind is Kind.ANIMATION:
                 self.animations[probe] = content
+            elif item.kind is Kind.TEST:
+                self.tests[step] = content
             elif item.kind is Kind.REVIEW:
                 self.review = content
+                if content.verdict is not None:
+                    self.verdict, self.summary = content.verdict.name, content.verdict.summary
             self.is_new = self.was_empty = False
 
-    def fetch(self, step: int) -> bytes:
+    def fetch(self, step: int, kind: Kind = Kind.MAPS) -> bytes:
         """See `Store`."""
-        return self.maps[step]
+        return (self.tests if kind is Kind.TEST else self.maps)[step]
 
     def finish(self, status: str) -> None:
         """See `Store`."""

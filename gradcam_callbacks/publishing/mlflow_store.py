@@ -37,6 +37,7 @@ from gradcam_callbacks.publishing.metrics import ARRIVED
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import DECIDING, Manifest
+from gradcam_callbacks.reviewing.verdict import Verdict
 
 REQUEST_TIMEOUT = 10.0
 """Seconds that one request of ours may take."""
@@ -52,7 +53,13 @@ _SMALL_COPY = (256, 256)
 _IMAGE = re.compile(
     r"(images/gradcam[~#](.+)[+%]step[+%](\d+)[+%]timestamp[+%]\d+[+%][^+%]+?)(\.png|[+%]compressed\.webp)"
 )
-_MAPS = re.compile(r"gradcam/maps/(-1|\d+)\.npz")
+_FILES = {  # of a step: the folder, the ending, and what a path looks like
+    Kind.MAPS: ("gradcam/maps", "npz", re.compile(r"gradcam/maps/(-1|\d+)\.npz")),
+    Kind.TEST: ("gradcam/tests", "json", re.compile(r"gradcam/tests/(-1|\d+)\.json")),
+}
+# Our line in a run's description. It is found again by its first words, so that the user's text stays as it is.
+_VERDICT_LINE = re.compile(r"^\*\*Grad-CAM verdict: [a-z]+\.\*\*.*$", re.MULTILINE)
+_STRIP = "[![Open the Grad-CAM review]("
 
 
 class MLflowStore:
@@ -68,6 +75,8 @@ class MLflowStore:
         is_ours: whether it was started here, or for this process, so that it must be ended here too.
         is_new: whether it can hold nothing of ours yet.
         was_empty: whether it held nothing of ours when it was opened.
+        verdict: what its record comes to, as the word in the last review; "" before there is one.
+        summary: why, in a few sentences; "" before.
     """
 
     def __init__(self, found: mlflow.entities.Run, address: str, *, is_ours: bool = False) -> None:
@@ -81,6 +90,8 @@ class MLflowStore:
         self.is_deleted = info.lifecycle_stage == LifecycleStage.DELETED
         self.is_ours = self.is_new = is_ours
         self.was_empty = f"gradcam.{TAGS[0]}" not in found.data.tags
+        self.verdict: str = found.data.tags.get("gradcam.verdict", "")
+        self.summary: str = found.data.tags.get("gradcam.summary", "")
         self._client = MlflowClient(address)
         self._uri = address
         self._halves: dict[Item, str] = {}
@@ -103,9 +114,10 @@ class MLflowStore:
             if kind is Kind.METRICS:
                 history = self._client.get_metric_history(self.run_id, ARRIVED)
                 return {Item(kind, int(metric.step)) for metric in history}
-            if kind is Kind.MAPS:
-                paths = [entry.path for entry in self._client.list_artifacts(self.run_id, "gradcam/maps")]
-                return {Item(kind, int(match[1])) for match in map(_MAPS.fullmatch, paths) if match}
+            if kind in _FILES:
+                folder, _, pattern = _FILES[kind]
+                paths = [entry.path for entry in self._client.list_artifacts(self.run_id, folder)]
+                return {Item(kind, int(match[1])) for match in map(pattern.fullmatch, paths) if match}
             return self._whole_tiles() if kind is Kind.TILE else set()
 
     def put(self, item: Item, content: Any, time: float) -> None:
@@ -115,8 +127,9 @@ class MLflowStore:
                 self._put_description(content)
             elif item.kind is Kind.METRICS:
                 self._put_metrics(item, content, _milliseconds(time))
-            elif item.kind is Kind.MAPS:
-                self._put_file("gradcam/maps", f"{item.step}.npz", content)
+            elif item.kind in _FILES:
+                folder, ending, _ = _FILES[item.kind]
+                self._put_file(folder, f"{item.step}.{ending}", content)
             elif item.kind is Kind.TILE:
                 self._put_tile(item, content, _milliseconds(time))
             elif item.kind is Kind.ANIMATION:
@@ -124,10 +137,12 @@ class MLflowStore:
             elif item.kind is Kind.REVIEW:
                 self._put_review(content)
 
-    def fetch(self, step: int) -> bytes:
-        """The file of a step's maps."""
-        with _asking(), tempfile.TemporaryDirectory(prefix="gradcam-") as folder:
-            return Path(self._client.download_artifacts(self.run_id, f"gradcam/maps/{step}.npz", folder)).read_bytes()
+    def fetch(self, step: int, kind: Kind = Kind.MAPS) -> bytes:
+        """The file of a step's maps, or of its test."""
+        folder, ending, _ = _FILES[kind]
+        with _asking(), tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
+            path = self._client.download_artifacts(self.run_id, f"{folder}/{step}.{ending}", temporary)
+            return Path(path).read_bytes()
 
     def finish(self, status: str) -> None:
         """Ends the run. Where it is this thread's active run, it is not active any more then, even if that fails."""
@@ -195,16 +210,23 @@ class MLflowStore:
         self._client.set_tag(self.run_id, "mlflow.loggedImages", True, synchronous=True)
 
     def _put_review(self, review: Review) -> None:
-        """The page, the strip, and in the run's description, after what the user wrote there, a link."""
+        """The verdict as tags, the page, the strip, and in the run's description verdict and link."""
+        if review.verdict is not None:
+            self.verdict, self.summary = review.verdict.name, review.verdict.summary
+            self._client.set_tag(self.run_id, "gradcam.verdict", self.verdict, synchronous=True)
+            self._client.set_tag(self.run_id, "gradcam.summary", self.summary, synchronous=True)
         self._put_file("gradcam", "report.html", review.page.encode())
         if review.strip is not None:
             self._put_file("gradcam", "strip.png", review.strip)
-        note = self._client.get_run(self.run_id).data.tags.get("mlflow.note.content", "")
+        before = self._client.get_run(self.run_id).data.tags.get("mlflow.note.content", "")
+        note = before
+        if review.verdict is not None:
+            note = _with_verdict(before, review.verdict)
         if "gradcam%2Fstrip.png" not in note:
             strip = f"get-artifact?path=gradcam%2Fstrip.png&run_uuid={self.run_id}"
-            ours = f"[![Open the Grad-CAM review]({strip})]({report_path(self.experiment_id, self.run_id)})"
-            whole = f"{note}\n\n{ours}".strip()
-            self._client.set_tag(self.run_id, "mlflow.note.content", whole, synchronous=True)
+            note = f"{note}\n\n{_STRIP}{strip})]({report_path(self.experiment_id, self.run_id)})".strip()
+        if note != before:
+            self._client.set_tag(self.run_id, "mlflow.note.content", note, synchronous=True)
 
     def _put_file(self, folder: str, name: str, content: bytes) -> None:
         """An artifact. It goes through a folder of our own, so that no other file of that name can be meant."""
@@ -312,10 +334,14 @@ def fetch_journal(run: MLflowStore, directory: Path) -> Journal:
             raise GradCAMError(f"Run {run.run_id} holds no maps of gradcam_callbacks.")
         manifest = client.download_artifacts(run.run_id, "gradcam/manifest.json", str(directory))
         maps = client.download_artifacts(run.run_id, "gradcam/maps", str(directory))
+        has_tests = "gradcam/tests" in held
+        tests = client.download_artifacts(run.run_id, "gradcam/tests", str(directory)) if has_tests else None
     folder = directory / "journal"
     folder.mkdir()
     Path(manifest).rename(folder / "manifest.json")
     Path(maps).rename(folder / "steps")
+    if tests is not None:
+        Path(tests).rename(folder / "tests")
     return Journal(folder)
 
 
@@ -395,6 +421,19 @@ def _nobody_answers(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _with_verdict(note: str, verdict: Verdict) -> str:
+    """A run's description with a line on the verdict: after what the user wrote, and before the strip.
+
+    MLflow shows few lines of a description, so that the line has the first sentence of the summary alone.
+    """
+    sentence = re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", verdict.sentence)  # as it is, and not as Markdown
+    line = f"**Grad-CAM verdict: {verdict.name}.** {sentence}"
+    if _VERDICT_LINE.search(note):
+        return _VERDICT_LINE.sub(lambda found: line, note, count=1)
+    users, strip, rest = note.partition(_STRIP)
+    return f"{users.strip()}\n\n{line}\n\n{strip}{rest}".strip()
 
 
 def _milliseconds(time: float) -> int:

@@ -24,9 +24,14 @@ from gradcam_callbacks.publishing.worker import Worker
 from gradcam_callbacks.record.health import in_place
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest, differences
+from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.record.step import BASELINE, Step
+from gradcam_callbacks.reviewing.assessing import assess
 from gradcam_callbacks.reviewing.drift import unevenness
 from gradcam_callbacks.reviewing.measuring import Explained, measure_step
+from gradcam_callbacks.reviewing.report import read_steps
+from gradcam_callbacks.reviewing.suspicion import Suspicion
+from gradcam_callbacks.reviewing.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +63,8 @@ class Recorder:
         recorded: the steps of this recorder.
         drift: the mean drift of the last record, or None where it is not known.
         problems: how many steps could not be explained.
+        is_suspicious: whether the maps look like a shortcut as of the last record; see `Suspicion`.
+        verdict: what the record comes to, once it is closed; None where that is not known.
     """
 
     def __init__(
@@ -93,6 +100,9 @@ class Recorder:
         self.recorded: set[int] = set()
         self.drift: float | None = None
         self.problems = 0
+        self.is_suspicious = False
+        self.verdict: Verdict | None = None
+        self._suspicion = Suspicion(journal.manifest)
         self._probes = probes
         self._delivery = delivery
         self._worker: Worker | None = worker
@@ -198,11 +208,27 @@ class Recorder:
             arrays["cut_short"] = np.array(True)
         self.journal.append(step, arrays, logs)
         self.recorded.add(step)
+        self.is_suspicious = self._suspicion.is_raised_by(Step(step, arrays, logs, 0.0))
         self._last = Step(step, {name: arrays[name] for name in ("maps", "explained", "health")}, {}, 0.0)
         known = arrays.get("drift", np.array(np.nan))
         self.drift = float(np.nanmean(known)) if np.isfinite(known).any() else None
         self._warn_of_disk()
         self._send(step)
+
+    def leave_test(self, step: int, reliance: Reliance) -> None:
+        """Writes what a test of reliance found to the journal, and lets the worker send it with a new review.
+
+        Args:
+            step: the recorded step whose model was tested.
+            reliance: what was found.
+
+        Raises:
+            OSError: if strict, and the disk does not take it.
+        """
+        self.journal.leave_test(step, reliance)
+        self._warn_of_disk()
+        if self._worker is not None:
+            self._worker.review()
 
     def failed(self, step: int) -> None:
         """Takes note of a step that could not be recorded; called where the error is handled.
@@ -242,8 +268,10 @@ class Recorder:
                 self.journal.flush()
             living.release(self._alive)
             worker.uploader.ends_run = True
+            missing = worker.uploader.missing()
+            self.verdict = self._judged() if missing else worker.uploader.verdict or self._judged()
             is_needed = self.journal.manifest.source is not None and status != "FINISHED"
-            self._say_goodbye(worker.uploader.missing(), keeps_journal=self._delivery.keeps_journal or is_needed)
+            self._say_goodbye(missing, keeps_journal=self._delivery.keeps_journal or is_needed)
 
     def _warn_of_disk(self) -> None:
         """Says once that the disk does not take the journal."""
@@ -277,6 +305,8 @@ class Recorder:
         directory = self.journal.directory
         if self.problems:
             logger.warning("%d steps could not be explained, and are not recorded.", self.problems)
+        if self._delivery.verbose and self.verdict is not None:
+            print(f"Grad-CAM verdict: {self.verdict.name}. {self.verdict.summary}")  # noqa: T201
         if missing:
             upload = f"`gradcam upload {shlex.quote(str(directory))}`"
             logger.warning(
@@ -296,6 +326,14 @@ class Recorder:
                 shutil.rmtree(directory)
             with contextlib.suppress(OSError):  # other runs still keep theirs there
                 directory.parent.rmdir()
+
+    def _judged(self) -> Verdict | None:
+        """The verdict on what the journal holds, for where no review was made at the end."""
+        try:
+            return assess(self.journal, read_steps(self.journal)).verdict
+        except Exception:  # of a damaged journal, or one without a step
+            logger.debug("There is no verdict.", exc_info=True)
+            return None
 
     def _leave_steps(self) -> None:
         """Keeps the last steps in memory, so that a next `fit` in this run need not fetch them."""

@@ -1,14 +1,20 @@
-"""write_report(): the review page of journals and of runs in MLflow."""
+"""write_report(): the review page of journals and of runs in MLflow; and what it says, as JSON takes it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.reviewing.report import write
+from gradcam_callbacks.record.reliance import COUNTS
+from gradcam_callbacks.reviewing.assessing import assess
+from gradcam_callbacks.reviewing.findings import last_test, text
+from gradcam_callbacks.reviewing.report import read_steps, write
 
 
 def write_report(
@@ -34,15 +40,80 @@ def write_report(
         mlflow.MlflowException: if there is no such run, or no tracking server.
         OSError: if the page cannot be written.
     """
+    with opened(sources, tracking_uri) as trainings:
+        return write(
+            [training.journal for training in trainings],
+            out,
+            names=[training.name for training in trainings] if names is None else names,
+            links=[training.link for training in trainings],
+        )
+
+
+def told(sources: str | Path | Sequence[str | Path], *, tracking_uri: str | None = None) -> list[dict[str, Any]]:
+    """What the review says of trainings, as JSON takes it.
+
+    Args:
+        sources: see `write_report`; of any probes.
+        tracking_uri: see `write_report`.
+
+    Returns:
+        For each its name, verdict, summary, events, and the findings of its last test of reliance. A count is how many
+        answers or pictures changed, and of how many.
+
+    Raises:
+        Exception: see `write_report`.
+    """
+    with opened(sources, tracking_uri) as trainings:
+        return [_of(training.name, training.journal) for training in trainings]
+
+
+def _of(name: str, journal: Journal) -> dict[str, Any]:
+    found = assess(journal, read_steps(journal))
+    when, test = last_test(found.tests)
+    return {
+        "name": name,
+        "verdict": found.verdict.name,
+        "summary": found.verdict.summary,
+        "events": [dataclasses.asdict(event) for event in found.events],
+        "findings": [
+            {
+                "step": when,
+                "class": journal.manifest.class_name(finding.answer),
+                "text": text(finding, journal.manifest),
+            }
+            | {key: getattr(finding, key) for key in ("answer", "kind", "outcome", "alike", "in_place", *COUNTS)}
+            | {key: [journal.manifest.names[n] for n in getattr(finding, key)] for key in ("probes", "decisive")}
+            for finding in test.findings
+        ],
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A source that was opened.
+
+    Attributes:
+        journal: what was recorded.
+        name: what people call it.
+        link: the address of its run, or None.
+    """
+
+    journal: Journal
+    name: str
+    link: str | None
+
+
+@contextmanager
+def opened(sources: str | Path | Sequence[str | Path], tracking_uri: str | None) -> Iterator[list[Training]]:
+    """Opens journals and runs; what is downloaded is there as long as the context.
+
+    Args:
+        sources: see `write_report`.
+        tracking_uri: see `write_report`.
+    """
     with TemporaryDirectory(prefix="gradcam-") as temporary:
         listed = [sources] if isinstance(sources, str | Path) else sources
-        opened = [_open(str(source), Path(temporary, str(n)), tracking_uri) for n, source in enumerate(listed)]
-        return write(
-            [journal for journal, _, _ in opened],
-            out,
-            names=[name for _, name, _ in opened] if names is None else names,
-            links=[link for _, _, link in opened],
-        )
+        yield [Training(*_open(str(source), Path(temporary, str(n)), tracking_uri)) for n, source in enumerate(listed)]
 
 
 def _open(source: str, directory: Path, tracking_uri: str | None) -> tuple[Journal, str, str | None]:

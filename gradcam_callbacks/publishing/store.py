@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from gradcam_callbacks.reviewing.verdict import Verdict
+
 __all__ = ["HungUpError", "Item", "Kind", "Review", "Store", "UnreachableError"]
 
 
@@ -19,6 +21,7 @@ class Kind(StrEnum):
     TILE = "image"
     ANIMATION = "animation"
     REVIEW = "report"
+    TEST = "test"
     STATUS = "status"
 
 
@@ -49,10 +52,12 @@ class Review:
     Attributes:
         page: HTML that loads nothing else.
         strip: a low PNG, made to stand in the run's description; None where it could not be drawn.
+        verdict: what the record comes to, to be found without opening the page.
     """
 
     page: str
     strip: bytes | None
+    verdict: Verdict | None = None
 
 
 class UnreachableError(Exception):
@@ -97,7 +102,7 @@ class Store(Protocol):
         """What the run was told of its maps: of the manifest that was put, each name in `DECIDING`; empty for none."""
 
     def held(self, kind: Kind) -> Set[Item]:
-        """Which items of a kind have arrived as a whole: of `METRICS`, `MAPS` and `TILE`."""
+        """Which items of a kind have arrived as a whole: of `METRICS`, `MAPS`, `TILE` and `TEST`."""
 
     def put(self, item: Item, content: Any, time: float) -> None:
         """Takes an item.
@@ -108,12 +113,13 @@ class Store(Protocol):
         Args:
             item: what it is; step -1 is the baseline, before the training, of which there are maps alone.
             content: of the description a `Manifest`; of metrics their finite values by key; of maps the bytes of the
-                step's .npz file; of a tile (height, width, 3) uint8; of an animation a WebP; of the review a `Review`.
+                step's .npz file; of a tile (height, width, 3) uint8; of an animation a WebP; of the review a `Review`;
+                of a test the bytes of its .json file.
             time: seconds since 1970 when the step was recorded.
         """
 
-    def fetch(self, step: int) -> bytes:
-        """The file of a step's maps, as it was put."""
+    def fetch(self, step: int, kind: Kind = Kind.MAPS) -> bytes:
+        """The file of a step's maps, or of its test, as it was put."""
 
     def finish(self, status: str) -> None:
         """Ends the run with "FINISHED" or "FAILED"."""

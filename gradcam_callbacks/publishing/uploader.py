@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import zlib
 from collections.abc import Callable, Collection, Mapping, Set
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.publishing import living
 from gradcam_callbacks.publishing.credentials import without_credentials
 from gradcam_callbacks.publishing.metrics import step_metrics
@@ -22,6 +24,7 @@ from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.step import BASELINE, Step
 from gradcam_callbacks.reviewing.assessing import assess
 from gradcam_callbacks.reviewing.report import build, read_steps
+from gradcam_callbacks.reviewing.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class Uploader:
         journal: where the steps are read from.
         store: the run that gets them.
         error: what went wrong in the last pass, or None.
+        verdict: what the record came to when the review was last made, or None.
         ends_run: whether to end the run, too, where the journal says with what.
     """
 
@@ -64,6 +68,7 @@ class Uploader:
         self.journal = journal
         self.store = store
         self.error: Exception | None = None
+        self.verdict: Verdict | None = None
         self.ends_run = not living.is_held(journal.directory / "status")  # who trains ends it
         self._has_animation = has_animation
         self._earlier = dict(earlier or {})
@@ -93,10 +98,11 @@ class Uploader:
                 items += [Item(Kind.TILE, step, probe) for probe in probes]
         if whole and recorded:
             items += [Item(Kind.ANIMATION, recorded[-1], probe) for probe in probes if self._has_animation]
+            items += [Item(Kind.TEST, step) for step in self.journal.tests()]
             items.append(Item(Kind.REVIEW, recorded[-1]))
         if whole and self.ends_run and not self._is_copy and self.journal.status is not None:
             items.append(Item(Kind.STATUS))
-        return [item for item in items if str(item) not in self._sent]
+        return [item for item in items if self._mark_of(item) not in self._sent]
 
     def send(
         self,
@@ -155,7 +161,7 @@ class Uploader:
 
     def _mark(self, *items: Item) -> bool:
         """Remembers that items have arrived; false where a strict journal cannot."""
-        marks = [str(item) for item in items]
+        marks = [self._mark_of(item) for item in items]
         self._sent.update(marks)
         if not self._is_copy:
             try:
@@ -164,6 +170,20 @@ class Uploader:
                 self.error = error
                 return False
         return True
+
+    def _mark_of(self, item: Item) -> str:
+        """What is remembered of an item that has arrived.
+
+        A test may be made again at its step, and each review tells of all tests: with other ones they are other items.
+        """
+        steps = [item.step] if item.kind is Kind.TEST else []
+        if item.kind is Kind.REVIEW:
+            steps = list(self.journal.tests())
+        digest = 0
+        for step in steps:
+            with suppress(OSError, ValueError):  # it was removed meanwhile
+                digest = zlib.crc32(self.journal.test_content(step or 0), digest)
+        return f"{item}/{digest:08x}" if steps else str(item)
 
     def _deliver(self, item: Item) -> None:
         """Sends an item that the run lacks; twice where the store hung up, because a new connection may do."""
@@ -207,6 +227,9 @@ class Uploader:
             return replace(manifest, tracking_uri=without_credentials(manifest.tracking_uri))
         if item.kind is Kind.REVIEW:
             return self._review()
+        if item.kind is Kind.TEST:
+            assert item.step is not None
+            return self.journal.test_content(item.step)
         probe = 0 if item.probe is None else manifest.probe_slugs.index(item.probe)
         if item.kind is Kind.ANIMATION:
             steps, pictures = read_steps(self.journal), self._pictures_of_probes()
@@ -222,14 +245,16 @@ class Uploader:
     def _review(self) -> Review:
         self._fetch_earlier()
         steps, pictures, name = read_steps(self.journal), self._pictures_of_probes(), self.store.current_name()
-        page = _made(lambda: build([self.journal], names=[name], assessments=[assess(self.journal, steps)]))
+        found = _made(lambda: assess(self.journal, steps))
+        self.verdict = found.verdict
+        page = _made(lambda: build([self.journal], names=[name], assessments=[found]))
         content = io.BytesIO()
         try:
             Image.fromarray(strip(steps, self.journal.manifest, pictures)).save(content, "PNG")
         except Exception:  # the page arrives without it
             logger.warning("The strip of the review could not be drawn.", exc_info=True)
-            return Review(page, None)
-        return Review(page, content.getvalue())
+            return Review(page, None, found.verdict)
+        return Review(page, content.getvalue(), found.verdict)
 
     def _read(self, number: int | None) -> Step:
         """A step; the last one read is kept, since its items follow each other."""
@@ -256,6 +281,17 @@ class Uploader:
             _made(lambda step=step, content=content: self.journal.add(step, content))  # type: ignore[misc]
             tiles = [Item(Kind.TILE, step, probe) for probe in self.journal.manifest.probe_slugs]
             if not self._mark(Item(Kind.METRICS, step), Item(Kind.MAPS, step), *tiles) and self.error is not None:
+                raise self.error
+        tested = self.journal.tests()
+        for item in self.store.held(Kind.TEST):
+            if item.step is None or item.step in tested:
+                continue
+            try:
+                self.journal.add_test(item.step, self.store.fetch(item.step, Kind.TEST))
+            except GradCAMError as error:
+                logger.warning("The run's test at step %d is left out: %s", item.step, error)
+                continue
+            if not self._mark(item) and self.error is not None:
                 raise self.error
         self._has_earlier = True
 

@@ -32,6 +32,7 @@ class Worker:
         self.failures = 0
         self._steps: set[int] = set()
         self._unreported = 0
+        self._is_review_due = False
         self._changed = threading.Condition()
         self._closing = False
         self._stopping = False
@@ -43,6 +44,13 @@ class Worker:
         """Asks for a recorded step to be sent; returns at once."""
         with self._changed:
             self._steps.add(step)
+            self._is_done = False
+            self._changed.notify_all()
+
+    def review(self) -> None:
+        """Asks for what is of the whole record to be sent, with what was recorded so far; returns at once."""
+        with self._changed:
+            self._is_review_due = True
             self._is_done = False
             self._changed.notify_all()
 
@@ -78,9 +86,11 @@ class Worker:
     def _work(self) -> None:
         pause = 0.0
         while not self._stopping:
-            steps, is_last = set(self._steps), self._closing
+            with self._changed:
+                steps, is_last, is_due = set(self._steps), self._closing, self._is_review_due
+                self._is_review_due = False
             due = max(REPORT_EVERY, len(self.uploader.journal.steps()) // 5)
-            whole = is_last or self._unreported + len(steps) >= due
+            whole = is_last or is_due or self._unreported + len(steps) >= due
             arrived = self.uploader.send(steps, whole=whole, stop=lambda: self._stopping)
             pause = 0.0 if arrived else min(2 * pause or 1.0, LONGEST_PAUSE)
             if not arrived and not self._stopping:
@@ -89,7 +99,9 @@ class Worker:
                 if arrived:
                     self._steps -= steps
                     self._unreported = 0 if whole else self._unreported + len(steps)
-                self._is_done = arrived and not self._steps
+                else:
+                    self._is_review_due |= is_due
+                self._is_done = arrived and not self._steps and not self._is_review_due
                 self._changed.notify_all()
                 if self._is_done and is_last:
                     break

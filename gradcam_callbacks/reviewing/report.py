@@ -130,7 +130,7 @@ def build(
         assessments = [assess(journal, read_steps(journal)) for journal in journals]
     runs = [_run(*of_run) for of_run in zip(journals, assessments, names, links, strict=True)]
     data = _content(runs, journals[0].pictures())
-    return _page(data, " ".join(run.summary for run in runs))
+    return _page(data, " ".join(f"Verdict: {run.verdict.name}. {run.summary}" for run in runs))
 
 
 def write(

@@ -38,6 +38,12 @@ class Verdict:
     name: str
     summary: str
 
+    @property
+    def sentence(self) -> str:
+        """The first sentence of the summary."""
+        ends = _ends(self.summary)
+        return self.summary[: ends[0]] if ends else self.summary
+
 
 def find_verdict(
     steps: Sequence[Step],
@@ -127,10 +133,19 @@ def _tested(tests: Mapping[int, Reliance], manifest: Manifest) -> str:
 
 
 def _cut(text: str) -> str:
-    """The first sentences of a text, as many as a summary takes; of a longer sentence the first words."""
+    """The first sentences of a text, as many as a summary takes; of a longer sentence the first words.
+
+    Names of classes may hold lines, and what is no character: neither can be sent, nor stand in a line.
+    """
+    text = " ".join(text.encode(errors="replace").decode().split())
     if len(text) <= MOST_SUMMARY:
         return text
-    ends = [match.start() for match in re.finditer(r"(?<=[.!?]) (?=[A-Z“])", text) if match.start() <= MOST_SUMMARY]
+    ends = [end for end in _ends(text) if end <= MOST_SUMMARY]
     if ends:
         return text[: ends[-1]]
     return text[: MOST_SUMMARY - 1].rpartition(" ")[0] + "…"
+
+
+def _ends(text: str) -> list[int]:
+    """Where sentences end that others follow."""
+    return [match.start() for match in re.finditer(r"(?<=[.!?]) (?=[A-Z“])", text)]

@@ -13,15 +13,19 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from support.journals import make_journal
 from support.manifests import a_manifest
 from support.mlflow_runs import artifact_paths
 from support.models import pictures, small_model
+from support.reliance import a_test
 
 from gradcam_callbacks import GradCAMCallback
 from gradcam_callbacks.publishing import mlflow_store
 from gradcam_callbacks.publishing.mlflow_store import MLflowStore, find_run
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError, steps_of
+from gradcam_callbacks.publishing.uploader import Uploader
 from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.reviewing.verdict import Verdict
 
 TILE = np.zeros((300, 300, 3), np.uint8)
 
@@ -162,3 +166,75 @@ def test_a_training_whose_batches_are_refused_keeps_its_journal_and_says_so(
     assert not {mark for mark in journal.uploaded() if mark.startswith(("metrics", "report"))}
     assert "Grad-CAM of" not in capsys.readouterr().out
     assert "items have not arrived in MLflow" in caplog.text
+
+
+# ---- The verdict ----
+
+BOATS = Verdict("shortcut", "Confirmed by the test: 5 of 6 answers *change* at val_loss <0.1. More [of] it.")
+LINE = "**Grad-CAM verdict: shortcut.** Confirmed by the test: 5 of 6 answers \\*change\\* at val\\_loss \\<0.1."
+
+
+def described(store: MLflowStore, client: MlflowClient) -> str:
+    return client.get_run(store.run_id).data.tags["mlflow.note.content"]
+
+
+def test_runs_are_found_by_their_verdict(store: MLflowStore, client: MlflowClient) -> None:
+    """Tags say what the review came to, on a real server; a later review replaces them."""
+    experiment = client.get_run(store.run_id).info.experiment_id
+
+    def found(verdict: str) -> list[str]:
+        runs = client.search_runs([experiment], filter_string=f"tags.\"gradcam.verdict\" = '{verdict}'")
+        return [run.info.run_id for run in runs if run.info.run_id == store.run_id]
+
+    store.put(Item(Kind.REVIEW, 0), Review("page", None, BOATS), 0.0)
+    assert found("shortcut") == [store.run_id]
+    assert client.get_run(store.run_id).data.tags["gradcam.summary"] == BOATS.summary
+    store.put(Item(Kind.REVIEW, 1), Review("page", None, Verdict("ok", "Attention settled at epoch 1.")), 0.0)
+    assert (found("shortcut"), found("ok")) == ([], [store.run_id])
+    opened = find_run(store.run_id, client.tracking_uri)
+    assert (opened.verdict, opened.summary) == ("ok", "Attention settled at epoch 1.")
+
+
+def test_the_verdict_stands_before_the_strip(store: MLflowStore, client: MlflowClient) -> None:
+    """Its first sentence alone, in which nothing is Markdown; a later one replaces that line, and nothing else."""
+    store.put(Item(Kind.REVIEW, 0), Review("page", b"strip", BOATS), 0.0)
+    assert described(store, client).startswith(f"{LINE}\n\n[![Open the Grad-CAM review](get-artifact?")
+    strip = described(store, client).removeprefix(LINE)
+    store.put(Item(Kind.REVIEW, 1), Review("page", b"strip", Verdict("ok", r"All \1 settled.")), 0.0)
+    assert described(store, client) == rf"**Grad-CAM verdict: ok.** All \\1 settled.{strip}"
+
+
+def test_what_a_user_wrote_is_never_replaced(store: MLflowStore, client: MlflowClient) -> None:
+    """What stood there before stays in front, and what was written around our lines stays where it is."""
+    client.set_tag(store.run_id, "mlflow.note.content", "Mine.\n")
+    store.put(Item(Kind.REVIEW, 0), Review("page", b"strip", BOATS), 0.0)
+    note = described(store, client)
+    assert note.startswith(f"Mine.\n\n{LINE}\n\n[![Open the Grad-CAM review](")
+    client.set_tag(store.run_id, "mlflow.note.content", f"New.\n\n{note}\n\nLast.")
+    store.put(Item(Kind.REVIEW, 1), Review("page", b"strip", Verdict("ok", "Fine.")), 0.0)
+    assert described(store, client) == f"New.\n\n{note}\n\nLast.".replace(LINE, "**Grad-CAM verdict: ok.** Fine.")
+
+
+def test_a_run_of_an_earlier_version_gets_the_line_before_its_strip(store: MLflowStore, client: MlflowClient) -> None:
+    """And no second strip."""
+    store.put(Item(Kind.REVIEW, 0), Review("page", b"strip"), 0.0)
+    before = described(store, client)
+    assert before.startswith("[![Open")
+    client.set_tag(store.run_id, "mlflow.note.content", f"Mine.\n\n{before}")
+    store.put(Item(Kind.REVIEW, 1), Review("page", b"strip", BOATS), 0.0)
+    assert described(store, client) == f"Mine.\n\n{LINE}\n\n{before}"
+
+
+def test_tests_are_artifacts_that_are_fetched_back(store: MLflowStore, client: MlflowClient, tmp_path: Path) -> None:
+    """A journal that is fetched from a run has its tests."""
+    journal = make_journal(tmp_path / store.run_id, steps=(-1, 0, 1))
+    journal.leave_test(1, a_test("confirmed"))
+    assert Uploader(journal, store).send()
+    assert "gradcam/tests/1.json" in artifact_paths(client, store.run_id)
+    assert store.held(Kind.TEST) == {Item(Kind.TEST, 1)}
+    assert store.fetch(1, Kind.TEST) == journal.test_content(1)
+    (tmp_path / "fetched").mkdir()
+    fetched = mlflow_store.fetch_journal(store, tmp_path / "fetched")
+    assert list(fetched.tests()) == [1]
+    assert fetched.test_content(1) == journal.test_content(1)
+    assert client.get_run(store.run_id).data.tags["gradcam.verdict"] == "shortcut"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.journals import make_journal
+from support.reliance import a_test
 
 from gradcam_callbacks import InMemoryStore
 from gradcam_callbacks.publishing.metrics import ARRIVED, step_metrics
@@ -217,3 +218,50 @@ def test_marks_are_those_of_version_0_1_0() -> None:
     assert str(Item(Kind.MAPS, -1)) == "maps/-1"
     assert str(Item(Kind.REVIEW, 3)) == "report/3"
     assert [str(Item(kind)) for kind in (Kind.DESCRIPTION, Kind.STATUS)] == ["description", "status"]
+
+
+# ---- Tests of reliance, and the verdict ----
+
+
+def test_a_test_arrives_before_the_review_that_tells_of_it(journal: Journal) -> None:
+    """One item a test, and the verdict is the store's."""
+    journal.leave_test(1, a_test("confirmed"))
+    store = Sick()
+    assert Uploader(journal, store).send()
+    assert store.arrived == [*ALL[:-1], "test/1", "report/1"]
+    assert store.tests == {1: journal.test_content(1)}
+    assert store.verdict == "shortcut"
+    assert store.summary.startswith("Confirmed by the test: ")
+    assert Uploader(Journal(journal.directory), store).missing() == []
+
+
+def test_a_test_that_is_made_after_the_review_makes_it_anew(journal: Journal) -> None:
+    """At the last step, too, and by another process, and where the test of a step is replaced."""
+    store = Sick()
+    sending = Uploader(journal, store)
+    assert sending.send()
+    assert store.verdict == "unsettled"
+    journal.leave_test(1, a_test("confirmed"))
+    assert [str(item) for item in sending.missing()] == ["test/1", "report/1"]
+    assert [str(item) for item in Uploader(Journal(journal.directory), store).missing()] == ["test/1", "report/1"]
+    assert sending.missing(whole=False) == []
+    assert sending.send()
+    assert (store.verdict, sending.missing()) == ("shortcut", [])
+    journal.leave_test(1, a_test("cleared"))
+    assert sending.send()
+    assert store.verdict == "unsettled"
+    assert store.tests == {1: journal.test_content(1)}
+
+
+def test_a_test_of_an_earlier_training_is_taken_back_for_the_review(journal: Journal, tmp_path: Path) -> None:
+    """It is sent no second time, and a damaged one is left out."""
+    store = InMemoryStore("run")
+    journal.leave_test(0, a_test("confirmed"))
+    assert Uploader(journal, store).send()
+    store.tests[-1] = b"damaged"
+    later = make_journal(tmp_path / "later/run", names=["cat"], targets=["predicted"], steps=[2])
+    sending = Uploader(later, store)
+    assert sending.send()
+    assert list(later.tests()) == [0]
+    assert store.verdict == "shortcut"
+    assert sending.missing() == []

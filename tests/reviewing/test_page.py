@@ -20,6 +20,7 @@ from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.measures import MEASURES, Measure
 from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.reviewing import drift, report
+from gradcam_callbacks.reviewing.verdict import VERDICTS
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 
@@ -433,6 +434,7 @@ def test_the_proof_shows_the_area(opened: Opener, proven: Path) -> None:
     finding = page.locator(".finding.confirmed")
     text = finding.locator(".finding-text").inner_text()
     assert text.startswith("Confirmed by the test: ")
+    assert str(finding.locator("b").first.get_attribute("title")).startswith("Covering the area changed the answers, ")
     assert text.endswith("Before that: the test could not tell at epoch 3.")
     tiles = finding.locator(".tile")
     assert tiles.all_inner_texts() == ["probe 2", "probe 5", "probe 9"]
@@ -678,11 +680,14 @@ def test_drift_is_marked_where_it_is_not_settled(opened: Opener, folder: Path, m
 
 
 def test_help_opens_and_closes(opened: Opener, one: Path) -> None:
-    """The question mark opens the list of keys, Escape closes it."""
+    """The question mark opens the list of keys and of every word that a verdict can be; Escape closes it."""
     page = opened(one)
     ready(page)
     page.keyboard.press("?")
     assert page.get_by_role("dialog", name="How to read this page").is_visible()
+    words = page.locator("#words dt").all_inner_texts()
+    assert words[: len(VERDICTS)] == list(VERDICTS)
+    assert words[len(VERDICTS) :] == ["confirmed by the test", "the test could not tell", "cleared by the test"]
     page.keyboard.press("Escape")
     assert page.get_by_role("dialog").count() == 0
 
@@ -800,7 +805,7 @@ def test_without_javascript_the_summary_is_there(opened: Opener, one: Path) -> N
     """Who has no JavaScript reads what happened, and why there are no pictures."""
     page = opened(one, java_script_enabled=False)
     text = page.locator("body").inner_text()
-    assert "Attention" in text
+    assert "Verdict: unsettled. Attention" in text
     assert "need JavaScript" in text
 
 

@@ -3,7 +3,7 @@
 
 import { RUNS, className, lastTest, nameOf } from "./data.js";
 import { element } from "./dom.js";
-import { plural } from "./format.js";
+import { capitalised, plural } from "./format.js";
 import { THUMB, TILE, tileOf } from "./tile.js";
 import { OUTCOMES, withDegree } from "./verdicts.js";
 
@@ -112,7 +112,7 @@ function findingNode(told) {
     "p",
     { class: "finding-text", dir: "auto" },
     signOf(finding.outcome),
-    ...withDegree(finding.text),
+    ...withDegree(finding.text, capitalised(OUTCOMES[finding.outcome].says)),
     element("span", { class: "aside", text: historyOf(told) }),
   );
   const said = `${className(finding.answer)}, ${OUTCOMES[finding.outcome].degree}`;

@@ -41,10 +41,14 @@ export const OUTCOMES = {
   },
 };
 
-/** The sentence of a finding, its degree set off: what stands before the first colon. @param {string} text */
-export function withDegree(text) {
+/**
+ * The sentence of a finding, its degree set off: what stands before the first colon.
+ * @param {string} text
+ * @param {string} [title] what the degree means
+ */
+export function withDegree(text, title) {
   const end = text.indexOf(":") + 1;
-  return [element("b", { text: text.slice(0, end) }), text.slice(end)];
+  return [element("b", { title, text: text.slice(0, end) }), text.slice(end)];
 }
 
 /** How sure a run's verdict is. @param {Run} run */
