@@ -805,7 +805,7 @@ def test_without_javascript_the_summary_is_there(opened: Opener, one: Path) -> N
     """Who has no JavaScript reads what happened, and why there are no pictures."""
     page = opened(one, java_script_enabled=False)
     text = page.locator("body").inner_text()
-    assert "Verdict: unsettled. Attention" in text
+    assert "Verdict: suspect. Attention" in text
     assert "need JavaScript" in text
 
 
