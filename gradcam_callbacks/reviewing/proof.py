@@ -56,7 +56,6 @@ def _of_finding(finding: Finding, manifest: Manifest, steps: Sequence[Step]) -> 
         "kind": finding.kind,
         "outcome": finding.outcome,
         "text": findings.text(finding, manifest),
-        "began": findings.began(finding, steps),
         "counts": {name: list(getattr(finding, name)) for name in COUNTS if getattr(finding, name).of},
         "areas": areas[:_MOST_AREAS],
         "others": max(0, len(areas) - _MOST_AREAS),

@@ -500,13 +500,11 @@ def test_the_verdict_and_what_tests_found_are_on_the_page(tmp_path: Path) -> Non
     (test,) = run["tests"]
     first, second = test["findings"]
     assert (test["step"], test["reason"], test["unlisted"]) == (4, "", 0)
-    steps = report.read_steps(journal)
     assert first | {"attention": None} == {
         "answer": 0,
         "kind": "common",
         "outcome": "confirmed",
         "text": findings.text(finding, journal.manifest),
-        "began": findings.began(finding, steps),
         "counts": {"covered": [1, 2], "elsewhere": [0, 6]},
         "areas": [{"probe": 1, "path": outlines.outline(box(0, 0, 24, 32))}],
         "others": 0,
@@ -530,7 +528,7 @@ def test_attention_on_the_area_is_that_of_every_step_of_the_curves(tmp_path: Pat
     journal.leave_test(4, a_test("untold", kind="common", probes=(0, 1), areas=(box(0, 0, 48, 32),) * 2))
     run = data_of(report.build([journal]))["runs"][0]
     assert run["tests"][0]["findings"][0]["attention"] == [0, 0, 0, 1, 1]
-    assert run["tests"][0]["findings"][0]["began"] == 3
+    assert [event["step"] for event in run["events"] if event["kind"] == "suspect"] == [3]
     assert run["verdict"] == "suspect"
 
 

@@ -113,11 +113,11 @@ function dotsOn(chart) {
  * @param {Run} run
  * @param {EventData} event
  */
-function chartOf(run, { kind, step }) {
+function chartOf(run, { kind, step, text }) {
   const at = run.curves.steps.indexOf(step);
   if (AREAS.has(kind)) {
     const found = drawnFindings(run);
-    const finding = found.find(({ began }) => began === step) ?? found[0];
+    const finding = found.find((each) => text.startsWith(each.text)) ?? found[0];
     const known = run.curves.focus
       ? { chart: "focus", value: run.curves.focus[at] }
       : { chart: "attention", value: finding?.attention?.[at] ?? null };

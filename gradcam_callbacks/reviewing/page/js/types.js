@@ -97,7 +97,6 @@
  * @property {string} kind "outside" (the marked regions) or "common" (to the pictures of the class)
  * @property {string} outcome "confirmed", "untold" or "cleared"
  * @property {string} text
- * @property {number} began the step at which attention turned to the area
  * @property {Record<string, [number, number]>} counts by what was done, of how many pictures how many changed
  * @property {AreaData[]} areas of the decisive pictures, or of all that were tested
  * @property {number} others how many of these pictures are not among `areas`
