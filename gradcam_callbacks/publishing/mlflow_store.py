@@ -20,7 +20,7 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Metric
+from mlflow.entities import LifecycleStage, Metric, RunTag
 from mlflow.environment_variables import (
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
@@ -32,6 +32,7 @@ from PIL import Image
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.probes.slugs import ascii_slugs, is_told
 from gradcam_callbacks.publishing.credentials import remove_credentials, without_credentials
 from gradcam_callbacks.publishing.metrics import ARRIVED
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError
@@ -42,8 +43,10 @@ REQUEST_TIMEOUT = 10.0
 """Seconds that one request of ours may take."""
 TAGS = ("layer", "method", "output", "score_kind", "probes", "version")
 """What of a manifest is a tag of the run, "gradcam.<name>". A run with the first of them is one that we wrote to."""
-_METRICS_AT_ONCE = 1000
+_METRICS_AT_ONCE, _TAGS_AT_ONCE = 1000, 100
 """The most that MLflow takes in one request."""
+_LONGEST_TAG = 5000
+"""Characters that the tag of a run has at most."""
 _SMALL_COPY = (256, 256)
 """The size of the copy that MLflow keeps beside each image, at most."""
 
@@ -172,6 +175,9 @@ class MLflowStore:
         for name in TAGS:
             if getattr(manifest, name):
                 self._client.set_tag(self.run_id, f"gradcam.{name}", getattr(manifest, name), synchronous=True)
+        real = [RunTag(f"gradcam.{key}", _sendable(name)[:_LONGEST_TAG]) for key, name in _real_names(manifest).items()]
+        for start in range(0, len(real), _TAGS_AT_ONCE):
+            self._client.log_batch(self.run_id, tags=real[start : start + _TAGS_AT_ONCE], synchronous=True)
         self._put_file("gradcam", "manifest.json", manifest.encoded())
 
     def _put_metrics(self, item: Item, values: Mapping[str, float], time: int) -> None:
@@ -395,6 +401,19 @@ def _nobody_answers(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _real_names(manifest: Manifest) -> dict[str, str]:
+    """The names that the keys of images, or of metrics, do not tell, by "probe.<key>" and "target.<key>"."""
+    probes = zip(ascii_slugs(manifest.probe_slugs, "probe"), manifest.names, strict=True)
+    targets = zip(manifest.target_slugs, manifest.targets, strict=True)
+    named = {f"probe.{key}": name for key, name in probes if not is_told(name, key)}
+    return named | {f"target.{key}": name for key, name in targets if not is_told(name, key)}
+
+
+def _sendable(text: str) -> str:
+    """Text that can be sent: a name of a file may hold what is no character."""
+    return text.encode(errors="replace").decode()
 
 
 def _milliseconds(time: float) -> int:
