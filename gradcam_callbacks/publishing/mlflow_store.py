@@ -12,7 +12,7 @@ import re
 import shlex
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -295,9 +295,47 @@ def find_run(run_id: str, tracking_uri: str) -> MLflowStore:
         mlflow.MlflowException: if there is no such run, or nobody answers.
     """
     ours = default_uri()  # a journal knows the address without name and password, and MLflow's own setting with them
-    uri = ours if without_credentials(ours) == tracking_uri else tracking_uri
+    uri = ours if without_credentials(ours).rstrip("/") == tracking_uri.rstrip("/") else tracking_uri
     with _bounded_requests(REQUEST_TIMEOUT):
         return MLflowStore(MlflowClient(uri).get_run(run_id), uri)
+
+
+def find_run_of(
+    journal: Journal,
+    run_id: str | None = None,
+    tracking_uri: str | None = None,
+    *,
+    argument: str | None = None,
+    is_trusted: Callable[[str], bool] = lambda address: False,
+) -> MLflowStore:
+    """The run that a journal belongs to.
+
+    An address that only the journal names is not used before somebody says yes. Whoever wrote the journal could get
+    the credentials that MLflow sends by itself, and a database at any path would be made, or get MLflow's tables.
+
+    Args:
+        journal: the journal.
+        run_id: the run; by default the one that the journal names.
+        tracking_uri: where it is, if the user has said so; by default the address that the journal names.
+        argument: what the caller's user passes to say so; None where MLflow's own setting is the only way.
+        is_trusted: gets an address that neither the user nor MLflow's own setting names, and says whether to go on.
+
+    Raises:
+        GradCAMError: if nobody trusts the address.
+        mlflow.MlflowException: if there is no such run, or nobody answers.
+    """
+    address = tracking_uri or journal.manifest.tracking_uri
+    plain = without_credentials(address)
+    is_ours = plain.rstrip("/") == without_credentials(default_uri()).rstrip("/")
+    if tracking_uri is None and not is_ours and not is_trusted(plain):
+        raise GradCAMError(
+            f"Only journal '{journal.directory}' names the address {plain!r}: it could get credentials of yours, or "
+            "become a new database.",
+            "If you trust it, pass {argument}." if argument else "If you trust it, set MLFLOW_TRACKING_URI to it.",
+            argument=argument,
+            value=plain,
+        )
+    return find_run(run_id or journal.manifest.run_id, address)
 
 
 def fetch_journal(run: MLflowStore, directory: Path) -> Journal:

@@ -278,12 +278,12 @@ class Recorder:
         if self.problems:
             logger.warning("%d steps could not be explained, and are not recorded.", self.problems)
         if missing:
-            upload = f"`gradcam upload {shlex.quote(str(directory))}`"
+            command = shlex.join(["gradcam", "upload", str(directory), "--tracking-uri", self.store.address])
             logger.warning(
                 "%d items have not arrived in %s. %s sends the rest.%s",
                 len(missing),
                 self.store.title,
-                upload if self.store.address else f"The same store with '{directory}'",
+                f"`{command}`" if self.store.address else f"The same store with '{directory}'",
                 f" What the disk did not take is lost ({self.journal.trouble})." * bool(self.journal.held),
             )
             return
