@@ -155,7 +155,7 @@ def save_panels(
     Raises:
         AlreadyThereError: if one of the files is there and `overwrite` is false; then nothing is written.
     """
-    panels = [Path(directory, f"{slug}.panels.png") for slug in slugs(explanation.names, "probe")]
+    panels = [Path(directory, f"{slug}.panels.png") for slug in slugs(explanation.names)]
     if not overwrite:
         refuse_to_replace(panels)
     # One picture after the other is read, and again for its panels: together they may take gigabytes.

@@ -198,7 +198,7 @@ class Explanation:
         from PIL import Image
 
         folder = Path(directory)
-        probe_slugs, target_slugs = slugs(self.names, "probe"), slugs(self.target_names, "target")
+        probe_slugs, target_slugs = slugs(self.names), slugs(self.target_names)
         places = {
             folder / f"{probe}.{target}.png": (n, k)
             for n, probe in enumerate(probe_slugs)

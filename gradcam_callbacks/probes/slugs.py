@@ -15,30 +15,25 @@ _MOST_BYTES = 110
 """In UTF-8. Two slugs and what stands beside them make one name of a file, which has at most 255 bytes."""
 
 
-def slugs(names: Iterable[str], kind: str = "name") -> tuple[str, ...]:
+def slugs(names: Iterable[str]) -> tuple[str, ...]:
     """Names as file systems and MLflow's metrics take them, distinct, also where case and accents do not count.
 
     They have letters and digits of any script, "_", "." and "-", 1 to 60 characters, and no dot at an end. A name that
-    cannot be written so, such as an emoji or a word with combining marks, is numbered: "probe_3".
-
-    Args:
-        names: any text.
-        kind: of what they are names; numbered ones begin with it.
+    cannot be written so, such as an emoji or a word with combining marks, is numbered: "n3".
     """
-    return _distinct(_readable(name) or f"{kind}_{n}" for n, name in enumerate(names))
+    return _distinct(_readable(name) or f"n{n}" for n, name in enumerate(names))
 
 
-def ascii_slugs(readable: Iterable[str], kind: str = "name") -> tuple[str, ...]:
+def ascii_slugs(readable: Iterable[str]) -> tuple[str, ...]:
     """Slugs as keys of MLflow's images, which are ASCII, distinct.
 
     Those that are ASCII stay as they are. Accents are left out: "café" is "cafe". Other scripts are numbered.
 
     Args:
         readable: what `slugs` gave, or an earlier version of it.
-        kind: of what they are names; numbered ones begin with it.
     """
     plain = [slug if slug.isascii() else _readable(_without_accents(slug)) for slug in readable]
-    return _distinct(slug if slug.isascii() and slug else f"{kind}_{n}" for n, slug in enumerate(plain))
+    return _distinct(slug if slug.isascii() and slug else f"n{n}" for n, slug in enumerate(plain))
 
 
 def is_told(name: str, slug: str) -> bool:

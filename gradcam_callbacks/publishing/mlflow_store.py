@@ -443,7 +443,7 @@ def _nobody_answers(error: BaseException | None) -> bool:
 
 def _real_names(manifest: Manifest) -> dict[str, str]:
     """The names that the keys of images, or of metrics, do not tell, by "probe.<key>" and "target.<key>"."""
-    probes = zip(ascii_slugs(manifest.probe_slugs, "probe"), manifest.names, strict=True)
+    probes = zip(ascii_slugs(manifest.probe_slugs), manifest.names, strict=True)
     targets = zip(manifest.target_slugs, manifest.targets, strict=True)
     named = {f"probe.{key}": name for key, name in probes if not is_told(name, key)}
     return named | {f"target.{key}": name for key, name in targets if not is_told(name, key)}

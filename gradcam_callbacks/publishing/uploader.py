@@ -65,7 +65,7 @@ class Uploader:
         self.store = store
         self.error: Exception | None = None
         self.ends_run = not living.is_held(journal.directory / "status")  # who trains ends it
-        self._probes = ascii_slugs(journal.manifest.probe_slugs, "probe")
+        self._probes = ascii_slugs(journal.manifest.probe_slugs)
         self._has_animation = has_animation
         self._earlier = dict(earlier or {})
         self._is_copy = store.run_id != journal.manifest.run_id

@@ -36,18 +36,18 @@ def test_names_in_any_script_are_told_apart_in_mlflow(client: MlflowClient) -> N
     of_maps = {key for key in held.metrics if key.startswith("gradcam_score/") and "." in key}
     assert of_maps == {
         f"gradcam_score/{probe}.{target}"
-        for probe in ("猫", "犬", "café", "probe_3", "cat")
-        for target in ("茶トラ", "柴犬", "target_2")
+        for probe in ("猫", "犬", "café", "n3", "cat")
+        for target in ("茶トラ", "柴犬", "n2")
     }
-    cards = {f"gradcam/{key}": [0, 1] for key in ("probe_0", "probe_1", "cafe", "probe_3", "cat")}
+    cards = {f"gradcam/{key}": [0, 1] for key in ("n0", "n1", "cafe", "n3", "cat")}
     assert image_steps(client, run.info.run_id) == cards
     named = {key: value for key, value in held.tags.items() if key.startswith(("gradcam.probe.", "gradcam.target."))}
     assert named == {
-        "gradcam.probe.probe_0": "猫",
-        "gradcam.probe.probe_1": "犬",
+        "gradcam.probe.n0": "猫",
+        "gradcam.probe.n1": "犬",
         "gradcam.probe.cafe": "café",
-        "gradcam.probe.probe_3": "हिन्दी",
-        "gradcam.target.target_2": "🐟",
+        "gradcam.probe.n3": "हिन्दी",
+        "gradcam.target.n2": "🐟",
     }
     journal = Journal(f".gradcam/{run.info.run_id}")
     (journal.directory / "uploaded").unlink()
@@ -56,4 +56,4 @@ def test_names_in_any_script_are_told_apart_in_mlflow(client: MlflowClient) -> N
     assert image_steps(client, run.info.run_id) == cards
     copy = InMemoryStore()
     assert Uploader(journal, copy).send()
-    assert {probe for probe, _ in copy.tiles} == {"probe_0", "probe_1", "cafe", "probe_3", "cat"}
+    assert {probe for probe, _ in copy.tiles} == {"n0", "n1", "cafe", "n3", "cat"}

@@ -15,7 +15,7 @@ def a_manifest(names: Sequence[str] = ("cat", "dog"), targets: Sequence[str] = (
     return Manifest(
         names=tuple(names),
         targets=tuple(targets),
-        probe_slugs=slugs(names, "probe"),
-        target_slugs=slugs(targets, "target"),
+        probe_slugs=slugs(names),
+        target_slugs=slugs(targets),
         **settings,
     )
