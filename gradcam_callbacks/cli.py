@@ -493,12 +493,19 @@ def layers(
 @main.command()
 @click.argument("journal", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--run", "run_id", metavar="ID", help="The MLflow run; by default the one that the journal names.")
-@click.option("--tracking-uri", metavar="URI", help="Of the MLflow server; by default the one that the journal names.")
+@click.option(
+    "--tracking-uri",
+    metavar="URI",
+    help="Of the MLflow server; by default the one that the journal names, if MLflow is set to that or you say yes.",
+)
 def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     """Send what JOURNAL holds and its MLflow run lacks.
 
     For trainings that ended before everything had arrived. Safe to repeat, and from another machine too: what the run
     holds already is not sent again.
+
+    Where only the journal names the address, you are asked before anything goes there, and without a terminal it is
+    refused. Name the address with --tracking-uri, or set MLFLOW_TRACKING_URI to it, to say yes.
 
     \b
     Examples:
@@ -520,7 +527,7 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
         raise click.UsageError(
             f"The run of '{journal}' is not in MLflow. To send it there, name a run with --run and --tracking-uri."
         )
-    run = mlflow_store.find_run(run_id or opened.manifest.run_id, tracking_uri or opened.manifest.tracking_uri)
+    run = mlflow_store.find_run_of(opened, run_id, tracking_uri, argument="tracking_uri", is_trusted=_is_trusted)
     sending = Uploader(opened, run)
     missing = len(sending.missing())
     with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -532,6 +539,19 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
         raise click.ClickException(f"{left} of {missing} items have not arrived: {sending.error}. Try again later.")
     count = len([step for step in opened.steps() if step >= 0])
     click.echo(f"Run {run.run_id} holds all {count} steps:\n{run.where_to_look()}")
+
+
+def _is_trusted(address: str) -> bool:
+    """Asks a person about an address that only a journal names; where there is none to ask, it is not trusted."""
+    return (
+        sys.stdin.isatty()
+        and sys.stderr.isatty()
+        and click.confirm(
+            f"The journal is to be sent to {address!r}, which MLflow is not set to. Credentials of yours may go there, "
+            "or a database be made. Do you trust it?",
+            err=True,
+        )
+    )
 
 
 @main.command()
