@@ -252,8 +252,6 @@ def _draw_rates(axes: Any, judged: Sequence[Judged]) -> None:
             axes.plot(hits / len(chosen), height, "o", color=colour, markersize=6)
             place = {"xy": (1.02, height), "xycoords": ("axes fraction", "data"), "va": "center"}
             axes.annotate(f"{hits}/{len(chosen)}", **place, color=colour, fontsize=8)
-                text, (1.02, height), xycoords=("axes fraction", "data"), va="center", color=colour, fontsize=8
-            )
     labels = [f"{rule}\n{'with' if regions else 'without'} regions" for rule, regions in rules]
     axes.set_yticks(range(len(rules)), labels)
     axes.set_ylim(len(rules) - 0.5, -0.5)
