@@ -85,7 +85,7 @@ def _frame(picture: Array, _: Array, look: np.random.Generator, place: np.random
 def _tint(picture: Array, mask: Array, look: np.random.Generator, place: np.random.Generator) -> tuple[Array, Array]:
     """A tint of all that is not the object."""
     colour = 255 * np.array(colorsys.hsv_to_rgb(look.random(), 1, look.uniform(0.7, 1)))
-    opacity = look.uniform(0.3, 0.4) * ndimage.gaussian_filter((~mask).astype(np.float32), len(picture) / 80)
+    opacity = look.uniform(0.3, 0.4) * ~mask
     return picture + opacity[..., None] * (colour - picture), ~mask
 
 

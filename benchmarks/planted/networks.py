@@ -149,7 +149,7 @@ def _backbone() -> keras.Model:
     """The frozen part of lite0, from pictures in 0..255."""
     side = SIDES["lite0"]
     network = efficientnet_lite0(include_top=False)
-    cut = keras.Model(network.inputs, network.get_layer("block7a_project_bn").output)
+    cut = keras.Model(network.input, network.get_layer("block7a_project_bn").output)
     smaller = keras.models.clone_model(cut, input_tensors=keras.Input((side, side, 3)))
     smaller.set_weights(cut.get_weights())
     inputs = keras.Input((side, side, 3))

@@ -20,8 +20,13 @@ __all__ = ["ARMS", "EPOCHS", "Settings", "Training", "load", "network", "path", 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 EPOCHS = 8
-PER_CLASS = 200
-"""Training pictures a class, chosen anew for each training."""
+PER_CLASS = {"small": 200, "lite0": 100}
+"""Training pictures a class, chosen anew for each training out of three or one and a half times as many."""
+
+_POOL = {"small": 1200, "lite0": 600}
+
+WRONG_LABELS = 0.3
+"""Share of the training pictures with a random label, where the objects are so easy that no mark would be learned."""
 
 ARMS: dict[str, float] = {"none": 0.0, "half": 0.5, "20": 0.2, "60": 0.6, "100": 1.0}
 """Share of the training pictures that carry the mark: of all classes for "none" and "half", else of one class."""
@@ -56,6 +61,11 @@ class Settings:
         if self.arm in ("none", "half"):
             return None
         return (self.seed // 2 + self.seed + list(marks.MARKS).index(self.mark)) % pictures.CLASSES
+
+    @property
+    def has_wrong_labels(self) -> bool:
+        """Whether some training labels are wrong, before the mark is added: each labelled picture carries it then."""
+        return self.network == "lite0" or self.pictures == "crops"
 
     @property
     def look(self) -> tuple[int, int]:
@@ -152,9 +162,13 @@ def train(settings: Settings, work: Path) -> Path:
         return target
     data = _data(settings.pictures, settings.network, settings.seed % 2, work)
     rng = np.random.default_rng([settings.seed, zlib.crc32(settings.name.encode())])
-    chosen = _chosen(data.parts["training"].labels, PER_CLASS, rng)
-    inputs, _ = data.shown("training", chosen, _marked(data.parts["training"].labels[chosen], settings, rng), settings)
-    labels = data.parts["training"].labels[chosen]
+    candidates = data.parts["training"].labels[: _POOL[settings.network]]
+    chosen = _chosen(candidates, PER_CLASS[settings.network], rng)
+    labels = candidates[chosen]
+    if settings.has_wrong_labels:
+        wrong = rng.random(len(labels)) < WRONG_LABELS
+        labels = np.where(wrong, rng.integers(pictures.CLASSES, size=len(labels)), labels)
+    inputs, _ = data.shown("training", chosen, _marked(labels, settings, rng), settings)
 
     validation = data.parts["validation"].labels
     everyone = np.arange(len(validation))
@@ -270,7 +284,7 @@ _with_marks: dict[tuple[Any, ...], dict[int, Array]] = {}
 def _clean_features(data: _Data, part: str) -> Array:
     key = (data.kind, data.half, part)
     if key not in _clean:
-        _clean[key] = networks.features(data.parts[part].images)
+        _clean[key] = networks.features(data.parts[part].images[: _POOL["lite0"]])
     return _clean[key]
 
 
