@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from planted import marks, odds, training  # noqa: E402
+from planted import marks, odds, training
 
 
 @pytest.mark.parametrize(
