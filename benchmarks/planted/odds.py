@@ -19,13 +19,10 @@ from scipy import stats
 
 from planted import marks, training
 
-__all__ = ["ALARMS", "LITTLE", "MUCH", "Judged", "interval", "picture", "read", "share", "tables", "upper_bound"]
+__all__ = ["LITTLE", "MUCH", "Judged", "interval", "picture", "read", "share", "tables"]
 
 MUCH, LITTLE = 0.5, 0.1
 """Reliance from which on a training has to be found, and up to which it must not be accused."""
-
-ALARMS: dict[str, frozenset[str]] = {"confirmed": frozenset({"shortcut"}), "any": frozenset({"shortcut", "suspect"})}
-"""Verdicts that count as an alarm: only those that a test confirmed, or suspicions too."""
 
 _CONFIDENCE = 0.95
 
@@ -54,8 +51,8 @@ class Judged:
 
     @property
     def is_alarm(self) -> bool:
-        """Whether the rule calls it a shortcut."""
-        return self.verdict in ALARMS["confirmed"]
+        """Whether the rule says "shortcut"; a suspicion is none."""
+        return self.verdict == "shortcut"
 
 
 def interval(hits: int, count: int) -> tuple[float, float]:
@@ -73,12 +70,6 @@ def interval(hits: int, count: int) -> tuple[float, float]:
     """
     bounds = stats.binomtest(hits, count).proportion_ci(_CONFIDENCE, method="exact")
     return float(bounds.low), float(bounds.high)
-
-
-def upper_bound(hits: int, count: int) -> float:
-    """Exact one-sided upper 95 % bound of a share: 1 - 0.05 ** (1 / count) where there are no hits."""
-    test = stats.binomtest(hits, count, alternative="less")
-    return float(test.proportion_ci(_CONFIDENCE, method="exact").high)
 
 
 def share(hits: int, count: int) -> str:
@@ -127,19 +118,16 @@ _BY: dict[str, Callable[[training.Settings], str]] = {
 
 
 def tables(judged: Sequence[Judged]) -> list[Table]:
-    """For each rule a table of hits, false alarms and delays, over all, and by mark, arm, pictures and network."""
+    """For each rule a table of hits, false alarms and delays, over all, and by mark, arm, pictures and network.
+
+    "only suspected" counts the verdict "suspect" among those of high, of low, and of reliance between.
+    """
     made = []
     for rule, regions in dict.fromkeys((one.rule, one.regions) for one in judged):
         of_rule = [one for one in judged if (one.rule, one.regions) == (rule, regions)]
         table = Table(title=f"{rule}, {'with' if regions else 'without'} regions")
-        for column in (
-            "",
-            "",
-            "found, reliance ≥ 0.5",
-            "accused, reliance ≤ 0.1",
-            "between",
-            "epochs from reliance to alarm",
-        ):
+        columns = ("", "", "found, reliance ≥ 0.5", "accused, reliance ≤ 0.1", "between", "only suspected")
+        for column in (*columns, "epochs from reliance to alarm"):
             table.add_column(column)
         for by, value_of in _BY.items():
             for number, value in enumerate(dict.fromkeys(value_of(one.settings) for one in of_rule)):
@@ -150,15 +138,17 @@ def tables(judged: Sequence[Judged]) -> list[Table]:
     return made
 
 
-def _counted(members: Sequence[Judged]) -> tuple[str, str, str, str]:
+def _counted(members: Sequence[Judged]) -> tuple[str, ...]:
     much = [one for one in members if one.reliance >= MUCH]
     little = [one for one in members if one.reliance <= LITTLE]
     between = [one for one in members if LITTLE < one.reliance < MUCH]
     alarms = sum(one.is_alarm for one in between)
+    suspected = (sum(one.verdict == "suspect" for one in some) for some in (much, little, between))
     return (
         share(sum(one.is_alarm for one in much), len(much)),
         share(sum(one.is_alarm for one in little), len(little)),
         f"{alarms} of {len(between)}" if between else "",
+        ", ".join(map(str, suspected)),
         _delays(much),
     )
 
@@ -182,8 +172,8 @@ def _delays(judged: Sequence[Judged]) -> str:
 
 # ---- The picture ----
 
-_FOUND, _ACCUSED, _SILENT = "#1b6ca8", "#d1495b", "#9aa5b1"
-_INK, _FAINT = "#1f2933", "#e4e7eb"
+_FOUND, _ACCUSED, _SUSPECTED, _SILENT = "#1b6ca8", "#d1495b", "#e3a008", "#9aa5b1"
+_INK, _FAINT, _BLUE = "#1f2933", "#e4e7eb", "#e3eff8"
 
 
 def picture(judged: Sequence[Judged], path: Path, rule: str = "ours") -> None:
@@ -213,25 +203,34 @@ def _draw_trainings(axes: Any, judged: Sequence[Judged]) -> None:
     rng = np.random.default_rng(0)
     names = [mark for mark in marks.MARKS if any(one.settings.mark == mark for one in judged)]
     axes.axvspan(-0.02, LITTLE, color=_FAINT, zorder=0, linewidth=0)
-    axes.axvspan(MUCH, 1.02, color="#dcebf5", zorder=0, linewidth=0)
-    kinds = (
-        ("alarm", lambda one: one.is_alarm and one.reliance > LITTLE, {"color": _FOUND, "marker": "o"}),
-        ("no alarm", lambda one: not one.is_alarm, {"facecolor": "none", "edgecolor": _SILENT, "marker": "o"}),
-        ("false alarm", lambda one: one.is_alarm and one.reliance <= LITTLE, {"color": _ACCUSED, "marker": "D"}),
+    axes.axvspan(MUCH, 1.02, color=_BLUE, zorder=0, linewidth=0)
+    kinds: tuple[tuple[str, Callable[[Judged], bool], dict[str, str]], ...] = (
+        ("nothing", lambda one: one.verdict not in ("shortcut", "suspect"), {"c": "none", "edgecolor": _SILENT}),
+        ("suspect", lambda one: one.verdict == "suspect", {"c": "none", "edgecolor": _SUSPECTED}),
+        ("shortcut", lambda one: one.is_alarm and one.reliance > LITTLE, {"c": _FOUND}),
+        ("shortcut, and false", lambda one: one.is_alarm and one.reliance <= LITTLE, {"c": _ACCUSED, "marker": "D"}),
     )
     for name, belongs, style in kinds:
         members = [one for one in judged if belongs(one)]
         heights = [names.index(one.settings.mark) + rng.uniform(-0.32, 0.32) for one in members]
         label = f"{name} ({len(members)})"
-        axes.scatter([one.reliance for one in members], heights, s=22, linewidth=1, alpha=0.85, label=label, **style)
+        across = [one.reliance for one in members]
+        axes.scatter(across, heights, s=22, linewidth=1, alpha=0.85, label=label, clip_on=False, **style)
+    for row, mark in enumerate(names):
+        much = [one for one in judged if one.settings.mark == mark and one.reliance >= MUCH]
+        found = f"{sum(one.is_alarm for one in much)}/{len(much)}"
+        axes.annotate(found, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=_FOUND)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("reliance: share of other classes' pictures that the mark turns into the class")
     axes.set_title(f"What was said of {len(judged)} trainings", loc="left", fontweight="bold")
+    axes.annotate("found", (1.02, 1.01), xycoords="axes fraction", color=_FOUND)
     axes.tick_params(length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False, handletextpad=0.2)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, frameon=False, handletextpad=0.1, columnspacing=1
+    )
 
 
 def _draw_rates(axes: Any, judged: Sequence[Judged]) -> None:

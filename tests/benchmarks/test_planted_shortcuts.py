@@ -26,10 +26,10 @@ def test_intervals_are_exact(hits, count, low, high):
     assert odds.interval(hits, count) == pytest.approx((low, high), abs=1e-9)
 
 
-def test_130_without_a_hit_leave_2_3_percent():
-    """No hit among n leaves at most 1 - 0.05 ** (1 / n), one-sided."""
-    assert odds.upper_bound(0, 130) == pytest.approx(1 - 0.05 ** (1 / 130), abs=1e-9)
-    assert odds.upper_bound(0, 130) < 0.023
+def test_130_without_a_hit_leave_2_8_percent():
+    """No hit among n leaves 0 to 1 - 0.025 ** (1 / n)."""
+    assert odds.interval(0, 130)[1] == pytest.approx(1 - 0.025 ** (1 / 130), abs=1e-9)
+    assert odds.share(0, 130) == "0 of 130 (0–2.8 %)"
 
 
 def test_reliance_counts_the_pictures_that_turn():
@@ -89,6 +89,12 @@ def test_hits_false_alarms_and_delays_are_counted(tmp_path):
     assert odds.delays(judged) == [1]
     (table,) = odds.tables(judged)
     rows = list(zip(*(column.cells for column in table.columns), strict=True))
-    assert rows[0][2:] == ("1 of 2 (1.26–98.7 %)", "0 of 1 (0–97.5 %)", "1 of 1", "median 1, 10 to 90 %: 1 to 1")
+    assert rows[0][2:] == (
+        "1 of 2 (1.26–98.7 %)",
+        "0 of 1 (0–97.5 %)",
+        "1 of 1",
+        "0, 0, 0",
+        "median 1, 10 to 90 %: 1 to 1",
+    )
     odds.picture(judged, tmp_path / "odds.png")
     assert (tmp_path / "odds.png").stat().st_size > 10_000
