@@ -8,7 +8,7 @@ import os
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -168,12 +168,12 @@ def train(settings: Settings, work: Path) -> Path:
     if settings.has_wrong_labels:
         wrong = rng.random(len(labels)) < WRONG_LABELS
         labels = np.where(wrong, rng.integers(pictures.CLASSES, size=len(labels)), labels)
-    inputs, _ = data.shown("training", chosen, _marked(labels, settings, rng), settings)
+    inputs = data.inputs("training", chosen, _marked(labels, settings, rng), settings)
 
     validation = data.parts["validation"].labels
     everyone = np.arange(len(validation))
-    clean, _ = data.shown("validation", everyone, np.zeros(len(everyone), bool), settings)
-    marked, _ = data.shown("validation", everyone, np.ones(len(everyone), bool), settings)
+    clean = data.inputs("validation", everyone, np.zeros(len(everyone), bool), settings)
+    marked = data.inputs("validation", everyone, np.ones(len(everyone), bool), settings)
     is_marked = _marked(validation, settings, rng)
 
     trainer = networks.trainer(settings.network)
@@ -240,67 +240,59 @@ def reliance(before: Array, after: Array, labels: Array, marked_class: int | Non
     return shares[about], about
 
 
-class _Data(NamedTuple):
-    """The parts of a set of pictures, for one network."""
+class _Data:
+    """The parts of a set of pictures, as one network takes them.
 
-    kind: str
-    network: str
-    half: int
-    parts: dict[str, pictures.Pictures]
+    Features of lite0 are computed once: of pictures without a mark for good, of marked ones until another mark or look
+    is asked for, since the arms of a mark follow each other.
+    """
+
+    def __init__(self, network: str, parts: dict[str, pictures.Pictures]) -> None:
+        self.parts = parts
+        self._network = network
+        self._clean: dict[str, Array] = {}
+        self._look: tuple[int, int] | None = None
+        self._marked: dict[tuple[str, int], Array] = {}
 
     def pictures(self, part: str, indices: Array, marked: Array, settings: Settings) -> tuple[Array, Array]:
         """Pictures of a part, some of them marked, and where the mark is."""
-        images, where = self.parts[part].images[indices].copy(), np.zeros(self.parts[part].masks[indices].shape, bool)
+        data = self.parts[part]
+        images, where = data.images[indices].copy(), np.zeros(data.masks[indices].shape, bool)
         if marked.any():
             images[marked], where[marked] = self._with_mark(part, indices[marked], settings)
         return images, where
 
-    def shown(self, part: str, indices: Array, marked: Array, settings: Settings) -> tuple[Array, Array]:
-        """As `pictures`, but what the trained model is fed: float32 pictures, or features of the frozen part."""
-        if self.network == "small":
-            images, where = self.pictures(part, indices, marked, settings)
-            return images.astype(np.float32), where
-        cache = _clean_features(self, part)
-        inputs = cache[indices]
+    def inputs(self, part: str, indices: Array, marked: Array, settings: Settings) -> Array:
+        """What the trained model takes of the same: pictures, or features of the frozen part; float32."""
+        if self._network == "small":
+            return self.pictures(part, indices, marked, settings)[0].astype(np.float32)
+        if part not in self._clean:
+            self._clean[part] = networks.features(self.parts[part].images[: _POOL["lite0"]])
+        inputs = self._clean[part][indices]
         if marked.any():
-            inputs[marked] = _marked_features(self, part, indices[marked], settings)
-        return inputs, np.zeros(0)
+            inputs[marked] = self._marked_features(part, indices[marked], settings)
+        return inputs
 
     def _with_mark(self, part: str, indices: Array, settings: Settings) -> tuple[Array, Array]:
         data = self.parts[part]
         places = [(settings.seed, list(pictures.PARTS).index(part), int(index)) for index in indices]
         return marks.add(settings.mark, data.images[indices], data.masks[indices], look=settings.look, places=places)
 
+    def _marked_features(self, part: str, indices: Array, settings: Settings) -> Array:
+        if self._look != settings.look:
+            self._look, self._marked = settings.look, {}
+        missing = np.array([index for index in indices if (part, int(index)) not in self._marked], int)
+        if missing.size:
+            images, _ = self._with_mark(part, missing, settings)
+            self._marked.update(
+                ((part, int(index)), one) for index, one in zip(missing, networks.features(images), strict=True)
+            )
+        return np.stack([self._marked[part, int(index)] for index in indices])
+
 
 @functools.lru_cache(maxsize=2)
 def _data(kind: str, network: str, half: int, work: Path) -> _Data:
-    return _Data(kind, network, half, pictures.load(kind, networks.SIDES[network], half, work))
-
-
-_clean: dict[tuple[str, int, str], Array] = {}
-_with_marks: dict[tuple[Any, ...], dict[int, Array]] = {}
-
-
-def _clean_features(data: _Data, part: str) -> Array:
-    key = (data.kind, data.half, part)
-    if key not in _clean:
-        _clean[key] = networks.features(data.parts[part].images[: _POOL["lite0"]])
-    return _clean[key]
-
-
-def _marked_features(data: _Data, part: str, indices: Array, settings: Settings) -> Array:
-    """Features of marked pictures; those of the mark and look that was asked for last are kept."""
-    key = (data.kind, data.half, settings.look)
-    if key not in _with_marks:
-        _with_marks.clear()
-        _with_marks[key] = {}
-    known = _with_marks[key]
-    offset = 10_000 * list(pictures.PARTS).index(part)
-    missing = np.array([index for index in indices if offset + index not in known], int)
-    if missing.size:
-        images, _ = data._with_mark(part, missing, settings)
-        known.update(zip((offset + missing).tolist(), networks.features(images), strict=True))
-    return np.stack([known[offset + index] for index in indices.tolist()])
+    return _Data(network, pictures.load(kind, networks.SIDES[network], half, work))
 
 
 def _chosen(labels: Array, count: int, rng: np.random.Generator) -> Array:
