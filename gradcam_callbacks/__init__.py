@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from gradcam_callbacks.explaining.explanation import Explanation
     from gradcam_callbacks.explaining.methods import METHODS
     from gradcam_callbacks.explaining.quality import Evaluation, evaluate
+    from gradcam_callbacks.explaining.reliance import measure_reliance
     from gradcam_callbacks.probes.probe_set import ProbeSet
+    from gradcam_callbacks.publishing.checks import check
     from gradcam_callbacks.publishing.memory_store import InMemoryStore
     from gradcam_callbacks.publishing.reports import write_report
     from gradcam_callbacks.publishing.store import Store
+    from gradcam_callbacks.record.reliance import Reliance
     from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
 
 __all__ = [  # noqa: RUF022 (plainly sorted)
@@ -28,11 +31,14 @@ __all__ = [  # noqa: RUF022 (plainly sorted)
     "InMemoryStore",
     "METHODS",
     "ProbeSet",
+    "Reliance",
     "Store",
     "Sweep",
+    "check",
     "evaluate",
     "explain",
     "explain_checkpoints",
+    "measure_reliance",
     "write_report",
 ]
 __version__ = "0.1.0"
@@ -46,11 +52,14 @@ _HOMES = {
     "InMemoryStore": "publishing.memory_store",
     "METHODS": "explaining.methods",
     "ProbeSet": "probes.probe_set",
+    "Reliance": "record.reliance",
     "Store": "publishing.store",
     "Sweep": "sweeping.sweep",
+    "check": "publishing.checks",
     "evaluate": "explaining.quality",
     "explain": "explaining.explain",
     "explain_checkpoints": "sweeping.sweep",
+    "measure_reliance": "explaining.reliance",
     "write_report": "publishing.reports",
 }
 

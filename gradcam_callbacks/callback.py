@@ -87,6 +87,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         keep_journal: bool = False,
         baseline: bool = True,
         noise_floor: bool = True,
+        reliance: bool = True,
         animation: bool = False,
         flush_timeout: float = 60,
         strict: bool = False,
@@ -112,6 +113,10 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             baseline: whether to record what the model looks at before the first batch.
             noise_floor: whether each fifth record also explains the probes under a tiny change of the input, so that
                 noise of the maps is not read as movement; one more forward pass.
+            reliance: whether the network is asked at the end of the training, and at most three times before, when
+                suspicion first rises, whether its answers rest on something beside the objects: areas of the probes are
+                covered, and pasted on others. That costs forward passes, as `measure_reliance` says. Without it, a
+                verdict can only suspect a shortcut.
             animation: whether to log an animated picture of each probe at the end.
             flush_timeout: how many seconds the end of the training waits for MLflow at most.
             strict: whether a problem during the training raises at once; each step then waits until it has arrived.
@@ -138,6 +143,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.keep_journal = keep_journal
         self.baseline = baseline
         self.noise_floor = noise_floor
+        self.reliance = reliance
         self.animation = animation
         self.flush_timeout = flush_timeout
         self.strict = strict
@@ -192,6 +198,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             schedule,
             strict=self.strict,
             on_problem=self._count_problem,
+            reliance=self.reliance,
         )
         session.begin(baseline=self.baseline)
         self._session = session

@@ -23,6 +23,7 @@ import gradcam_callbacks
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.methods import METHODS
 from gradcam_callbacks.native_log import native_log_muted
+from gradcam_callbacks.record.verdicts import VERDICTS
 
 if TYPE_CHECKING:
     from gradcam_callbacks.explaining.explanation import Explanation
@@ -46,6 +47,7 @@ class _OneLineErrors(click.Group):
 
 # The options by the arguments of Python that errors name.
 _OPTIONS = {
+    "against": "--against",
     "class_names": "--classes",
     "custom_objects": "--import MODULE",
     "experiment": "--experiment",
@@ -162,6 +164,7 @@ _SIDES = (click.IntRange(min=1), click.IntRange(min=1))
 _ANY_SIZE = click.option(
     "--image-size", type=_SIDES, metavar="H W", help="For a model that takes pictures of any size."
 )
+_SHARE = click.FloatRange(0, 1)
 _GRID = click.option(
     "--grid",
     type=_SIDES,
@@ -411,7 +414,7 @@ def checkpoints(
             **asked.explainer,
         )
     if as_json:
-        fields = ("run_id", "recorded", "skipped", "problems", "gaps")
+        fields = ("run_id", "recorded", "skipped", "problems", "gaps", "verdict", "summary")
         click.echo(json.dumps({name: getattr(sweep, name) for name in fields}, indent=2))
     else:
         _print_sweep(sweep)
@@ -589,7 +592,7 @@ def report(
     from gradcam_callbacks.publishing.reports import told, write_report
 
     is_named = context.get_parameter_source("out") is not click.core.ParameterSource.DEFAULT
-    with _sources_of_journals("JOURNAL_OR_RUN..."), redirect_stdout(sys.stderr if as_json else sys.stdout):
+    with _named_journals({"sources": "JOURNAL_OR_RUN..."}), redirect_stdout(sys.stderr if as_json else sys.stdout):
         page = write_report(sources, out, tracking_uri=tracking_uri) if is_named or not as_json else None
         content = told(sources, tracking_uri=tracking_uri) if as_json else []
     if as_json:
@@ -598,14 +601,80 @@ def report(
         click.echo(page.resolve().as_uri())
 
 
+@main.command()
+@click.argument("source", metavar="JOURNAL_OR_RUN")
+@click.option("--against", metavar="JOURNAL_OR_RUN", help="Compare with this one, such as the model in production.")
+@click.option("--min-focus", type=_SHARE, metavar="SHARE", help="The least focus at the last step, from 0 to 1.")
+@click.option(
+    "--max-drift",
+    type=_SHARE,
+    metavar="SHARE",
+    help="The largest drift to the last step, from 0 to 1; with --against, from its last step.",
+)
+@click.option(
+    "--max-fall",
+    type=_SHARE,
+    metavar="SHARE",
+    default=0.1,
+    show_default=True,
+    help="How much lower than that of --against the focus may be.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice([*VERDICTS[:-1], "never"]),
+    default="suspect",
+    show_default=True,
+    help="The least serious verdict that fails; they are listed from the most serious on.",
+)
+@click.option("--tracking-uri", metavar="URI", help="Where the runs are; by default MLflow's own.")
+def check(
+    source: str,
+    against: str | None,
+    min_focus: float | None,
+    max_drift: float | None,
+    max_fall: float,
+    fail_on: str,
+    tracking_uri: str | None,
+) -> None:
+    """Fail where the attention of a training is not as it should be.
+
+    A gate for pipelines: exits with 1, and says on stderr, in a line each, what does not hold; with 0 where all holds.
+    A journal is a folder, a run is written runs:/ID. With --against, the verdict must be no more serious, too.
+
+    \b
+    Examples:
+      gradcam check runs:/1f0c2d
+      gradcam check .gradcam/1f0c2d --min-focus 0.5 --fail-on shortcut
+      gradcam check runs:/1f0c2d --against runs:/77ab10 --max-drift 0.3
+    """  # noqa: D301
+    from gradcam_callbacks.publishing.checks import check as check_training
+
+    hints = {"source": "JOURNAL_OR_RUN", "against": "--against"}
+    with _named_journals(hints), redirect_stdout(sys.stderr):
+        wrong = check_training(
+            source,
+            against=against,
+            min_focus=min_focus,
+            max_drift=max_drift,
+            max_fall=max_fall,
+            fail_on=None if fail_on == "never" else fail_on,
+            tracking_uri=tracking_uri,
+        )
+    for line in wrong:
+        click.echo(f"Error: {line}", err=True)
+    if wrong:
+        raise click.exceptions.Exit(1)
+    click.echo("All that was asked holds.")
+
+
 @contextmanager
-def _sources_of_journals(hint: str) -> Iterator[None]:
-    """Makes wrong usage of what is wrong with the name of a journal or a run."""
+def _named_journals(hints: Mapping[str, str]) -> Iterator[None]:
+    """Makes wrong usage of what is wrong with the name of a journal or a run; `hints` are what was typed for it."""
     try:
         yield
     except GradCAMError as error:
-        if error.argument == "sources":
-            raise click.BadParameter(_worded(error), param_hint=hint) from error
+        if error.argument is not None and error.argument in hints and not error.remedy:
+            raise click.BadParameter(_worded(error), param_hint=hints[error.argument]) from error
         raise
 
 

@@ -823,6 +823,30 @@ def test_what_a_report_says_is_printed_as_json() -> None:
     assert "is no journal" in refuses("report", "nowhere", "--json")
 
 
+def test_a_gate_for_pipelines() -> None:
+    """0 where all holds, 1 with a line each that fails, 2 where it was typed wrong."""
+    make_journal(Path("run"), steps=(0, 1)).leave_test(1, a_test("confirmed"))
+    make_journal(Path("calm"), steps=(0,))
+    result = gradcam("check", "calm")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "All that was asked holds.\n", "")
+    result = gradcam("check", "run", "--min-focus", "0.5", "--against", "calm")
+    assert (result.exit_code, result.stdout) == (1, "")
+    lines = result.stderr.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["Error"] * 3
+    assert "The verdict is shortcut, and fails on suspect: Confirmed by the test" in lines[0]
+    assert "The verdict is shortcut, and that of 'calm' is ok" in lines[1]
+    assert "Focus is not known at epoch 1, and must be 50 % at least." in lines[2]
+    assert gradcam("check", "run", "--fail-on", "never").exit_code == 0
+    assert "'nowhere' is no journal" in refuses("check", "nowhere")
+    assert "Invalid value for --against: 'nowhere' is no journal" in refuses("check", "run", "--against", "nowhere")
+    assert "--min-focus" in refuses("check", "run", "--min-focus", "2")
+    assert "--fail-on" in refuses("check", "run", "--fail-on", "ok")
+    make_journal(Path("other"), names=("a",), pictures=np.zeros((1, 48, 64, 3), np.uint8))
+    assert "have no picture in common, so that nothing can be compared. Pass another --against." in fails(
+        "check", "run", "--against", "other"
+    )
+
+
 def test_what_cannot_be_reported_is_one_line() -> None:
     """Other probes, a journal without steps and one whose manifest is damaged exit with 1; no journal with 2."""
     new_journal("one")
@@ -1085,6 +1109,8 @@ def test_every_verb_shows_examples_that_fit(verb: str) -> None:
         ("checkpoints", "ckpt", "--probes", ".", "--backend", "slurm"),
         ("layers",),
         ("upload",),
+        ("check",),
+        ("check", ".", "--fail-on", "ok"),
         ("dance",),
     ],
     ids=" ".join,

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.drawing.masks import encode_mask
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.names import class_name
 from gradcam_callbacks.probes.inputs import (
@@ -27,7 +28,7 @@ from gradcam_callbacks.probes.inputs import (
 )
 from gradcam_callbacks.probes.pictures import as_pictures
 from gradcam_callbacks.probes.reading import pictures_in, read_picture
-from gradcam_callbacks.probes.regions import Regions, as_regions, encode_mask, read_masks
+from gradcam_callbacks.probes.regions import Regions, as_regions, read_masks
 from gradcam_callbacks.probes.slugs import slugs
 from gradcam_callbacks.probes.targets import (
     FUNCTION,

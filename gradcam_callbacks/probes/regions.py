@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,12 +58,3 @@ def read_masks(folder: Path, files: Sequence[Path], size: tuple[int, ...]) -> li
     if all(mask is None for mask in masks):
         raise GradCAMError(f"No mask in folder '{folder}' is named like a probe; expected '{files[0]}' and so on.")
     return masks
-
-
-def encode_mask(mask: Array) -> str | None:
-    """A region as a base64 PNG of one bit a pixel; None where it is empty."""
-    if not mask.any():
-        return None
-    buffer = io.BytesIO()
-    Image.fromarray(mask).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -104,28 +104,34 @@ class Training:
 
 
 @contextmanager
-def opened(sources: str | Path | Sequence[str | Path], tracking_uri: str | None) -> Iterator[list[Training]]:
+def opened(
+    sources: str | Path | Sequence[str | Path], tracking_uri: str | None, *, argument: str = "sources"
+) -> Iterator[list[Training]]:
     """Opens journals and runs; what is downloaded is there as long as the context.
 
     Args:
         sources: see `write_report`.
         tracking_uri: see `write_report`.
+        argument: what the caller calls the sources, for errors.
+
+    Raises:
+        Exception: see `write_report`.
     """
     with TemporaryDirectory(prefix="gradcam-") as temporary:
         listed = [sources] if isinstance(sources, str | Path) else sources
-        yield [Training(*_open(str(source), Path(temporary, str(n)), tracking_uri)) for n, source in enumerate(listed)]
+        yield [_open(str(source), Path(temporary, str(n)), tracking_uri, argument) for n, source in enumerate(listed)]
 
 
-def _open(source: str, directory: Path, tracking_uri: str | None) -> tuple[Journal, str, str | None]:
-    """The journal of a source, its name, and the address of its run; `directory` is for what is downloaded."""
+def _open(source: str, directory: Path, tracking_uri: str | None, argument: str) -> Training:
+    """A journal or a run; `directory` is for what is downloaded."""
     if source.startswith("runs:/"):
         from gradcam_callbacks.publishing import mlflow_store
 
         run = mlflow_store.find_run(source.removeprefix("runs:/"), tracking_uri or mlflow_store.default_uri())
-        return mlflow_store.fetch_journal(run, directory), run.name, run.link()
+        return Training(mlflow_store.fetch_journal(run, directory), run.name, run.link())
     if not Path(source, "manifest.json").is_file():
         raise GradCAMError(
-            f"'{source}' is no journal: it holds no manifest.json. A run is written runs:/ID.", argument="sources"
+            f"'{source}' is no journal: it holds no manifest.json. A run is written runs:/ID.", argument=argument
         )
     journal = Journal(source)
-    return journal, journal.manifest.run_name or Path(source).name, None
+    return Training(journal, journal.manifest.run_name or Path(source).name, None)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.drawing.masks import encode_mask
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.probes.regions import encode_mask
 from gradcam_callbacks.record.manifest import decoded_png
 
 OUTCOMES = ("confirmed", "untold", "cleared")

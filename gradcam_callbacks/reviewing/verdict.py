@@ -11,13 +11,12 @@ import numpy as np
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.record.step import Step
+from gradcam_callbacks.record.verdicts import VERDICTS
 from gradcam_callbacks.reviewing.events import CONSTANT, Event
 from gradcam_callbacks.reviewing.findings import last_test
 from gradcam_callbacks.reviewing.measuring import Measures
 from gradcam_callbacks.reviewing.sentences import course, jumps, unfit
 
-VERDICTS = ("shortcut", "suspect", "constant", "unfit", "moved", "unsettled", "ok")
-"""All that a verdict can be, the most serious first."""
 MOST_SUMMARY = 500
 """How many characters a summary has, at most."""
 # When attention jumped late: at the fourth step or later, in the later half, on so many of the probes at once.
@@ -75,16 +74,6 @@ def find_verdict(
     name = next((name for name in VERDICTS if reasons.get(name)), "ok")
     order = ("shortcut", "suspect", "constant", "unfit", "moved", "unsettled", "course", "cleared")
     return Verdict(name, _cut(" ".join(reasons[reason] for reason in order if reasons.get(reason))))
-
-
-def is_serious(name: str, limit: str) -> bool:
-    """Whether a verdict is as serious as another one, or more.
-
-    Args:
-        name: one of `VERDICTS`.
-        limit: one of `VERDICTS`.
-    """
-    return VERDICTS.index(name) <= VERDICTS.index(limit)
 
 
 def _reasons(

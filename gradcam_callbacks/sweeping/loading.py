@@ -6,7 +6,7 @@ import logging
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gradcam_callbacks.arrays import Array
@@ -15,6 +15,7 @@ from gradcam_callbacks.explaining.explainer import Explainer
 from gradcam_callbacks.explaining.keras2 import refuse_keras2
 from gradcam_callbacks.explaining.methods import Method, find_method
 from gradcam_callbacks.probes.probe_set import ProbeSet
+from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.sweeping.failures import why_not_loaded
 from gradcam_callbacks.sweeping.formats import Checkpoint
 
@@ -60,6 +61,7 @@ class Outcome:
         layer: the path of the explained layer.
         score_kind: "logit" or "probability".
         notes: what to know of the layer; see `Manifest`.
+        reliance: what the answers rest on, where that was asked for.
         error: why it was not explained.
         traceback: the text of it, where explaining failed in a way that nobody foresaw.
     """
@@ -70,6 +72,7 @@ class Outcome:
     layer: str = ""
     score_kind: str = ""
     notes: tuple[str, ...] = ()
+    reliance: Reliance | None = None
     error: GradCAMError | None = None
     traceback: str = ""
 
@@ -88,8 +91,14 @@ class Loader:
         self._architecture: str | None = None
         self._explainer: Explainer | None = None
 
-    def outcome(self, checkpoint: Checkpoint, *, with_noise: bool) -> Outcome:
-        """Explains a checkpoint; an error is an outcome too."""
+    def outcome(self, checkpoint: Checkpoint, *, with_noise: bool, with_test: bool = False) -> Outcome:
+        """Explains a checkpoint; an error is an outcome too.
+
+        Args:
+            checkpoint: which.
+            with_noise: whether to explain the probes under a tiny change, too.
+            with_test: whether to test what the answers rest on; an error of that is logged, and no outcome.
+        """
         try:
             model = self._load(checkpoint)
         except Exception as error:  # Keras, h5py, zipfile and TensorFlow raise a dozen kinds at damaged files
@@ -97,7 +106,8 @@ class Loader:
             whole = checkpoint.path if self._task.model is None else None
             return Outcome(checkpoint, error=why_not_loaded(error, whole).alone())
         try:
-            return self._explain(model, checkpoint, with_noise=with_noise)
+            explained = self._explain(model, checkpoint, with_noise=with_noise)
+            return replace(explained, reliance=self._tested()) if with_test else explained
         except GradCAMError as error:
             return Outcome(checkpoint, error=error.alone())
         except Exception as error:  # a fault of this library, of a method or of a target: the next may still do
@@ -146,6 +156,19 @@ class Loader:
         return Outcome(
             checkpoint, explanation.arrays(), noisy, explanation.layer, explanation.score_kind, explanation.notes
         )
+
+    def _tested(self) -> Reliance | None:
+        """What the answers of the model rest on, or why that cannot be tested; None where it failed."""
+        from gradcam_callbacks.explaining.reliance import measure_reliance
+
+        assert self._explainer is not None
+        try:
+            return measure_reliance(self._explainer, self._task.probes)
+        except GradCAMError as error:
+            return Reliance(reason=str(error))
+        except Exception:
+            logger.exception("What the answers rest on could not be tested; the sweep goes on without.")
+            return None
 
 
 def built(model: Any) -> Any:

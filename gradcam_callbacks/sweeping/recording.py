@@ -13,6 +13,7 @@ from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.publishing.store import Store, steps_of
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
+from gradcam_callbacks.reviewing.verdict import Verdict
 from gradcam_callbacks.sweeping.loading import Outcome, Task
 
 if TYPE_CHECKING:
@@ -78,6 +79,14 @@ class Recording:
         """The steps that were recorded now."""
         return () if self._recorder is None else tuple(sorted(self._recorder.recorded))
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the record comes to, as far as that is known; of a run to which nothing was added what it says."""
+        if self._recorder is not None:
+            return self._recorder.verdict
+        name = getattr(self._store, "verdict", "")
+        return Verdict(name, self._store.summary) if name else None  # type: ignore[union-attr]
+
     def __enter__(self) -> Recording:
         held = self._held
         if held is not None and held.steps():  # they may not have arrived in MLflow: the recorder sends them
@@ -112,7 +121,13 @@ class Recording:
             )
         assert self._recorder is not None
         self._recorder.record(outcome.checkpoint.step, outcome.arrays, {}, noisy=outcome.noisy)
+        self.leave_test(outcome)
         return None
+
+    def leave_test(self, outcome: Outcome) -> None:
+        """Records what the answers of a checkpoint rest on, whose maps are recorded, if that was tested."""
+        if self._recorder is not None and outcome.reliance is not None:
+            self._recorder.leave_test(outcome.checkpoint.step, outcome.reliance)
 
     def _open(self, layer: str, grid: tuple[int, ...], score_kind: str, notes: tuple[str, ...]) -> None:
         """Opens the recorder for maps of this layer and size."""

@@ -6,7 +6,7 @@ import logging
 import os
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gradcam_callbacks.errors import GradCAMError
@@ -24,18 +24,40 @@ _loader: Loader | None = None
 """Of a worker process: it keeps the model from one chunk to the next."""
 
 
-def outcomes(task: Task, wanted: Sequence[Checkpoint], jobs: int, *, noise_floor: bool) -> Iterator[Outcome]:
-    """What became of each checkpoint, in their order."""
+@dataclass(frozen=True)
+class Turn:
+    """A checkpoint, and what is asked of it beside its maps."""
+
+    checkpoint: Checkpoint
+    with_noise: bool
+    with_test: bool
+
+
+def outcomes(
+    task: Task, wanted: Sequence[Checkpoint], jobs: int, *, noise_floor: bool, tests_last: bool = False
+) -> Iterator[Outcome]:
+    """What became of each checkpoint, in their order.
+
+    Args:
+        task: what is explained.
+        wanted: the checkpoints.
+        jobs: how many processes.
+        noise_floor: whether to measure it.
+        tests_last: whether to test what the answers of the last one rest on.
+    """
     import joblib
 
     from gradcam_callbacks.publishing.recorder import FLOOR_EVERY
 
-    turns = [(checkpoint, noise_floor and place % FLOOR_EVERY == 0) for place, checkpoint in enumerate(wanted)]
+    turns = [
+        Turn(checkpoint, noise_floor and place % FLOOR_EVERY == 0, tests_last and place == len(wanted) - 1)
+        for place, checkpoint in enumerate(wanted)
+    ]
     workers = joblib.effective_n_jobs(_workers_of_cluster() if jobs == 1 else jobs)
     if workers == 1 or len(turns) < 2:
         loader = Loader(task)
-        for checkpoint, with_noise in turns:
-            yield loader.outcome(checkpoint, with_noise=with_noise)
+        for turn in turns:
+            yield loader.outcome(turn.checkpoint, with_noise=turn.with_noise, with_test=turn.with_test)
         return
     yield from _spread(task, turns, workers)
 
@@ -50,7 +72,7 @@ def _workers_of_cluster() -> int:
     return -1 if is_cluster and n_jobs in (None, 1) else n_jobs or 1
 
 
-def _spread(task: Task, turns: Sequence[tuple[Checkpoint, bool]], workers: int) -> Iterator[Outcome]:
+def _spread(task: Task, turns: Sequence[Turn], workers: int) -> Iterator[Outcome]:
     """The outcomes, in their order, from several processes; a chunk whose process was killed is tried again."""
     import cloudpickle
     import joblib
@@ -58,17 +80,14 @@ def _spread(task: Task, turns: Sequence[tuple[Checkpoint, bool]], workers: int) 
     packed = cloudpickle.dumps(task)
     threads = max(1, (os.cpu_count() or 1) // workers)
     chunks = [turns[start : start + _CHUNK] for start in range(0, len(turns), _CHUNK)]
-    jobs = [
-        joblib.delayed(_explain_chunk)(packed, [(_absolute(c), noise) for c, noise in chunk], threads)
-        for chunk in chunks
-    ]
+    jobs = [joblib.delayed(_explain_chunk)(packed, [_absolute(turn) for turn in chunk], threads) for chunk in chunks]
     done, failures, error = 0, 0, None
     while failures < _ATTEMPTS:
         before = done
         try:
             for explained in _in_order(jobs[done:], workers):
-                for outcome, (checkpoint, _) in zip(explained, chunks[done], strict=True):
-                    yield replace(outcome, checkpoint=checkpoint)
+                for outcome, turn in zip(explained, chunks[done], strict=True):
+                    yield replace(outcome, checkpoint=turn.checkpoint)
                 done += 1
             return
         except Exception as raised:  # a process that was killed: each backend has its own error for that
@@ -76,14 +95,14 @@ def _spread(task: Task, turns: Sequence[tuple[Checkpoint, bool]], workers: int) 
             failures = 1 if done > before else failures + 1
             logger.warning("A worker was lost (%s); its checkpoints are tried again.", type(raised).__name__)
     for chunk in chunks[done:]:
-        for checkpoint, _ in chunk:
+        for turn in chunk:
             lost = GradCAMError(f"The process that explained it was lost {_ATTEMPTS} times: {error}.")
-            yield Outcome(checkpoint, error=lost)
+            yield Outcome(turn.checkpoint, error=lost)
 
 
-def _absolute(checkpoint: Checkpoint) -> Checkpoint:
+def _absolute(turn: Turn) -> Turn:
     """The checkpoint by its absolute path, for workers in another working directory."""
-    return replace(checkpoint, path=checkpoint.path.absolute())
+    return replace(turn, checkpoint=replace(turn.checkpoint, path=turn.checkpoint.path.absolute()))
 
 
 def _in_order(jobs: Sequence[Any], workers: int) -> Iterator[list[Outcome]]:
@@ -99,7 +118,7 @@ def _in_order(jobs: Sequence[Any], workers: int) -> Iterator[list[Outcome]]:
     yield from parallel(jobs)
 
 
-def _explain_chunk(packed: bytes, chunk: Sequence[tuple[Checkpoint, bool]], threads: int) -> list[Outcome]:
+def _explain_chunk(packed: bytes, chunk: Sequence[Turn], threads: int) -> list[Outcome]:
     """Explains a chunk in a worker process, which keeps its model for the next one."""
     global _loader
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -108,4 +127,4 @@ def _explain_chunk(packed: bytes, chunk: Sequence[tuple[Checkpoint, bool]], thre
     task: Task = pickle.loads(packed)
     if _loader is None or _loader.name != task.name:
         _loader = Loader(task)
-    return [_loader.outcome(checkpoint, with_noise=with_noise) for checkpoint, with_noise in chunk]
+    return [_loader.outcome(turn.checkpoint, with_noise=turn.with_noise, with_test=turn.with_test) for turn in chunk]

@@ -16,7 +16,7 @@ from gradcam_callbacks.publishing.store import Store
 from gradcam_callbacks.sweeping.failures import why_not_loaded
 from gradcam_callbacks.sweeping.finding import StepFrom, find_checkpoints, listed
 from gradcam_callbacks.sweeping.formats import Checkpoint
-from gradcam_callbacks.sweeping.loading import Task, built
+from gradcam_callbacks.sweeping.loading import Loader, Task, built
 from gradcam_callbacks.sweeping.recording import Recording
 from gradcam_callbacks.sweeping.spreading import outcomes
 
@@ -38,6 +38,8 @@ class Sweep:
         skipped: the steps that the run held before.
         problems: what could not be explained, by path, with the reason in a sentence.
         gaps: steps between the first and the last for which there is no checkpoint.
+        verdict: what the record comes to, a word from a closed list such as "ok" or "shortcut"; "" if nothing is known.
+        summary: why, in a few sentences.
     """
 
     run_id: str | None
@@ -45,6 +47,8 @@ class Sweep:
     skipped: tuple[int, ...]
     problems: Mapping[str, str] = field(init=False)
     gaps: tuple[int, ...]
+    verdict: str
+    summary: str
     _errors: ClassVar[Mapping[str, GradCAMError]]  # no field, so that `asdict` gives what JSON takes
     reasons: InitVar[Mapping[str, GradCAMError]]
 
@@ -76,6 +80,7 @@ def explain_checkpoints(
     custom_objects: Mapping[str, Any] | None = None,
     safe_mode: bool = True,
     noise_floor: bool = True,
+    reliance: bool = True,
     animation: bool = False,
     flush_timeout: float = 60,
     verbose: bool = True,
@@ -111,6 +116,8 @@ def explain_checkpoints(
         custom_objects: see `keras.saving.load_model`.
         safe_mode: see `keras.saving.load_model`: whether code in a file, such as of a Lambda layer, is refused.
         noise_floor: see `GradCAMCallback`.
+        reliance: whether the network of the last checkpoint is asked whether its answers rest on something beside the
+            objects; see `GradCAMCallback`.
         animation: see `GradCAMCallback`.
         flush_timeout: how many seconds to wait for MLflow at most.
         verbose: whether to print where the pictures are.
@@ -145,23 +152,32 @@ def explain_checkpoints(
         wanted = [checkpoint for checkpoint in found if checkpoint.step not in recording.known]
         on_start(len(wanted))
         told: set[str] = set()
+        is_last = bool(wanted) and wanted[-1].step > max(recording.known, default=-1)
+        explained: Checkpoint | None = None
         with recording:
-            for outcome in outcomes(task, wanted, jobs, noise_floor=noise_floor):
+            for outcome in outcomes(task, wanted, jobs, noise_floor=noise_floor, tests_last=reliance and is_last):
                 path = str(outcome.checkpoint.path)
                 error = recording.add(outcome)
+                if error is None:
+                    explained = outcome.checkpoint
                 if error is not None:
                     errors[path] = error
                 if outcome.traceback and outcome.traceback not in told:  # once, and not for each checkpoint
                     told.add(outcome.traceback)
                     logger.error("'%s' was loaded, but explaining it failed:\n%s", path, outcome.traceback)
                 on_checkpoint(outcome.checkpoint, "" if error is None else str(error))
+            if reliance and is_last and explained is not None and explained != wanted[-1]:  # that one is damaged
+                recording.leave_test(Loader(task).outcome(explained, with_noise=False, with_test=True))
     steps = {checkpoint.step for checkpoint in found}
+    verdict = recording.verdict
     return Sweep(
         run_id=recording.run_id,
         recorded=recording.recorded,
         skipped=tuple(sorted(steps & recording.known)),
         reasons=errors,
         gaps=tuple(sorted(set(range(min(steps), max(steps))) - steps)) if steps else (),
+        verdict="" if verdict is None else verdict.name,
+        summary="" if verdict is None else verdict.summary,
     )
 
 

@@ -17,6 +17,7 @@ from gradcam_callbacks.explaining.explainer import Explainer
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.record.step import BASELINE
 from gradcam_callbacks.training import failed_fit
+from gradcam_callbacks.training.asking import Asking
 from gradcam_callbacks.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Session:
         schedule: says which step is recorded.
         strict: whether a problem raises.
         on_problem: called for each step that a problem has left out.
+        reliance: whether to test what the network's answers rest on; see `Asking`.
     """
 
     explainer: Explainer
@@ -52,11 +54,13 @@ class Session:
     schedule: Schedule
     strict: bool
     on_problem: Callable[[], None]
+    reliance: bool = False
 
     def __post_init__(self) -> None:
         self._optimizer = getattr(self.explainer.model, "optimizer", None)
         self._logs: dict[str, Any] = {}  # of the schedule's last step
         self._drift: float | None = None  # the last one that was known
+        self._asking = Asking(self.explainer, self.probes, self.recorder, self.strict) if self.reliance else None
         self._process = os.getpid()
         self._closing = threading.RLock()
 
@@ -119,6 +123,8 @@ class Session:
             try:
                 if self.recorder.is_open and status == "FINISHED":
                     self._record(self.schedule.train_ended())
+                    if self._asking is not None:
+                        self._asking.train_ended()
                 elif self.recorder.is_open:
                     self._record_rest()
             finally:
@@ -164,9 +170,12 @@ class Session:
         except Exception:
             self.on_problem()
             self.recorder.failed(step)
+            return
         except BaseException:  # Ctrl-C: `close` tries it again
             self.schedule.interrupted(step)
             raise
+        if self._asking is not None and not is_cut_short:
+            self._asking.recorded(step, arrays)
 
     def _noisy(self) -> dict[str, Any] | None:
         """The arrays of the jittered probes, if the recorder wants them for this record."""

@@ -14,10 +14,11 @@ from support.reliance import a_finding, a_test, box
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.record.step import Step
+from gradcam_callbacks.record.verdicts import VERDICTS, is_serious
 from gradcam_callbacks.reviewing import verdict
 from gradcam_callbacks.reviewing.events import Event, find_events
 from gradcam_callbacks.reviewing.measuring import measure
-from gradcam_callbacks.reviewing.verdict import MOST_SUMMARY, VERDICTS, Verdict, find_verdict, is_serious
+from gradcam_callbacks.reviewing.verdict import MOST_SUMMARY, Verdict, find_verdict
 
 PROBES = 4
 REGION = encoded_mask(box(0, 0, 24, 32))

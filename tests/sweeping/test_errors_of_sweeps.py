@@ -47,7 +47,7 @@ def test_a_result_is_plain_data() -> None:
     """`asdict` gives what JSON takes; the errors themselves are beside."""
     result = sweep(layer="nope")
     held = json.loads(json.dumps(asdict(result)))
-    assert held.keys() == {"run_id", "recorded", "skipped", "problems", "gaps"}
+    assert held.keys() == {"run_id", "recorded", "skipped", "problems", "gaps", "verdict", "summary"}
     assert held["problems"] == {path: str(error) for path, error in result.errors.items()}
 
 

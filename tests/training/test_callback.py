@@ -21,6 +21,7 @@ from support.models import pictures, small_model
 
 from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, InMemoryStore, ProbeSet
 from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.record.verdicts import VERDICTS
 from gradcam_callbacks.reviewing.events import find_events
 from gradcam_callbacks.reviewing.measuring import measure
 from gradcam_callbacks.reviewing.sentences import summary
@@ -61,6 +62,7 @@ def test_a_run_holds_tiles_maps_metrics_and_tags_of_every_epoch(client: MlflowCl
         *(f"gradcam/maps/{n}.npz" for n in range(-1, 3)),
         "gradcam/report.html",
         "gradcam/strip.png",
+        "gradcam/tests/2.json",
     ]
     data = client.get_run(run_id).data
     assert data.params == {}
@@ -71,6 +73,8 @@ def test_a_run_holds_tiles_maps_metrics_and_tags_of_every_epoch(client: MlflowCl
         "gradcam.probes": two_probes().digest,
     }
     assert expected_tags.items() <= data.tags.items()
+    assert data.tags["gradcam.verdict"] in VERDICTS
+    assert 0 < len(data.tags["gradcam.summary"]) <= 500
     scores = [metric for metric in data.metrics if metric.startswith(("gradcam_score/", "gradcam_probability/"))]
     assert len(scores) == 2 * 2 * 3
     history = client.get_metric_history(run_id, "gradcam_score/cat_1.predicted")
@@ -360,7 +364,8 @@ def test_the_review_of_a_second_fit_holds_the_first(client: MlflowClient) -> Non
     page = Path(client.download_artifacts(run.info.run_id, "gradcam/report.html", ".")).read_text(encoding="utf-8")
     assert '"steps":[-1,0,1,2,3,4,5]' in page.replace(" ", "")
     note = client.get_run(run.info.run_id).data.tags["mlflow.note.content"]
-    assert note.startswith("Mine.\n\n[![Open the Grad-CAM review](")
+    assert re.match(r"Mine\.\n\n\*\*Grad-CAM verdict: [a-z]+\.\*\* [^\n]+\n\n\[!\[Open the Grad-CAM review\]\(", note)
+    assert note.count("Grad-CAM verdict") == 1
     assert note.count("gradcam%2Fstrip.png") == 1
     assert image_steps(client, run.info.run_id)["gradcam/n1"] == [0, 1, 2, 3, 4, 5]
 
