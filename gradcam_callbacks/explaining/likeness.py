@@ -15,7 +15,7 @@ _SIDE = 64  # of what is compared: pictures are reduced to this shorter side
 _WINDOW, _STRIDE, _MOST_WINDOWS = 10, 2, 120
 _CONTRAST = 0.06  # of the range of the pictures: the least standard deviation of a window
 # A window is in common where it is found again in another picture of the class, and nowhere else.
-_SAME, _BEYOND = 0.9, 0.4
+_SAME, _BEYOND = 0.95, 0.4
 _NEARLY = 0.6  # where reduced pictures are compared
 _SAME_IN_PLACE = 0.9  # of a whole area, at the same place of another picture
 
