@@ -2,6 +2,7 @@
 
     pip install '.[test]'
     python benchmarks/verdicts.py train [--pilot] [--seeds 0:4] [--only pictures=drawn,network=small] [--jobs 2]
+    python benchmarks/verdicts.py judge [--seeds 0:4] [--jobs 2]
     python benchmarks/verdicts.py odds [--picture verdicts.png]
 
 Each training learns four classes from pictures that may carry a mark that has nothing to do with what they show:
@@ -30,6 +31,7 @@ with at most 0.1 it accuses, each with its exact 95 % interval, and how many epo
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import sys
@@ -59,7 +61,7 @@ WORK = Path(tempfile.gettempdir()) / "gradcam_verdicts"
 def main() -> None:
     """Trains, or says the odds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("train", "truth", "odds"), help="truth: what the trainings rely on")
+    parser.add_argument("what", choices=("train", "truth", "judge", "odds"), help="truth: what the trainings rely on")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of pictures, trainings and verdicts")
     parser.add_argument("--seeds", default="0:4", metavar="A:B", help="seeds A to B - 1; even ones choose thresholds")
     parser.add_argument("--only", default="", help="such as pictures=drawn,pictures=disks,arm=none")
@@ -73,7 +75,9 @@ def main() -> None:
     wanted = [settings for settings in grid(range(first, last)) if matches(settings, only)]
     if arguments.what == "train":
         train(wanted, arguments.work, arguments.jobs)
-    if arguments.what in ("train", "truth"):
+    if arguments.what == "judge":
+        judge(wanted, arguments.work, arguments.jobs)
+    elif arguments.what in ("train", "truth"):
         console.print(truth_table(finished(wanted, arguments.work)))
     else:
         judged = odds.read(arguments.work, [settings for settings in wanted if settings.seed % 2])
@@ -118,6 +122,26 @@ def train(wanted: list[Settings], work: Path, jobs: int) -> None:
             done += future.result()
             seconds = time.monotonic() - started
             print(f"{done} of {len(missing)} trainings, {seconds / done:.1f} s each", file=sys.stderr, flush=True)
+
+
+def judge(wanted: list[Settings], work: Path, jobs: int) -> None:
+    """Lets each rule judge the trainings that it has not judged yet, `jobs` processes side by side."""
+    judged = work / "verdicts.jsonl"
+    known = {json.loads(line)["training"] for line in judged.read_text().splitlines()} if judged.exists() else set()
+    missing = [each for each in wanted if each.name not in known and training.path(each, work).exists()]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool, judged.open("a") as file:
+        futures = [pool.submit(_judged, settings, work) for settings in missing]
+        for done, future in enumerate(as_completed(futures), start=1):
+            file.write("".join(f"{line}\n" for line in future.result()))
+            file.flush()
+            print(f"{done} of {len(missing)} trainings are judged", file=sys.stderr, flush=True)
+
+
+def _judged(settings: Settings, work: Path) -> list[str]:
+    from planted import judging
+
+    return list(judging.judge(settings, work))
 
 
 def _one_thread() -> None:
