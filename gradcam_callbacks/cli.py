@@ -185,9 +185,13 @@ _UNSAFE = click.option(
 )
 
 
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_REGIONS_HELP = "A folder of masks, <name of the picture>.png, white where the object is."
+
+
 @dataclass(frozen=True)
 class _Asked:
-    """The options that `explain` and `checkpoints` share, as they were typed; those of `Explainer` in one."""
+    """What `explain`, `checkpoints` and `reliance` share, as it was typed; the options of `Explainer` in one."""
 
     targets: tuple[str, ...]
     image_size: tuple[int, int] | None
@@ -197,7 +201,7 @@ class _Asked:
 
 
 def _asking(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options that `explain` and `checkpoints` share, and hands them to the command as one `_Asked`.
+    """Adds the options that several commands share, and hands them to the command as one `_Asked`.
 
     --target and --image-size, of which each has its own help, go into it too.
     """
@@ -213,7 +217,8 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         layer = layers_named[0] if len(layers_named) == 1 else layers_named or None
         explainer = {"layer": layer, "method": method, "output": output, "grid": grid}
-        others = {name: options.pop(name) for name in ("targets", "image_size", "classes", "preprocess")}
+        others = {name: options.pop(name) for name in ("image_size", "classes", "preprocess")}
+        others["targets"] = options.pop("targets", ())  # `reliance` asks for none
         command(asked=_Asked(explainer=explainer, **others), **options)
 
     for option in (_OUTPUT, _GRID, _METHOD, _LAYER, _PREPROCESS, _CLASSES):  # the help lists them the other way round
@@ -314,12 +319,7 @@ def _number(value: float) -> float | None:
 
 @main.command()
 @click.argument("sources", metavar="CHECKPOINTS...", nargs=-1, required=True)
-@click.option(
-    "--probes",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of pictures, or of one sub-folder a class.",
-)
+@click.option("--probes", required=True, type=_FOLDER, help="A folder of pictures, or of one sub-folder a class.")
 @click.option(
     "--target",
     "targets",
@@ -327,11 +327,7 @@ def _number(value: float) -> float | None:
     metavar="CLASS",
     help="A class by index or name, `predicted`, `label` (the sub-folder), or A:B. Repeat it. [default: predicted]",
 )
-@click.option(
-    "--regions",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of masks, <name of the picture>.png, white where the object is.",
-)
+@click.option("--regions", type=_FOLDER, help=_REGIONS_HELP)
 @click.option("--model", type=click.Path(exists=True, path_type=Path), help="For checkpoints that hold weights alone.")
 @click.option("--image-size", type=_SIDES, metavar="H W", help="By default what the model takes.")
 @_asking
@@ -491,6 +487,65 @@ def layers(
         rows.append((info.path, info.kind, f"({shape})", "picked" if info.picked else ""))
     title = f"The layers of '{network.name}' that can be explained"
     _print_table(title, ("layer", "type", "output shape", ""), rows, marked="picked")
+
+
+@main.command()
+@_MODEL
+@click.option("--probes", required=True, type=_FOLDER, help="A folder of pictures, or of one sub-folder a class.")
+@click.option("--regions", type=_FOLDER, help=_REGIONS_HELP)
+@click.option("--image-size", type=_SIDES, metavar="H W", help="By default what the model takes.")
+@_asking
+@_IMPORT
+@_UNSAFE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")
+def reliance(
+    model: Path,
+    probes: Path,
+    regions: Path | None,
+    asked: _Asked,
+    modules: tuple[str, ...],
+    unsafe: bool,
+    as_json: bool,
+) -> None:
+    """Test what the answers of MODEL rest on, by pictures that are changed.
+
+    MODEL is a saved Keras model (.keras or .h5). Areas of the pictures are covered, and pasted on pictures of other
+    classes: an answer rests on a watermark where it changes without it, and where other pictures become that class
+    with it. Give a few pictures of each class, and masks of the objects where there are some.
+
+    \b
+    Examples:
+      gradcam reliance model.keras --probes probes/ --preprocess resnet
+      gradcam reliance model.keras --probes probes/ --regions masks/ --json
+    """  # noqa: D301
+    from gradcam_callbacks.explaining.explainer import Explainer
+    from gradcam_callbacks.explaining.reliance import measure_reliance
+    from gradcam_callbacks.record.manifest import Manifest
+    from gradcam_callbacks.reviewing import findings
+
+    _import_own(modules)
+    network = _load(model, unsafe=unsafe)
+    chosen = _probes_in_folder(network, probes, regions, asked, _preprocess(asked.preprocess))
+    found = measure_reliance(Explainer(network, **asked.explainer), chosen)
+    manifest = Manifest(**chosen.description())
+    sentences = [findings.text(finding, manifest) for finding in found.findings]
+    if as_json:
+        entries = [
+            {
+                "class": manifest.class_name(finding.answer),
+                "kind": finding.kind,
+                "outcome": finding.outcome,
+                "decisive": [manifest.names[probe] for probe in finding.decisive],
+                "text": text,
+            }
+            for finding, text in zip(found.findings, sentences, strict=True)
+        ]
+        click.echo(json.dumps({"passes": found.passes, "reason": found.reason, "findings": entries}, indent=2))
+        return
+    nothing = found.reason or "No area was found on which the answers of a class rest."
+    for text in sentences or [nothing]:
+        click.echo(text)
+    click.echo(f"{found.passes} changed pictures went through the model.")
 
 
 @main.command()
