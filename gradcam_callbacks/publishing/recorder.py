@@ -43,10 +43,11 @@ _MOST_LEFT = 64 * 2**20
 
 @dataclass
 class _Left:
-    """The steps of the last training, in a run that it left open."""
+    """The steps of the last training, and its tests, in a run that it left open."""
 
     run_id: str = ""
     steps: dict[int, bytes] = field(default_factory=dict)
+    tests: dict[int, bytes] = field(default_factory=dict)
 
 
 _left = _Left()
@@ -145,11 +146,11 @@ class Recorder:
             journal.leave_status("FAILED" if ends_run else None)  # if this process is killed, `gradcam upload` does it
             alive = living.hold(journal.directory / "status") if ends_run else None
             journaled = journal.steps()
-            left = _left.steps if _left.run_id == store.run_id else {}
+            left, tests = (_left.steps, _left.tests) if _left.run_id == store.run_id else ({}, {})
             earlier = frozenset(journaled) | left.keys() | _steps_of_run(store, left)
             last = max(earlier, default=BASELINE)
             before = None if last < 0 or last in journaled else _fetched(store, journal, last, left)
-            uploader = Uploader(journal, store, has_animation=delivery.animation, earlier=left)
+            uploader = Uploader(journal, store, has_animation=delivery.animation, earlier=left, earlier_tests=tests)
             uploader.ends_run = False
             worker = Worker(uploader)
         except BaseException:
@@ -337,9 +338,10 @@ class Recorder:
 
     def _leave_steps(self) -> None:
         """Keeps the last steps in memory, so that a next `fit` in this run need not fetch them."""
-        _left.run_id, _left.steps = self.store.run_id, {}
+        _left.run_id, _left.steps, _left.tests = self.store.run_id, {}, {}
         size = 0
         with contextlib.suppress(OSError):
+            _left.tests = {step: self.journal.test_content(step) for step in self.journal.tests()}
             for step in reversed(self.journal.steps()):
                 content = self.journal.content(step)
                 size += len(content)
