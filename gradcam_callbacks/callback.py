@@ -6,6 +6,7 @@ import copy
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
     from gradcam_callbacks.explaining.methods import Method
     from gradcam_callbacks.publishing.recorder import Recorder
     from gradcam_callbacks.publishing.store import Store
+
+
+@dataclass
+class _Training:
+    """What a callback knows of the training in one thread."""
+
+    model: keras.Model | None = None
+    params: dict[str, Any] | None = None
+    session: Session | None = None
 
 
 class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
@@ -53,6 +63,9 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     A copy, also by pickle, is a new callback of the same settings that has trained nothing. It shares `store`, if there
     is one; by pickle the store is copied, too.
+
+    One callback may be in several trainings at once, each in its own thread, as in a search with several workers. Each
+    is recorded in a run of its own.
 
     Attributes:
         explainer: of the last training; None before the first.
@@ -113,6 +126,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         Raises:
             GradCAMError: if the probes, `every`, `every_batches` or `flush_timeout` make no sense.
         """
+        self._forget_trainings()
         super().__init__()
         _check_numbers(every, every_batches, flush_timeout)
         if run_id is not None and store is not None:
@@ -137,7 +151,6 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.grid = grid
         self.problems = 0
         self.explainer: Explainer | None = None
-        self._session: Session | None = None
 
     def set_model(self, model: keras.Model) -> None:
         """Takes the model; Keras calls this first.
@@ -164,10 +177,11 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
             build(model, self.probes.batch(0, 1))  # as Keras does with the first batch; the same weights
         # A new one for each training: layers may have been added, frozen or adapted since the last.
-        self.explainer = Explainer(
+        explainer = Explainer(
             model, layer=self.layer, method=self.method, output=self.output, grid=self.grid, same_noise=True
         )
-        traced = self.explainer.prepare(self.probes)
+        self.explainer = explainer
+        traced = explainer.prepare(self.probes)
         schedule = Schedule(
             every=self.every,
             every_batches=self.every_batches,
@@ -175,9 +189,9 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             batches=params.get("steps"),
         )
         jittered = self.probes.jittered() if self.noise_floor else None
-        recorder = self._open_recorder(self.explainer.method, traced)
+        recorder = self._open_recorder(explainer.method, traced)
         session = Session(
-            self.explainer,
+            explainer,
             self.probes,
             jittered,
             recorder,
@@ -210,6 +224,48 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits until everything has arrived, and says where it is."""
         self._close("FINISHED")
+
+    # Keras writes `params` and `_model` of a callback, and a thread has its own.
+
+    @property
+    def params(self) -> dict[str, Any] | None:
+        """What Keras says of the training in this thread."""
+        return self._training.params
+
+    @params.setter
+    def params(self, params: dict[str, Any] | None) -> None:
+        (self._training if params is None else self._own_training()).params = params
+
+    @property
+    def _model(self) -> keras.Model | None:
+        return self._training.model
+
+    @_model.setter
+    def _model(self, model: keras.Model | None) -> None:
+        (self._training if model is None else self._own_training()).model = model
+
+    @property
+    def _session(self) -> Session | None:
+        return self._training.session
+
+    @_session.setter
+    def _session(self, session: Session | None) -> None:
+        self._training.session = session
+
+    @property
+    def _training(self) -> _Training:
+        """The training of this thread; in a thread that has none, the one that began last."""
+        return getattr(self._of_thread, "training", self._latest)
+
+    def _own_training(self) -> _Training:
+        """The training of this thread, a new one if it has none."""
+        if not hasattr(self._of_thread, "training"):
+            self._latest = self._of_thread.training = _Training()
+        return self._training
+
+    def _forget_trainings(self) -> None:
+        self._of_thread = threading.local()
+        self._latest = _Training()
 
     def _open_recorder(self, method: str, traced: Capture) -> Recorder:
         """Opens run and journal for maps of that layer. What loads MLflow is loaded here."""
@@ -251,7 +307,8 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings, without anything of a training."""
-        return vars(self) | {"_model": None, "params": None, "problems": 0, "explainer": None, "_session": None}
+        settings = {name: value for name, value in vars(self).items() if name not in ("_of_thread", "_latest")}
+        return settings | {"problems": 0, "explainer": None}
 
     def __copy__(self) -> GradCAMCallback:
         """A new callback of the same settings."""
@@ -263,6 +320,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         memo[id(self)] = made
         memo[id(self.store)] = self.store
         vars(made).update(copy.deepcopy(self.__getstate__(), memo))
+        made._forget_trainings()
         return made  # type: ignore[no-any-return]
 
     def __reduce__(self) -> Any:
@@ -279,6 +337,7 @@ def _restored(kind: type[GradCAMCallback], state: dict[str, Any]) -> GradCAMCall
     """A callback of these settings."""
     made: Any = kind.__new__(kind)
     vars(made).update(state)
+    made._forget_trainings()
     return made  # type: ignore[no-any-return]
 
 

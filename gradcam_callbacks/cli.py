@@ -185,9 +185,13 @@ _UNSAFE = click.option(
 )
 
 
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_REGIONS_HELP = "A folder of masks, <name of the picture>.png, white where the object is."
+
+
 @dataclass(frozen=True)
 class _Asked:
-    """The options that `explain` and `checkpoints` share, as they were typed; those of `Explainer` in one."""
+    """What `explain`, `checkpoints` and `reliance` share, as it was typed; the options of `Explainer` in one."""
 
     targets: tuple[str, ...]
     image_size: tuple[int, int] | None
@@ -197,7 +201,7 @@ class _Asked:
 
 
 def _asking(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options that `explain` and `checkpoints` share, and hands them to the command as one `_Asked`.
+    """Adds the options that several commands share, and hands them to the command as one `_Asked`.
 
     --target and --image-size, of which each has its own help, go into it too.
     """
@@ -213,7 +217,8 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         layer = layers_named[0] if len(layers_named) == 1 else layers_named or None
         explainer = {"layer": layer, "method": method, "output": output, "grid": grid}
-        others = {name: options.pop(name) for name in ("targets", "image_size", "classes", "preprocess")}
+        others = {name: options.pop(name) for name in ("image_size", "classes", "preprocess")}
+        others["targets"] = options.pop("targets", ())  # `reliance` asks for none
         command(asked=_Asked(explainer=explainer, **others), **options)
 
     for option in (_OUTPUT, _GRID, _METHOD, _LAYER, _PREPROCESS, _CLASSES):  # the help lists them the other way round
@@ -314,12 +319,7 @@ def _number(value: float) -> float | None:
 
 @main.command()
 @click.argument("sources", metavar="CHECKPOINTS...", nargs=-1, required=True)
-@click.option(
-    "--probes",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of pictures, or of one sub-folder a class.",
-)
+@click.option("--probes", required=True, type=_FOLDER, help="A folder of pictures, or of one sub-folder a class.")
 @click.option(
     "--target",
     "targets",
@@ -327,11 +327,7 @@ def _number(value: float) -> float | None:
     metavar="CLASS",
     help="A class by index or name, `predicted`, `label` (the sub-folder), or A:B. Repeat it. [default: predicted]",
 )
-@click.option(
-    "--regions",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of masks, <name of the picture>.png, white where the object is.",
-)
+@click.option("--regions", type=_FOLDER, help=_REGIONS_HELP)
 @click.option("--model", type=click.Path(exists=True, path_type=Path), help="For checkpoints that hold weights alone.")
 @click.option("--image-size", type=_SIDES, metavar="H W", help="By default what the model takes.")
 @_asking
@@ -494,14 +490,80 @@ def layers(
 
 
 @main.command()
+@_MODEL
+@click.option("--probes", required=True, type=_FOLDER, help="A folder of pictures, or of one sub-folder a class.")
+@click.option("--regions", type=_FOLDER, help=_REGIONS_HELP)
+@click.option("--image-size", type=_SIDES, metavar="H W", help="By default what the model takes.")
+@_asking
+@_IMPORT
+@_UNSAFE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")
+def reliance(
+    model: Path,
+    probes: Path,
+    regions: Path | None,
+    asked: _Asked,
+    modules: tuple[str, ...],
+    unsafe: bool,
+    as_json: bool,
+) -> None:
+    """Test what the answers of MODEL rest on, by pictures that are changed.
+
+    MODEL is a saved Keras model (.keras or .h5). Areas of the pictures are covered, and pasted on pictures of other
+    classes: an answer rests on a watermark where it changes without it, and where other pictures become that class
+    with it. Give a few pictures of each class, and masks of the objects where there are some.
+
+    \b
+    Examples:
+      gradcam reliance model.keras --probes probes/ --preprocess resnet
+      gradcam reliance model.keras --probes probes/ --regions masks/ --json
+    """  # noqa: D301
+    from gradcam_callbacks.explaining.explainer import Explainer
+    from gradcam_callbacks.explaining.reliance import measure_reliance
+    from gradcam_callbacks.record.manifest import Manifest
+    from gradcam_callbacks.reviewing import findings
+
+    _import_own(modules)
+    network = _load(model, unsafe=unsafe)
+    chosen = _probes_in_folder(network, probes, regions, asked, _preprocess(asked.preprocess))
+    found = measure_reliance(Explainer(network, **asked.explainer), chosen)
+    manifest = Manifest(**chosen.description())
+    sentences = [findings.text(finding, manifest) for finding in found.findings]
+    if as_json:
+        entries = [
+            {
+                "class": manifest.class_name(finding.answer),
+                "kind": finding.kind,
+                "outcome": finding.outcome,
+                "decisive": [manifest.names[probe] for probe in finding.decisive],
+                "text": text,
+            }
+            for finding, text in zip(found.findings, sentences, strict=True)
+        ]
+        click.echo(json.dumps({"passes": found.passes, "reason": found.reason, "findings": entries}, indent=2))
+        return
+    nothing = found.reason or "No area was found on which the answers of a class rest."
+    for text in sentences or [nothing]:
+        click.echo(text)
+    click.echo(f"{found.passes} changed pictures went through the model.")
+
+
+@main.command()
 @click.argument("journal", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--run", "run_id", metavar="ID", help="The MLflow run; by default the one that the journal names.")
-@click.option("--tracking-uri", metavar="URI", help="Of the MLflow server; by default the one that the journal names.")
+@click.option(
+    "--tracking-uri",
+    metavar="URI",
+    help="Of the MLflow server; by default the one that the journal names, if MLflow is set to that or you say yes.",
+)
 def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     """Send what JOURNAL holds and its MLflow run lacks.
 
     For trainings that ended before everything had arrived. Safe to repeat, and from another machine too: what the run
     holds already is not sent again.
+
+    Where only the journal names the address, you are asked before anything goes there, and without a terminal it is
+    refused. Name the address with --tracking-uri, or set MLFLOW_TRACKING_URI to it, to say yes.
 
     \b
     Examples:
@@ -523,7 +585,7 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
         raise click.UsageError(
             f"The run of '{journal}' is not in MLflow. To send it there, name a run with --run and --tracking-uri."
         )
-    run = mlflow_store.find_run(run_id or opened.manifest.run_id, tracking_uri or opened.manifest.tracking_uri)
+    run = mlflow_store.find_run_of(opened, run_id, tracking_uri, argument="tracking_uri", is_trusted=_is_trusted)
     sending = Uploader(opened, run)
     missing = len(sending.missing())
     with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -535,6 +597,19 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
         raise click.ClickException(f"{left} of {missing} items have not arrived: {sending.error}. Try again later.")
     count = len([step for step in opened.steps() if step >= 0])
     click.echo(f"Run {run.run_id} holds all {count} steps:\n{run.where_to_look()}")
+
+
+def _is_trusted(address: str) -> bool:
+    """Asks a person about an address that only a journal names; where there is none to ask, it is not trusted."""
+    return (
+        sys.stdin.isatty()
+        and sys.stderr.isatty()
+        and click.confirm(
+            f"The journal is to be sent to {address!r}, which MLflow is not set to. Credentials of yours may go there, "
+            "or a database be made. Do you trust it?",
+            err=True,
+        )
+    )
 
 
 @main.command()

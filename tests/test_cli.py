@@ -1133,3 +1133,41 @@ def test_the_shell_completes() -> None:
     assert completed("gradcam ex") == ["explain"]
     assert completed("gradcam checkpoints --backend d") == ["dask"]
     assert completed("gradcam explain --pre") == ["--preprocess"]
+
+
+def test_reliance_tests_a_saved_model(tmp_path: Path) -> None:
+    """Whoever has a model and pictures is told on which area the answers rest, without a training or a server."""
+    inputs = keras.Input((48, 48, 3))
+    scaled = keras.layers.Rescaling(1 / 255)(inputs)
+    colours = keras.layers.Conv2D(3, 1, activation="relu", name="colours")
+    means = keras.layers.GlobalAveragePooling2D()(colours(scaled))
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="class")(means))
+    # How much a pixel is pure red, pure green, and neither: the answers are which of these there is.
+    colours.set_weights([np.array([[[[1, -1, 0], [-1, 1, 0], [-1, -1, 0]]]], np.float32), np.array([0, 0, 0.01])])
+    model.get_layer("class").set_weights(
+        [np.array([[900, -900, -900], [-900, 900, 0], [0, 0, 0]], np.float32), np.array([0, 0, 2])]
+    )
+    model.save(tmp_path / "model.keras")
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        name = ("boat", "plain", "house")[number % 3]
+        picture = np.repeat(rng.integers(60, 200, (48, 48, 1)), 3, axis=2).astype(np.uint8)
+        if name == "boat":
+            picture[36:46, 36:46] = np.where(np.indices((10, 10)).sum(axis=0)[..., None] % 4 < 2, [255, 0, 0], 255)
+        if name == "plain":
+            y, x = rng.integers(0, 30, 2)
+            picture[y : y + 12, x : x + 12] = (0, rng.integers(160, 255), 0)
+        (tmp_path / "probes" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "probes" / name / f"{number}.png")
+    (tmp_path / "classes.txt").write_text("boat\nplain\nhouse\n")
+    asked = [tmp_path / "model.keras", "--probes", tmp_path / "probes", "--classes", tmp_path / "classes.txt"]
+
+    told = gradcam("reliance", *asked)
+    assert told.exit_code == 0
+    assert told.stdout.startswith("Confirmed by the test: without ")
+    assert "“boat”" in told.stdout.splitlines()[0]
+    assert "changed pictures went through the model." in told.stdout
+
+    held = json.loads(gradcam("reliance", *asked, "--json").stdout)
+    (boat,) = [finding for finding in held["findings"] if finding["class"] == "boat"]
+    assert (boat["outcome"], boat["kind"], len(boat["decisive"])) == ("confirmed", "common", 4)

@@ -15,7 +15,8 @@ _SIDE = 64  # of what is compared: pictures are reduced to this shorter side
 _WINDOW, _STRIDE, _MOST_WINDOWS = 10, 2, 120
 _CONTRAST = 0.06  # of the range of the pictures: the least standard deviation of a window
 # A window is in common where it is found again in another picture of the class, and nowhere else.
-_SAME, _BEYOND = 0.9, 0.4
+_SAME, _BEYOND = 0.95, 0.4
+_NEARLY = 0.6  # where reduced pictures are compared
 _SAME_IN_PLACE = 0.9  # of a whole area, at the same place of another picture
 
 
@@ -37,6 +38,7 @@ class Likeness:
         Args:
             images: (N, H, W, C).
         """
+        self._images = images
         self._size = images.shape[1:3]
         self._small, self._scale = _reduced(images)
         self._limit = _CONTRAST * (float(self._small.max()) - float(self._small.min()))
@@ -75,22 +77,48 @@ class Likeness:
         is_asked = (windows.corners % _STRIDE == 0).all(axis=1) & (windows.contrast >= self._limit)
         asked = np.flatnonzero(is_asked)
         asked = asked[np.argsort(-windows.contrast[asked], kind="stable")][:_MOST_WINDOWS]
-        within = np.full(len(asked), -1.0)
+        within, matched = np.full(len(asked), -1.0), np.zeros((len(asked), 3), int)
         for m in same:
-            within = np.maximum(within, self._found(windows.values[asked], m))
+            found, corners = self._found(windows.values[asked], m)
+            is_better = found > within
+            within = np.where(is_better, found, within)
+            matched[is_better] = np.concatenate([np.full((len(asked), 1), m), corners], axis=1)[is_better]
+        if self._scale < 1:  # reduced pictures differ where the same lies half a pixel further: look at the whole ones
+            for number in np.flatnonzero((within >= _NEARLY) & (within < _SAME)).tolist():
+                m, *corner = matched[number].tolist()
+                within[number] = max(within[number], self._closely(n, windows.corners[asked[number]], m, corner))
         asked, within = asked[within >= _SAME], within[within >= _SAME]
         for m in others:  # most windows are soon found there
             if not len(asked):
                 break
-            is_own = within - self._found(windows.values[asked], m) >= _BEYOND
+            is_own = within - self._found(windows.values[asked], m)[0] >= _BEYOND
             asked, within = asked[is_own], within[is_own]
         return windows.corners[asked]
 
-    def _found(self, values: Array, n: int) -> Array:
-        """(M,) the highest correlation of M windows with one of a picture."""
+    def _found(self, values: Array, n: int) -> tuple[Array, Array]:
+        """(M,) the highest correlation of M windows with one of a picture, and (M, 2) that one's corner."""
         windows = self._of(n)
-        found: Array = (values @ windows.values[windows.contrast >= self._limit / 2].T).max(axis=1, initial=-1)
-        return found
+        usable = windows.contrast >= self._limit / 2
+        if not usable.any():
+            return np.full(len(values), -1.0), np.zeros((len(values), 2), int)
+        products = values @ windows.values[usable].T
+        best = products.argmax(axis=1)
+        return products[np.arange(len(values)), best], windows.corners[usable][best]
+
+    def _closely(self, n: int, corner: Sequence[int], m: int, other: Sequence[int]) -> float:
+        """The highest correlation of a window with those around its match, in the pictures before they were reduced."""
+        side, reach = round(_WINDOW / self._scale), int(np.ceil(1 / self._scale)) + 1
+        y, x = (round(place / self._scale) for place in corner)
+        own = _levelled(self._images[n][y : y + side, x : x + side].reshape(-1, self._images.shape[-1]))
+        best = -1.0
+        top, left = (round(place / self._scale) for place in other)
+        for row in range(max(0, top - reach), top + reach + 1):
+            for column in range(max(0, left - reach), left + reach + 1):
+                part = self._images[m][row : row + side, column : column + side]
+                values = part.reshape(-1, part.shape[-1])
+                if values.shape == own.shape:
+                    best = max(best, float((own * _levelled(values)).sum()))
+        return best
 
     def _of(self, n: int) -> _Windows:
         if n not in self._windows:

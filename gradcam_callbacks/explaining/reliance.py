@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -36,10 +36,13 @@ _BORDERS_IN_COMMON = (0.12, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02)  # the wide
 _MARGIN_CELLS, _MARGIN_SIDES = 0.5, 0.03
 # With how many other areas, and other pictures, an area is compared.
 _OTHER_AREAS, _OTHER_PICTURES, _LEAST_PICTURES = 3, 12, 3
-# An area decides on a picture where this share of the other pictures turn into its class when the area is pasted on
-# them (of an area that pictures of the class have in common the second one is enough), and this share more than when
-# something else is.
-_TURNED, _TURNED_SHARED, _MORE_TURNED = 0.5, 0.4, 0.3
+# An area decides on a picture where this share of the other pictures turn into its class when it is pasted on them,
+# and this share more than when an area from elsewhere is. Pictures that turn when the same place of yet another
+# class is pasted are left out.
+_TURNED, _MORE_TURNED = 0.5, 0.3
+# What pictures have in common decides on all of them where this share turns, of all these pictures together, be it a
+# part of the picture or its border; and on one of them where that share does.
+_TURNED_SHARED, _TURNED_AT_ALL = {"part": 0.5, "border": 0.4}, 0.2
 # Where no picture of another class is there: at most this share of the other areas do what the area does.
 _ELSEWHERE = 0.34
 # The test confirms where the area decides on two pictures of a class and this share of those tested, or on three and
@@ -128,17 +131,18 @@ class _Trial:
         probe: its index.
         areas: (H, W) bool each, in the order in which they are tried.
         region: (H, W) bool, where the model should look, grown; empty without a region.
-        shared: the numbers of those areas that show what pictures of the class have in common, and no others.
+        shared: by the kind of likeness, the numbers of the areas that show what pictures of the class have in common,
+            and no others.
         best: the area that is told of: the one that decides, or else the one that came nearest.
         covered: of each area, whether the answer changes when it is covered.
         hidden: whether it changes when the region is covered; None without one.
         hidden_covered: of each area, whether it is another when region and area are covered; empty where covering the
             region was enough.
-        turned: of each area that was pasted, how many pictures turned into the answer.
+        turned: of each area that was pasted, of each other picture whether it turned into the answer.
         elsewhere: of other areas, whether the answer changes when they are covered.
         hidden_elsewhere: the same together with the region.
         turned_elsewhere: how many pictures turned when other areas were pasted.
-        turned_by_others: how many turned when the same place of yet other pictures was pasted.
+        turned_by_others: the same, for the same pictures, when the area was pasted from one of yet another class.
         decides: whether the area decides.
         may_decide: whether it seems to, but there was no room for as large an area elsewhere.
     """
@@ -146,22 +150,27 @@ class _Trial:
     probe: int
     areas: list[Array]
     region: Array
-    shared: frozenset[int]
+    shared: Mapping[str, int]
     best: int = 0
     covered: list[bool] = field(default_factory=list)
     hidden: bool | None = None
     hidden_covered: list[bool] = field(default_factory=list)
-    turned: dict[int, Count] = field(default_factory=dict)
+    turned: dict[int, list[bool]] = field(default_factory=dict)
     elsewhere: list[bool] = field(default_factory=list)
     hidden_elsewhere: list[bool] = field(default_factory=list)
     turned_elsewhere: Count = _NONE
-    turned_by_others: Count = _NONE
+    turned_by_others: dict[int, list[bool]] = field(default_factory=dict)
     decides: bool = False
     may_decide: bool = False
 
     def is_sign(self, number: int) -> bool:
         """Whether covering an area changes the answer, by itself or once the region is covered."""
         return self.covered[number] or (bool(self.hidden_covered) and self.hidden_covered[number])
+
+    def turned_by_itself(self, number: int) -> list[bool]:
+        """Of the pictures that do not turn when an area is pasted from another class, whether they do by this one."""
+        pairs = zip(self.turned[number], self.turned_by_others[number], strict=True)
+        return [turned for turned, otherwise in pairs if not otherwise]
 
 
 class Tester:
@@ -235,8 +244,9 @@ class Tester:
         if not trials:
             return
         self._cover(trials, c)
-        for trial in trials:
-            self._paste(trial, c, others.tolist())
+        if len(others) < _LEAST_PICTURES or not self._paste_shared(trials, c, others.tolist()):
+            for trial in trials:
+                self._paste_own(trial, c, others.tolist())
         yield from self._judged(trials, c, can_paste=len(others) >= _LEAST_PICTURES)
 
     def _trials(self, c: int, probes: Sequence[int], others: Sequence[int]) -> Iterator[_Trial]:
@@ -246,12 +256,16 @@ class Tester:
         for n in probes:
             region = self._regions[n]
             mates = [m for m in probes if m != n]
-            areas = [grown(alike[n], 0.02 * min(region.shape))] if n in alike else []
-            if compares:
-                widths = (border(region.shape, width) for width in _BORDERS_IN_COMMON)
-                in_common = [area for area in widths if alike_in_place(self._images, area, n, mates, others)]
-                areas += in_common[:1]
-            shared = frozenset(range(len(areas)))
+            areas: list[Array] = []
+            shared: dict[str, int] = {}
+            if n in alike:
+                shared["part"] = len(areas)
+                areas.append(grown(alike[n], 0.02 * min(region.shape)))
+            widths = (border(region.shape, width) for width in _BORDERS_IN_COMMON if compares)
+            in_common = (area for area in widths if alike_in_place(self._images, area, n, mates, others))
+            for area in islice(in_common, 1):
+                shared["border"] = len(areas)
+                areas.append(area)
             if region.any():
                 region = grown(region, self._margin)
                 areas += [
@@ -274,11 +288,34 @@ class Tester:
         for trial in kept:
             trial.hidden_covered = [next(answers) for _ in trial.areas]
 
-    def _paste(self, trial: _Trial, c: int, others: Sequence[int]) -> None:
-        """Pastes areas on other pictures until one decides, and compares that with other areas and pictures."""
-        candidates = [number for number in range(len(trial.areas)) if trial.is_sign(number) or number in trial.shared]
+    def _paste_shared(self, trials: Sequence[_Trial], c: int, others: Sequence[int]) -> bool:
+        """Pastes what pictures of the class have in common, and judges it by all of these pictures together.
+
+        Returns:
+            Whether it decides.
+        """
+        for likeness, least in _TURNED_SHARED.items():
+            having = [trial for trial in trials if likeness in trial.shared]
+            if len(having) < 2:
+                continue
+            for trial in having:
+                self._paste(trial, trial.shared[likeness], c, others)
+            turned = [own for trial in having for own in trial.turned_by_itself(trial.shared[likeness])]
+            if len(turned) < _LEAST_PICTURES or np.mean(turned) < least:
+                continue
+            for trial in having:
+                number = trial.shared[likeness]
+                trial.decides = bool(np.mean(trial.turned[number]) >= _TURNED_AT_ALL)
+                trial.best = number
+                if trial.region.any():  # without a region, what is elsewhere may be the object
+                    self._compare(trial, c, others)
+            return True
+        return False
+
+    def _paste_own(self, trial: _Trial, c: int, others: Sequence[int]) -> None:
+        """Pastes areas whose covering changes the answer until one decides, and compares it with areas elsewhere."""
+        signs = [number for number in range(len(trial.areas)) if trial.is_sign(number)]
         if len(others) < _LEAST_PICTURES:
-            signs = [number for number in candidates if trial.is_sign(number)]
             trial.best = signs[0] if signs else 0
             if signs:
                 self._compare(trial, c, others)
@@ -286,33 +323,39 @@ class Tester:
                 trial.decides = bool(same) and float(np.mean(same)) <= _ELSEWHERE
             return
         # Without a sign, pasting tells whether the area may be cleared.
-        for number in candidates or [min(1, len(trial.areas) - 1)]:
-            trial.turned[number] = self._turned([(trial.probe, trial.areas[number], onto) for onto in others], c)
-            least = _TURNED_SHARED if number in trial.shared else _TURNED
-            if number in candidates and trial.turned[number].share >= least:
-                trial.best = number
-                self._compare(trial, c, others)
-                compared = (trial.turned_elsewhere, trial.turned_by_others)
-                most = max((count.share for count in compared if count.of), default=1.0)
-                if trial.turned[number].share - most >= _MORE_TURNED:
-                    trial.decides = bool(trial.elsewhere) or number in trial.shared
-                    trial.may_decide = not trial.decides
-                    if trial.decides:
-                        return
-        if trial.turned:
-            trial.best = max(trial.turned, key=lambda number: trial.turned[number].share)
+        for number in signs or [min(1, len(trial.areas) - 1)]:
+            self._paste(trial, number, c, others)
+            turned = trial.turned_by_itself(number)
+            if not signs or len(turned) < _LEAST_PICTURES or np.mean(turned) < _TURNED:
+                continue
+            trial.best = number
+            self._compare(trial, c, others)
+            if not trial.turned_elsewhere.of:
+                trial.may_decide = True
+            elif np.mean(trial.turned[number]) - trial.turned_elsewhere.share >= _MORE_TURNED:
+                trial.decides = True
+                return
+        trial.best = max(trial.turned, key=lambda number: float(np.mean(trial.turned[number])))
+
+    def _paste(self, trial: _Trial, number: int, c: int, others: Sequence[int]) -> None:
+        """Pastes an area on other pictures, and on each the same place of yet another one."""
+        if number in trial.turned:
+            return
+        n, area, rng = trial.probe, trial.areas[number], self._rng(trial.probe)
+        trial.turned[number] = self._turned([(n, area, onto) for onto in others], c)
+        pairs = [(int(rng.choice([of for of in others if of != onto])), onto) for onto in others]
+        trial.turned_by_others[number] = self._turned([(of, area, onto) for of, onto in pairs], c)
 
     def _compare(self, trial: _Trial, c: int, others: Sequence[int]) -> None:
-        """Does with other areas, and with the same place of other pictures, what was done with the best area."""
-        n, area, rng = trial.probe, trial.areas[trial.best], self._rng(trial.probe)
-        areas = elsewhere(area, trial.region, _OTHER_AREAS, rng)
+        """Does with other areas what was done with the best area."""
+        n, area = trial.probe, trial.areas[trial.best]
+        areas = elsewhere(area, trial.region, _OTHER_AREAS, self._rng(n))
         trial.elsewhere = self._changes([(n, other) for other in areas], c)
         trial.hidden_elsewhere = (
             self._changes([(n, trial.region | other) for other in areas], c) if trial.hidden is False else []
         )
-        trial.turned_elsewhere = self._turned([(n, other, onto) for other in areas for onto in others], c)
-        pairs = [(int(rng.choice([of for of in others if of != onto])), onto) for onto in others if len(others) > 1]
-        trial.turned_by_others = self._turned([(of, area, onto) for of, onto in pairs], c)
+        if len(others) >= _LEAST_PICTURES:
+            trial.turned_elsewhere = _count(self._turned([(n, o, onto) for o in areas for onto in others], c))
 
     def _judged(self, trials: Sequence[_Trial], c: int, *, can_paste: bool) -> Iterator[Finding]:
         """What the trials of one class say, if anything."""
@@ -366,16 +409,16 @@ class Tester:
             probes=tuple(trial.probe for trial in trials),
             decisive=tuple(trial.probe for trial in trials if trial.decides or trial.may_decide),
             areas=tuple(trial.areas[trial.best] for trial in trials),
-            alike=all(trial.best in trial.shared for trial in shown),
+            alike=all(trial.best in trial.shared.values() for trial in shown),
             in_place=_are_in_place(areas),
             covered=_count(trial.covered[trial.best] for trial in shown),
             elsewhere=_count(is_changed for trial in shown for is_changed in trial.elsewhere),
             hidden=_count(bool(trial.hidden) for trial in shown if trial.hidden is not None),
             hidden_covered=_count(trial.hidden_covered[trial.best] for trial in shown if trial.hidden_covered),
             hidden_elsewhere=_count(is_changed for trial in shown for is_changed in trial.hidden_elsewhere),
-            pasted=_total(trial.turned.get(trial.best, _NONE) for trial in shown),
+            pasted=_count(turned for trial in shown for turned in trial.turned.get(trial.best, [])),
             pasted_elsewhere=_total(trial.turned_elsewhere for trial in shown),
-            pasted_others=_total(trial.turned_by_others for trial in shown),
+            pasted_others=_count(turned for trial in shown for turned in trial.turned_by_others.get(trial.best, [])),
         )
 
     def _changes(self, covered: Sequence[tuple[int, Array]], c: int) -> list[bool]:
@@ -384,12 +427,12 @@ class Tester:
         others = (self._ask(pictures) != c).reshape(len(covered), len(FILLINGS)).sum(axis=1)
         return (2 * others > len(FILLINGS)).tolist()  # type: ignore[no-any-return]
 
-    def _turned(self, pasted: Sequence[tuple[int, Array, int]], c: int) -> Count:
-        """How many pictures become a class when an area of one probe is pasted on another one."""
+    def _turned(self, pasted: Sequence[tuple[int, Array, int]], c: int) -> list[bool]:
+        """Whether pictures become a class when an area of another probe is pasted on them."""
         pictures = (
             (onto, np.where(area[..., None], self._images[of], self._images[onto])) for of, area, onto in pasted
         )
-        return Count(int((self._ask(pictures) == c).sum()), len(pasted))
+        return (self._ask(pictures) == c).tolist()  # type: ignore[no-any-return]
 
     def _ask(self, pictures: Iterable[tuple[int, Array]]) -> Array:
         """The classes answered for pictures in the place of probes; only some are in memory at once."""

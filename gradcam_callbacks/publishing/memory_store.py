@@ -21,8 +21,8 @@ class InMemoryStore:
         manifest: what it was told of the maps, or None.
         metrics: of each step the values by key.
         maps: of each step the bytes of its file.
-        tiles: by the slug of the probe and the step, (height, width, 3) uint8.
-        animations: by the slug of the probe, a WebP.
+        tiles: by the name of the probe in ASCII and the step, (height, width, 3) uint8.
+        animations: by the name of the probe in ASCII, a WebP.
         tests: of each step whose model was tested the bytes of the file.
         review: the page and the strip, or None.
         verdict: what the record comes to, as the word in the last review; "" before there is one.

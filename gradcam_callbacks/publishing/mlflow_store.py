@@ -12,7 +12,7 @@ import re
 import shlex
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Metric
+from mlflow.entities import LifecycleStage, Metric, RunTag
 from mlflow.environment_variables import (
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
@@ -32,6 +32,7 @@ from PIL import Image
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.probes.slugs import ascii_slugs, is_told
 from gradcam_callbacks.publishing.credentials import remove_credentials, without_credentials
 from gradcam_callbacks.publishing.metrics import ARRIVED
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError
@@ -43,8 +44,10 @@ REQUEST_TIMEOUT = 10.0
 """Seconds that one request of ours may take."""
 TAGS = ("layer", "method", "output", "score_kind", "probes", "version")
 """What of a manifest is a tag of the run, "gradcam.<name>". A run with the first of them is one that we wrote to."""
-_METRICS_AT_ONCE = 1000
+_METRICS_AT_ONCE, _TAGS_AT_ONCE = 1000, 100
 """The most that MLflow takes in one request."""
+_LONGEST_TAG = 5000
+"""Characters that the tag of a run has at most."""
 _SMALL_COPY = (256, 256)
 """The size of the copy that MLflow keeps beside each image, at most."""
 
@@ -187,6 +190,9 @@ class MLflowStore:
         for name in TAGS:
             if getattr(manifest, name):
                 self._client.set_tag(self.run_id, f"gradcam.{name}", getattr(manifest, name), synchronous=True)
+        real = [RunTag(f"gradcam.{key}", _sendable(name)[:_LONGEST_TAG]) for key, name in _real_names(manifest).items()]
+        for start in range(0, len(real), _TAGS_AT_ONCE):
+            self._client.log_batch(self.run_id, tags=real[start : start + _TAGS_AT_ONCE], synchronous=True)
         self._put_file("gradcam", "manifest.json", manifest.encoded())
 
     def _put_metrics(self, item: Item, values: Mapping[str, float], time: int) -> None:
@@ -311,9 +317,47 @@ def find_run(run_id: str, tracking_uri: str) -> MLflowStore:
         mlflow.MlflowException: if there is no such run, or nobody answers.
     """
     ours = default_uri()  # a journal knows the address without name and password, and MLflow's own setting with them
-    uri = ours if without_credentials(ours) == tracking_uri else tracking_uri
+    uri = ours if without_credentials(ours).rstrip("/") == tracking_uri.rstrip("/") else tracking_uri
     with _bounded_requests(REQUEST_TIMEOUT):
         return MLflowStore(MlflowClient(uri).get_run(run_id), uri)
+
+
+def find_run_of(
+    journal: Journal,
+    run_id: str | None = None,
+    tracking_uri: str | None = None,
+    *,
+    argument: str | None = None,
+    is_trusted: Callable[[str], bool] = lambda address: False,
+) -> MLflowStore:
+    """The run that a journal belongs to.
+
+    An address that only the journal names is not used before somebody says yes. Whoever wrote the journal could get
+    the credentials that MLflow sends by itself, and a database at any path would be made, or get MLflow's tables.
+
+    Args:
+        journal: the journal.
+        run_id: the run; by default the one that the journal names.
+        tracking_uri: where it is, if the user has said so; by default the address that the journal names.
+        argument: what the caller's user passes to say so; None where MLflow's own setting is the only way.
+        is_trusted: gets an address that neither the user nor MLflow's own setting names, and says whether to go on.
+
+    Raises:
+        GradCAMError: if nobody trusts the address.
+        mlflow.MlflowException: if there is no such run, or nobody answers.
+    """
+    address = tracking_uri or journal.manifest.tracking_uri
+    plain = without_credentials(address)
+    is_ours = plain.rstrip("/") == without_credentials(default_uri()).rstrip("/")
+    if tracking_uri is None and not is_ours and not is_trusted(plain):
+        raise GradCAMError(
+            f"Only journal '{journal.directory}' names the address {plain!r}: it could get credentials of yours, or "
+            "become a new database.",
+            "If you trust it, pass {argument}." if argument else "If you trust it, set MLFLOW_TRACKING_URI to it.",
+            argument=argument,
+            value=plain,
+        )
+    return find_run(run_id or journal.manifest.run_id, address)
 
 
 def fetch_journal(run: MLflowStore, directory: Path) -> Journal:
@@ -434,6 +478,19 @@ def _with_verdict(note: str, verdict: Verdict) -> str:
         return _VERDICT_LINE.sub(lambda found: line, note, count=1)
     users, strip, rest = note.partition(_STRIP)
     return f"{users.strip()}\n\n{line}\n\n{strip}{rest}".strip()
+
+
+def _real_names(manifest: Manifest) -> dict[str, str]:
+    """The names that the keys of images, or of metrics, do not tell, by "probe.<key>" and "target.<key>"."""
+    probes = zip(ascii_slugs(manifest.probe_slugs), manifest.names, strict=True)
+    targets = zip(manifest.target_slugs, manifest.targets, strict=True)
+    named = {f"probe.{key}": name for key, name in probes if not is_told(name, key)}
+    return named | {f"target.{key}": name for key, name in targets if not is_told(name, key)}
+
+
+def _sendable(text: str) -> str:
+    """Text that can be sent: a name of a file may hold what is no character."""
+    return text.encode(errors="replace").decode()
 
 
 def _milliseconds(time: float) -> int:

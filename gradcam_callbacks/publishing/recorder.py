@@ -17,6 +17,7 @@ from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.publishing import living
+from gradcam_callbacks.publishing.claims import Claim
 from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.publishing.store import HungUpError, Item, Store, steps_of
 from gradcam_callbacks.publishing.uploader import Uploader
@@ -80,6 +81,7 @@ class Recorder:
         last: Step | None,
         ends_run: bool,
         alive: IO[bytes] | None,
+        claim: Claim,
     ) -> None:
         """Takes what `open` has opened.
 
@@ -93,6 +95,7 @@ class Recorder:
             last: the last of them, to compare the next one with, if that is known.
             ends_run: whether to end the run at the end.
             alive: the lock that tells others that this process still records.
+            claim: on run and journal; released at the end.
         """
         self.store = store
         self.journal = journal
@@ -111,6 +114,7 @@ class Recorder:
         self._floor: Array = np.array(np.nan)  # of each map, when it was last measured
         self._ends_run = ends_run
         self._alive = alive
+        self._claim = claim
         self._warned_of_disk = False
         self._has_raised = False
 
@@ -126,7 +130,7 @@ class Recorder:
 
         Raises:
             GradCAMError: if the journal or the run hold maps of other probes, another layer or another method, or the
-                journal is of another run.
+                journal is of another run, or another training records into one of them now.
             RuntimeError: if the run may hold steps, and does not answer which.
             OSError: if strict, and the disk does not take the journal.
         """
@@ -137,31 +141,45 @@ class Recorder:
             run_name=store.name,
             tracking_uri=store.address,
         )
-        alive = None
+        alive = claim = None
         try:
+            claim = Claim(store.run_id, delivery.folder(store.run_id))
             _check_run(store, manifest)
             journal = _open_journal(store, probes, manifest, delivery)
+            claim.against_processes(journal.directory)
             # An earlier training may have left a note that its run still has to be ended. This recorder does it then.
             ends_run = store.is_ours or journal.status is not None
             journal.leave_status("FAILED" if ends_run else None)  # if this process is killed, `gradcam upload` does it
             alive = living.hold(journal.directory / "status") if ends_run else None
             journaled = journal.steps()
-            left, tests = (_left.steps, _left.tests) if _left.run_id == store.run_id else ({}, {})
+            before = _left
+            left, tests = (before.steps, before.tests) if before.run_id == store.run_id else ({}, {})
             earlier = frozenset(journaled) | left.keys() | _steps_of_run(store, left)
             last = max(earlier, default=BASELINE)
-            before = None if last < 0 or last in journaled else _fetched(store, journal, last, left)
+            compared = None if last < 0 or last in journaled else _fetched(store, journal, last, left)
             uploader = Uploader(journal, store, has_animation=delivery.animation, earlier=left, earlier_tests=tests)
             uploader.ends_run = False
             worker = Worker(uploader)
         except BaseException:
             living.release(alive)
+            if claim is not None:
+                claim.release()
             if store.is_ours and store.is_new:  # one that held something before stays as it was
                 _end(store, "FAILED")
             raise
         for step in journaled:  # steps of an earlier process may not be in the store yet
             worker.put(step)
         return cls(
-            store, journal, worker, probes, delivery, earlier=earlier, last=before, ends_run=ends_run, alive=alive
+            store,
+            journal,
+            worker,
+            probes,
+            delivery,
+            earlier=earlier,
+            last=compared,
+            ends_run=ends_run,
+            alive=alive,
+            claim=claim,
         )
 
     def wants_noise(self) -> bool:
@@ -259,6 +277,7 @@ class Recorder:
         if self._worker is None:
             return
         worker, self._worker = self._worker, None
+        self._claim.is_ending = True
         try:
             # Where strict has raised, `record` has waited already.
             worker.close(0 if self._has_raised else self._delivery.flush_timeout)
@@ -272,7 +291,10 @@ class Recorder:
             missing = worker.uploader.missing()
             self.verdict = self._judged() if missing else worker.uploader.verdict or self._judged()
             is_needed = self.journal.manifest.source is not None and status != "FINISHED"
-            self._say_goodbye(missing, keeps_journal=self._delivery.keeps_journal or is_needed)
+            try:
+                self._say_goodbye(missing, keeps_journal=self._delivery.keeps_journal or is_needed)
+            finally:
+                self._claim.release()
 
     def _warn_of_disk(self) -> None:
         """Says once that the disk does not take the journal."""
@@ -309,12 +331,12 @@ class Recorder:
         if self._delivery.verbose and self.verdict is not None:
             print(f"Grad-CAM verdict: {self.verdict.name}. {self.verdict.summary}")  # noqa: T201
         if missing:
-            upload = f"`gradcam upload {shlex.quote(str(directory))}`"
+            command = shlex.join(["gradcam", "upload", str(directory), "--tracking-uri", self.store.address])
             logger.warning(
                 "%d items have not arrived in %s. %s sends the rest.%s",
                 len(missing),
                 self.store.title,
-                upload if self.store.address else f"The same store with '{directory}'",
+                f"`{command}`" if self.store.address else f"The same store with '{directory}'",
                 f" What the disk did not take is lost ({self.journal.trouble})." * bool(self.journal.held),
             )
             return
@@ -338,16 +360,17 @@ class Recorder:
 
     def _leave_steps(self) -> None:
         """Keeps the last steps in memory, so that a next `fit` in this run need not fetch them."""
-        _left.run_id, _left.steps, _left.tests = self.store.run_id, {}, {}
+        global _left
+        _left = left = _Left(self.store.run_id)
         size = 0
         with contextlib.suppress(OSError):
-            _left.tests = {step: self.journal.test_content(step) for step in self.journal.tests()}
+            left.tests = {step: self.journal.test_content(step) for step in self.journal.tests()}
             for step in reversed(self.journal.steps()):
                 content = self.journal.content(step)
                 size += len(content)
                 if size > _MOST_LEFT:
                     return
-                _left.steps[step] = content
+                left.steps[step] = content
 
     def _before(self, step: int) -> Step | None:
         """The last record before a step: of this recorder, or of an earlier one."""

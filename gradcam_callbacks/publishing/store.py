@@ -33,7 +33,7 @@ class Item:
         kind: what it is.
         step: of which step; of what is of the whole record, the last one that is in it. None for the description and
             the status.
-        probe: the slug of its probe, for tiles and animations.
+        probe: the name of its probe in ASCII, see `ascii_slugs`, for tiles and animations.
     """
 
     kind: Kind

@@ -14,6 +14,7 @@ from PIL import Image
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.probes.slugs import ascii_slugs
 from gradcam_callbacks.publishing import living
 from gradcam_callbacks.publishing.credentials import without_credentials
 from gradcam_callbacks.publishing.metrics import step_metrics
@@ -72,6 +73,7 @@ class Uploader:
         self.error: Exception | None = None
         self.verdict: Verdict | None = None
         self.ends_run = not living.is_held(journal.directory / "status")  # who trains ends it
+        self._probes = ascii_slugs(journal.manifest.probe_slugs)
         self._has_animation = has_animation
         self._earlier = dict(earlier or {})
         self._earlier_tests = dict(earlier_tests or {})
@@ -91,7 +93,7 @@ class Uploader:
             steps: of which steps; all of the journal by default.
             whole: whether to count what is of the whole record.
         """
-        probes, recorded = self.journal.manifest.probe_slugs, self.journal.steps()
+        probes, recorded = self._probes, self.journal.steps()
         items = [Item(Kind.DESCRIPTION)]
         for step in recorded if steps is None else sorted(steps):
             if step == BASELINE:  # metrics and tiles begin with the first epoch
@@ -233,7 +235,7 @@ class Uploader:
         if item.kind is Kind.TEST:
             assert item.step is not None
             return self.journal.test_content(item.step)
-        probe = 0 if item.probe is None else manifest.probe_slugs.index(item.probe)
+        probe = 0 if item.probe is None else self._probes.index(item.probe)
         if item.kind is Kind.ANIMATION:
             steps, pictures = read_steps(self.journal), self._pictures_of_probes()
             return _made(lambda: animation(steps, manifest, pictures, probe))
@@ -282,7 +284,7 @@ class Uploader:
                 continue
             content = self._earlier[step] if step in self._earlier else self.store.fetch(step)
             _made(lambda step=step, content=content: self.journal.add(step, content))  # type: ignore[misc]
-            tiles = [Item(Kind.TILE, step, probe) for probe in self.journal.manifest.probe_slugs]
+            tiles = [Item(Kind.TILE, step, probe) for probe in self._probes]
             if not self._mark(Item(Kind.METRICS, step), Item(Kind.MAPS, step), *tiles) and self.error is not None:
                 raise self.error
         tested = self.journal.tests()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,7 +83,7 @@ class Finding:
     outcome: str
     probes: tuple[int, ...]
     decisive: tuple[int, ...]
-    areas: tuple[Array, ...]
+    areas: tuple[Array, ...] = field(repr=False)
     alike: bool = False
     in_place: bool = False
     covered: Count = _NONE

@@ -182,7 +182,7 @@ def _reliance(
     look = find_look(steps, measures, manifest)
     when, test = findings.last_test(tests)
     is_tested = look is not None and when >= look.step  # since it is seen
-    outside = [finding for finding in test.findings if finding.kind == "outside"]
+    outside = [finding for finding in test.findings if finding.kind != "common"]
     told = look if is_tested and any(finding.outcome != "cleared" for finding in outside) else None
     seen = told
     for finding in test.findings:
@@ -192,7 +192,7 @@ def _reliance(
         kind = "shortcut" if finding.outcome == "confirmed" else "suspect"
         text = findings.text(finding, manifest)
         step = findings.began(finding, [step for step in steps if step.step <= when] or steps[:1])
-        if finding.kind == "outside" and told is not None:
+        if finding in outside and told is not None:
             step = told.step
             if seen is not None:
                 text, seen = f"{text} {seen.text}.", None  # once
@@ -200,11 +200,11 @@ def _reliance(
     if look is None or told is not None:
         return
     sight = f"{look.text[0].lower()}{look.text[1:]}, which looks like a shortcut"
-    if is_tested and outside:
+    if outside and is_tested:
         yield Event(look.step, "cleared", None, None, f"Cleared by the test: {sight}; but {findings.cleared(outside)}.")
-    elif is_tested and test.reason:
-        text = f"Suspected, and nothing could be tested: {sight}. {test.reason}"
-        yield Event(look.step, "suspect", None, None, text)
+    elif is_tested:
+        text = f"Suspected, and {'nothing could be tested' if test.reason else 'the test could not tell'}: {sight}."
+        yield Event(look.step, "suspect", None, None, f"{text} {test.reason}".rstrip())
     else:
         yield Event(look.step, "suspect", None, None, f"Suspected, not tested: {sight}.")
 

@@ -168,8 +168,8 @@ def _area(finding: Finding) -> str:
         return f"an area outside the marked regions{_in_brackets(_share(finding))}"
     box = _box(finding)
     if finding.in_place:
-        place = "the same place of the pictures, which looks alike in them" * finding.alike
-        return f"{place or 'the same place of the pictures'}{_in_brackets(box or _share(finding))}"
+        alike = " that looks alike in them" * finding.alike
+        return f"an area at the same place of the pictures{alike}{_in_brackets(box or _share(finding))}"
     each = "one area that looks alike in the pictures" if finding.alike else "one area of each picture"
     return f"{each}{_in_brackets(box or _share(finding))}"
 

@@ -40,6 +40,7 @@ from gradcam_callbacks.reviewing.assessing import Assessment, assess
 from gradcam_callbacks.reviewing.events import CONSTANT, Event
 from gradcam_callbacks.reviewing.measuring import Measures, step_means
 from gradcam_callbacks.reviewing.outlines import outline
+from gradcam_callbacks.reviewing.proof import proof
 from gradcam_callbacks.reviewing.script import script
 from gradcam_callbacks.reviewing.sentences import SETTLED, SETTLED_TIMES_FLOOR
 from gradcam_callbacks.reviewing.verdict import Verdict
@@ -129,7 +130,7 @@ def build(
         assessments = [assess(journal, read_steps(journal)) for journal in journals]
     runs = [_run(*of_run) for of_run in zip(journals, assessments, names, links, strict=True)]
     data = _content(runs, journals[0].pictures())
-    return _page(data, " ".join(run.summary for run in runs))
+    return _page(data, " ".join(f"Verdict: {run.verdict.name}. {run.summary}" for run in runs))
 
 
 def write(
@@ -250,6 +251,7 @@ def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
     grids, kept = _plan(runs, pictures.shape[1:3])
     used: set[int] = set(manifest.labels or ())
     for run in runs:
+        used.update(finding.answer for test in run.tests.values() for finding in test.findings)
         for step in run.steps:
             used.update(np.unique(step.predicted).tolist(), np.unique(step.explained).tolist())
     return {
@@ -301,7 +303,9 @@ def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, i
         "health": _packed(health, np.uint8),
         "measures": _packed_measures(measures, shown),
         "curves": _curves(run),
+        "verdict": run.verdict.name,
         "summary": _told(run),
+        "tests": _tests(run),
         "events": _listed_events(run),
         "notes": [*run.manifest.notes, *_notes(run, len(steps)), *_unlisted_events(run)],
     }
@@ -405,8 +409,7 @@ def _packed_measures(measures: Measures, shown: Sequence[int]) -> dict[str, str]
 
 def _curves(run: _Run) -> dict[str, Any]:
     """The means over all maps and the metrics, for every step, also those whose maps are left out."""
-    every = max(1, math.ceil(len(run.steps) / (5 * _MOST_STEPS)))
-    part = sorted({*range(0, len(run.steps), every), len(run.steps) - 1})
+    part = _on_curves(run)
     measures = run.measures
     names = list(dict.fromkeys(name for step in run.steps for name in step.logs if not name.startswith("gradcam")))
     return {
@@ -416,6 +419,12 @@ def _curves(run: _Run) -> dict[str, Any]:
         "focus": _numbers(step_means(measures["focus"][part])) if np.isfinite(measures["focus"]).any() else None,
         "metrics": {name: [_number(run.steps[s].logs.get(name)) for s in part] for name in names},
     }
+
+
+def _on_curves(run: _Run) -> list[int]:
+    """The places of the steps that the curves show."""
+    every = max(1, math.ceil(len(run.steps) / (5 * _MOST_STEPS)))
+    return sorted({*range(0, len(run.steps), every), len(run.steps) - 1})
 
 
 def _numbers(values: Array) -> list[float | None]:
@@ -439,6 +448,14 @@ def _told(run: _Run) -> list[tuple[str, bool]]:
             for piece in ([text] if is_warning else _split(text, warning))
         ]
     return pieces
+
+
+def _tests(run: _Run) -> list[dict[str, Any]]:
+    """The tests of a run, each as the `TestData` of `page/js/types.js`."""
+    tests = proof(run.tests, run.manifest, run.steps)
+    for finding in (each for test in tests for each in test["findings"] if each["attention"] is not None):
+        finding["attention"] = _numbers(finding["attention"][_on_curves(run)])
+    return tests
 
 
 def _split(text: str, part: str) -> list[str]:

@@ -161,9 +161,9 @@ def _run_to_go_on_with(
     if run_id is not None:
         return mlflow_store.choose_run(run_id)
     if journal_dir is not None and Path(journal_dir, "manifest.json").exists():
-        manifest = Journal(journal_dir).manifest
-        run = mlflow_store.find_run(manifest.run_id, manifest.tracking_uri)
-        run.is_ours = manifest.source is not None
+        journal = Journal(journal_dir)
+        run = mlflow_store.find_run_of(journal)
+        run.is_ours = journal.manifest.source is not None
         return run
     if experiment is not None:
         return None
@@ -178,14 +178,15 @@ def _run_of_interrupted_sweep(task: Task, source: str) -> MLflowStore | None:
 
     for folder in sorted(Path(".gradcam").glob("*")):
         try:
-            manifest = Journal(folder).manifest
+            journal = Journal(folder)
         except (OSError, ValueError):  # another folder, or a damaged journal
             logger.debug("'%s' is no journal of a sweep.", folder, exc_info=True)
             continue
+        manifest = journal.manifest
         if (manifest.source, manifest.probes, manifest.method) != (source, task.probes.digest, task.method_name):
             continue
         try:
-            run = mlflow_store.find_run(manifest.run_id, manifest.tracking_uri)
+            run = mlflow_store.find_run_of(journal)
         except Exception as error:  # whatever its server says
             logger.warning("The sweep in '%s' cannot be continued, so that a new run is begun: %s", folder, error)
             continue

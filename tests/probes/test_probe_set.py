@@ -160,14 +160,15 @@ def test_slugs_are_safe_short_and_distinct() -> None:
     """Any names become distinct names that file systems and MLflow take."""
     names = ["../../etc/passwd", "a b", "a/b", "A_B", "日本語", ".hidden", "x" * 100, "x" * 99, "", "a..b", "tail."]
     result = slugs(names)
-    assert result[:4] == ("etc_passwd", "a_b", "a_b-2", "A_B-3")
+    assert result[:5] == ("etc_passwd", "a_b", "a_b-2", "A_B-3", "日本語")
+    assert result[8] == "n8"
     assert len({slug.lower() for slug in result}) == len(names)
     for slug in result:
         assert 1 <= len(slug) <= 60
         assert ".." not in slug
         assert not slug.startswith(".")
         assert not slug.endswith(".")
-        assert set(slug) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+        assert set(slug) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-日本語")
 
 
 def test_regions_are_read_from_a_folder_of_masks() -> None:

@@ -41,8 +41,12 @@ def test_outside_of_regions() -> None:
     ("alike", "in_place", "says"),
     [
         (True, False, "without one area that looks alike in the pictures (40 × 30 pixels), 7 of 8"),
-        (False, True, "without the same place of the pictures (40 × 30 pixels), 7 of 8"),
-        (True, True, "without the same place of the pictures, which looks alike in them (40 × 30 pixels), 7 of 8"),
+        (False, True, "without an area at the same place of the pictures (40 × 30 pixels), 7 of 8"),
+        (
+            True,
+            True,
+            "without an area at the same place of the pictures that looks alike in them (40 × 30 pixels), 7 of 8",
+        ),
         (False, False, "without one area of each picture (40 × 30 pixels), 7 of 8"),
     ],
 )
@@ -56,7 +60,7 @@ def test_what_pictures_have_in_common(alike: bool, in_place: bool, says: str) ->
 def test_an_area_that_is_no_box_is_a_share_of_the_picture() -> None:
     """A diagonal has no height and width that tell its size."""
     finding = a_finding(kind="common", areas=(np.eye(50, dtype=bool),), in_place=True)
-    assert "without the same place of the pictures (2 % of the picture), 1 of 1 answers" in findings.text(
+    assert "without an area at the same place of the pictures (2 % of the picture), 1 of 1 answers" in findings.text(
         finding, BOATS
     )
 

@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 from support.journals import HOSTILE, JAPANESE, jumping, make_journal, place_of
 from support.pages import PIXELS
+from support.reliance import a_finding, a_test, box
 
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.measures import MEASURES, Measure
+from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.reviewing import drift, report
+from gradcam_callbacks.reviewing.verdict import VERDICTS
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 
@@ -41,6 +44,13 @@ DARKEST = """canvas => {
     sum = [sum[0] + (at % width) + 0.5, sum[1] + Math.floor(at / width) + 0.5, sum[2] + 1];
   }
   return [sum[0] / sum[2] / width, sum[1] / sum[2] / height, best];
+}"""
+
+
+# How light a canvas is at a place, in shares of its sides: 255 is white.
+LIGHT = """(canvas, [x, y]) => {
+  const place = [Math.floor(x * canvas.width), Math.floor(y * canvas.height)];
+  return canvas.getContext("2d").getImageData(...place, 1, 1).data[0];
 }"""
 
 
@@ -116,6 +126,28 @@ def flagged(folder: Path) -> Path:
         maps[step][0] = maps[0][0]
     journal = steady(make_journal(folder / "flagged", targets=["tabby"], steps=steps, maps=maps))
     return report.write([journal], folder / "flagged.html")
+
+
+@pytest.fixture(scope="module")
+def proven(folder: Path) -> Path:
+    """The page of a run whose answer "tabby" rests on a corner of three of its ten white probes, from epoch 3 on.
+
+    An earlier test could not tell; what it found on the answer "beagle" was cleared, and so was a frame.
+    """
+    steps, corner = range(6), box(0, 48, 12, 64)
+    maps = {step: np.zeros((10, 1, 12, 16), np.float32) for step in steps}
+    for step, of_step in maps.items():
+        of_step[:, :, slice(0, 3) if step >= 3 else slice(6, 9), 12:16] = 1
+    names = [f"probe {n}" for n in range(10)]
+    journal = make_journal(folder / "proven", names=names, targets=["tabby"], steps=steps, maps=maps)
+    journal = steady(journal)
+    about = {"kind": "common", "probes": (2, 5, 9), "areas": (corner,) * 3, "in_place": True}
+    journal.leave_test(3, a_test("untold", **about))
+    frame = ~box(6, 8, 42, 56)
+    confirmed = a_finding(**about, elsewhere=(0, 9), pasted=(3, 4), pasted_elsewhere=(0, 12))
+    cleared = a_finding("cleared", answer=1, kind="common", probes=(1, 4), areas=(frame, corner))
+    journal.leave_test(5, Reliance(findings=(confirmed, cleared)))
+    return report.write([journal], folder / "proven.html")
 
 
 def steady(journal: Journal) -> Journal:
@@ -381,6 +413,153 @@ def test_the_head_says_what_happened(opened: Opener, flagged: Path) -> None:
     assert focused == "dog"
 
 
+def test_the_verdict_is_a_word_with_its_degree(opened: Opener, proven: Path, flagged: Path, plain: Path) -> None:
+    """It stands first, for the eye and for a screen reader, and says how sure it is; it is there without tests, too."""
+    page = opened(proven)
+    head = page.locator(".verdict-head")
+    assert head.inner_text().split("\n") == ["Verdict:", "shortcut", "confirmed by the test at epoch 5"]
+    assert head.locator(".word.shortcut .sign.shortcut").count() == 1
+    assert page.locator(".verdict.rest").inner_text().startswith("Attention")
+    for file, word in ((flagged, "moved"), (plain, "unsettled")):
+        page = opened(file)
+        assert page.locator(".word").inner_text() == word
+        assert page.locator(".degree").inner_text() == ""
+        assert page.locator(".proof").count() == 0
+
+
+def test_the_proof_shows_the_area(opened: Opener, proven: Path) -> None:
+    """Of each decisive picture the area is bright, and around it is dimmed; beside the name is the whole picture."""
+    page = opened(proven)
+    ready(page)
+    finding = page.locator(".finding.confirmed")
+    text = finding.locator(".finding-text").inner_text()
+    assert text.startswith("Confirmed by the test: ")
+    assert str(finding.locator("b").first.get_attribute("title")).startswith("Covering the area changed the answers, ")
+    assert text.endswith("Before that: the test could not tell at epoch 3.")
+    tiles = finding.locator(".tile")
+    assert tiles.all_inner_texts() == ["probe 2", "probe 5", "probe 9"]
+    # The area is a quarter of each side, in the upper right corner: of a view of 1.7 quarters it is the right 10 of 17.
+    for canvas, share in ((tiles.nth(1).locator("canvas").first, 10 / 17), (tiles.nth(1).locator(".thumb"), 0.25)):
+        light = canvas.evaluate(LIGHT, [1 - share / 2, share / 2])
+        assert light == 255
+        assert 60 < canvas.evaluate(LIGHT, [1 - 1.2 * share, share / 2]) < 160
+        assert 60 < canvas.evaluate(LIGHT, [1 - share / 2, 1.2 * share]) < 160
+    assert tiles.nth(1).locator("canvas").first.get_attribute("aria-label") == "The area on probe 5"
+
+
+def test_the_counts_of_a_finding_are_bars(opened: Opener, proven: Path) -> None:
+    """Of what was covered and pasted each count is a row with a bar of its share; what was not tried has none."""
+    page = opened(proven)
+    rows = page.locator(".finding.confirmed .counts dl div")
+    assert [row.split("\n") for row in rows.all_inner_texts()] == [
+        ["area covered", "3 of 3"],
+        ["as much elsewhere", "0 of 9"],
+        ["area pasted on them", "3 of 4"],
+        ["another area", "0 of 12"],
+    ]
+    shares = rows.locator(".bar").evaluate_all("all => all.map(bar => bar.style.getPropertyValue('--share'))")
+    assert shares == ["1", "0", "0.75", "0"]
+    titles = page.locator(".finding.confirmed .counted").all_inner_texts()
+    assert titles == ["Answers tabby that change", "Others that become tabby"]
+
+
+@pytest.mark.parametrize("key", ["Enter", "click"])
+def test_an_area_leads_to_its_probe(opened: Opener, proven: Path, key: str) -> None:
+    """A click or a key goes to the probe, at the epoch that was tested, also where a filter had hidden it."""
+    page = opened(proven)
+    ready(page)
+    page.keyboard.press("Home")
+    page.locator("#search").fill("probe 1")
+    assert shown_names(page) == ["probe 1"]
+    tile = page.locator(".tile").nth(1)
+    if key == "click":
+        tile.click()
+    else:
+        tile.focus()
+        page.keyboard.press(key)
+    wait_for(page, "epoch 5")
+    assert page.evaluate("document.activeElement.closest('.probe').querySelector('h3').textContent") == "probe 5"
+
+
+def test_what_was_cleared_is_folded(opened: Opener, proven: Path) -> None:
+    """It takes a line, and its pictures are made when it is opened; a frame is shown in the whole picture."""
+    page = opened(proven)
+    ready(page)
+    summary = page.locator("details.folded summary")
+    assert summary.inner_text().startswith("cleared by the test: beagle")
+    assert page.locator(".finding.cleared").count() == 0
+    summary.focus()
+    page.keyboard.press("Enter")
+    tiles = page.locator(".finding.cleared .tile")
+    tiles.first.wait_for()
+    assert [tiles.nth(n).locator(".thumb").count() for n in range(2)] == [0, 1]
+    whole = tiles.first.locator("canvas")
+    assert whole.evaluate(LIGHT, [0.06, 0.5]) == 255
+    assert 60 < whole.evaluate(LIGHT, [0.5, 0.5]) < 160
+    summary.click()
+    summary.click()
+    assert tiles.count() == 2
+
+
+def test_the_flag_is_on_the_curve_that_shows_it(opened: Opener, proven: Path, folder: Path) -> None:
+    """Without regions that is the attention on the area, at the epoch where it went there; with regions it is focus."""
+    page = opened(proven)
+    ready(page)
+    plots = page.locator("#charts .plot-box")
+    assert plots.nth(1).locator("h2 span").inner_text() == "Attention on the area"
+    assert [plots.nth(n).locator("circle.flag").count() for n in range(plots.count())] == [0, 1, 0]
+    assert (
+        plots.nth(1).locator("svg").get_attribute("aria-label").endswith("100 % at epoch 5, highest 100 % at epoch 3")
+    )
+    event = page.locator(".event.shortcut")
+    assert event.locator(".when").inner_text() == "3"
+    assert event.locator("b").inner_text() == "Confirmed by the test:"
+    assert page.locator(".kind").all_inner_texts() == ["1 confirmed"]
+    event.click()
+    wait_for(page, "epoch 3")
+
+    mask = box(24, 0, 48, 64)
+    maps = {step: np.zeros((2, 1, 12, 16), np.float32) for step in range(6)}
+    for step, of_step in maps.items():
+        of_step[:, :, slice(0, 3) if step >= 3 else slice(6, 9)] = 1
+    journal = steady(make_journal(folder / "seen", targets=["tabby"], steps=range(6), maps=maps, regions=[mask, mask]))
+    page = opened(report.write([journal], folder / "seen.html"))
+    ready(page)
+    assert page.locator(".verdict-head").inner_text().split("\n")[1:] == ["suspect", "not tested"]
+    plots = page.locator("#charts .plot-box")
+    assert plots.locator("h2 > span").all_inner_texts() == ["Mean drift", "Focus"]
+    assert [plots.nth(n).locator("circle.flag.suspect").count() for n in range(plots.count())] == [0, 1, 0]
+    page.locator(".kind.suspect").click()
+    assert page.locator(".event.suspect").count() == 0
+
+
+def test_each_run_has_its_verdict(opened: Opener, folder: Path) -> None:
+    """Side by side each has its own, with its own proof; of three runs, counts and pictures are folded."""
+    journals = [make_journal(folder / f"run{n}", steps=range(2)) for n in range(3)]
+    journals[0].leave_test(1, a_test("confirmed"))
+    journals[1].leave_test(1, a_test("cleared"))
+    page = opened(report.write(journals[:2], folder / "pair.html", names=["first", "second"]))
+    runs = page.locator(".of-run")
+    assert runs.locator(".chip").all_inner_texts() == ["first", "second"]
+    assert runs.nth(0).locator(".word").inner_text() == "shortcut"
+    assert runs.nth(0).locator(".tile").count() == 1
+    assert runs.nth(1).locator(".word").inner_text() != "shortcut"
+    assert runs.nth(1).locator(".finding").count() == 0
+    page = opened(report.write(journals, folder / "trio.html", names=["first", "second", "third"]))
+    assert page.locator(".word").count() == 3
+    assert page.locator(".tile").count() == 0
+    page.get_by_text("Counts and pictures").click()
+    page.locator(".finding.confirmed .tile").wait_for()
+
+
+def test_why_nothing_was_tested_is_said(opened: Opener, folder: Path) -> None:
+    """A test that tested nothing says why."""
+    journal = make_journal(folder / "untested", steps=range(2))
+    journal.leave_test(1, Reliance(reason="The maps say nothing."))
+    page = opened(report.write([journal], folder / "untested.html"))
+    assert page.locator(".proof").inner_text() == "Nothing was tested at epoch 1. The maps say nothing."
+
+
 def test_the_run_is_linked_where_that_works(opened: Opener, folder: Path) -> None:
     """The link opens a tab that knows nothing of the page; in a sandboxed frame it is an address to copy."""
     address = "https://mlflow.example/#/experiments/1/runs/2"
@@ -501,11 +680,14 @@ def test_drift_is_marked_where_it_is_not_settled(opened: Opener, folder: Path, m
 
 
 def test_help_opens_and_closes(opened: Opener, one: Path) -> None:
-    """The question mark opens the list of keys, Escape closes it."""
+    """The question mark opens the list of keys and of every word that a verdict can be; Escape closes it."""
     page = opened(one)
     ready(page)
     page.keyboard.press("?")
     assert page.get_by_role("dialog", name="How to read this page").is_visible()
+    words = page.locator("#words dt").all_inner_texts()
+    assert words[: len(VERDICTS)] == list(VERDICTS)
+    assert words[len(VERDICTS) :] == ["confirmed by the test", "the test could not tell", "cleared by the test"]
     page.keyboard.press("Escape")
     assert page.get_by_role("dialog").count() == 0
 
@@ -573,8 +755,14 @@ def findings(page: Page, axe: str) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_axe_finds_nothing_serious(opened: Opener, one: Path, flagged: Path, axe: str, scheme: str, width: int) -> None:
+def test_axe_finds_nothing_serious(
+    opened: Opener, one: Path, flagged: Path, proven: Path, axe: str, scheme: str, width: int
+) -> None:
     """Contrast, names, roles and focus are sound in both themes and at both widths, also in the dialogs."""
+    page = opened(proven, width=width, color_scheme=scheme)
+    ready(page)
+    page.locator("details.folded summary").click()
+    assert findings(page, axe) == []
     page = opened(flagged, width=width, color_scheme=scheme)
     ready(page)
     assert page.locator("html").get_attribute("data-theme") == scheme
@@ -590,9 +778,13 @@ def test_axe_finds_nothing_serious(opened: Opener, one: Path, flagged: Path, axe
     assert findings(page, axe) == []
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_is_wider_than_the_window(opened: Opener, one: Path, width: int) -> None:
+@pytest.mark.parametrize("width", [1280, 800, 390])
+def test_nothing_is_wider_than_the_window(opened: Opener, one: Path, proven: Path, width: int) -> None:
     """The page does not scroll sideways, nor does the large view."""
+    page = opened(proven, width=width, height=800)
+    ready(page)
+    page.locator("details.folded summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     page = opened(one, width=width, height=800)
     ready(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -613,7 +805,7 @@ def test_without_javascript_the_summary_is_there(opened: Opener, one: Path) -> N
     """Who has no JavaScript reads what happened, and why there are no pictures."""
     page = opened(one, java_script_enabled=False)
     text = page.locator("body").inner_text()
-    assert "Attention" in text
+    assert "Verdict: suspect. Attention" in text
     assert "need JavaScript" in text
 
 
@@ -636,13 +828,15 @@ def test_many_probes_draw_only_what_is_seen(opened: Opener, folder: Path) -> Non
     page.wait_for_function("() => document.querySelector('.cell canvas').width === 1")
 
 
-def test_pictures_are_kept_where_asked(opened: Opener, one: Path, flagged: Path) -> None:
+def test_pictures_are_kept_where_asked(opened: Opener, one: Path, proven: Path) -> None:
     """With GRADCAM_SCREENSHOTS, what the page looks like is kept there."""
     place = os.environ.get("GRADCAM_SCREENSHOTS")
     if not place:
         pytest.skip("set GRADCAM_SCREENSHOTS to a folder to keep screenshots")
     Path(place).mkdir(parents=True, exist_ok=True)
     for scheme in ("light", "dark"):
-        page = opened(one, color_scheme=scheme)
-        ready(page)
-        page.screenshot(path=str(Path(place, f"report-{scheme}.png")))
+        for name, file in (("report", one), ("proof", proven)):
+            page = opened(file, color_scheme=scheme)
+            ready(page)
+            page.evaluate("scrollTo(0, 0)")
+            page.screenshot(path=str(Path(place, f"{name}-{scheme}.png")))

@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.journals import HOSTILE, JAPANESE, Array, blob_at, jumping, make_journal, place_of
+from support.reliance import a_finding, a_test, box
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.measures import MEASURES, Measure
-from gradcam_callbacks.reviewing import drift, outlines, report
+from gradcam_callbacks.record.reliance import Reliance
+from gradcam_callbacks.reviewing import drift, findings, outlines, report
 from gradcam_callbacks.reviewing.assessing import assess
 
 
@@ -141,6 +143,7 @@ def test_the_page_gets_what_its_types_say(tmp_path: Path) -> None:
     steps = range(8)
     mask = np.ones((48, 64), bool)
     journal = make_journal(tmp_path / "run", steps=steps, maps=jumping(steps, 5, 2, 2), regions=[mask, None])
+    journal.leave_test(7, a_test("confirmed", "cleared"))
     types = typedefs()
     found = set()
 
@@ -156,7 +159,8 @@ def test_the_page_gets_what_its_types_say(tmp_path: Path) -> None:
                 check(part, of_value[2])
 
     check(data_of(report.build([journal])), "PageData")
-    assert found == {"PageData", "Settled", "Measure", "RunData", "Curves", "EventData"}
+    of_tests = {"TestData", "FindingData", "AreaData"}
+    assert found == {"PageData", "Settled", "Measure", "RunData", "Curves", "EventData"} | of_tests
 
 
 def test_a_measure_is_sent_over_its_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,6 +482,92 @@ def test_focus_is_measured_where_the_journal_lacks_it(tmp_path: Path) -> None:
         journal.append(step, arrays, recorded.logs)
     run = data_of(report.build([journal]))["runs"][0]
     np.testing.assert_allclose(shares(run["measures"]["focus"], (6, 2, 2)), 1, atol=1e-4)
+
+
+# ---- Verdict and proof ----
+
+
+def test_the_verdict_and_what_tests_found_are_on_the_page(tmp_path: Path) -> None:
+    """The word, and of a finding the sentence, the counts that there are, the outlines and the attention on them."""
+    journal = make_journal(tmp_path / "run")
+    finding = a_finding(
+        kind="common", probes=(0, 1), decisive=(1,), covered=(1, 2), elsewhere=(0, 6), areas=(box(0, 0, 24, 32),) * 2
+    )
+    journal.leave_test(4, Reliance(findings=(finding, a_finding("cleared", answer=1)), passes=9))
+    page = report.build([journal])
+    run = data_of(page)["runs"][0]
+    assert run["verdict"] == "shortcut"
+    (test,) = run["tests"]
+    first, second = test["findings"]
+    assert (test["step"], test["reason"], test["unlisted"]) == (4, "", 0)
+    assert first | {"attention": None} == {
+        "answer": 0,
+        "kind": "common",
+        "outcome": "confirmed",
+        "text": findings.text(finding, journal.manifest),
+        "counts": {"covered": [1, 2], "elsewhere": [0, 6]},
+        "areas": [{"probe": 1, "path": outlines.outline(box(0, 0, 24, 32))}],
+        "others": 0,
+        "attention": None,
+    }
+    assert rings_of(first["areas"][0]["path"])[0].max(axis=0).tolist() == [500, 500]
+    assert (second["outcome"], second["attention"]) == ("cleared", None)
+    assert [event["kind"] for event in run["events"] if event["kind"] == "shortcut"] == ["shortcut"]
+    assert set(data_of(page)["classes"]) >= {"0", "1"}
+
+
+def test_attention_on_the_area_is_that_of_every_step_of_the_curves(tmp_path: Path) -> None:
+    """Attention that goes over from the right half to the left one is 0 and then 1 on the left half."""
+    maps = {step: np.zeros((2, 1, 6, 8), np.float32) for step in range(5)}
+    for step, of_step in maps.items():
+        of_step[..., slice(4, 8) if step < 3 else slice(0, 4)] = 1
+    journal = make_journal(tmp_path / "run", targets=["tabby"], steps=range(5), maps=maps)
+    for step in range(5):
+        answers = {"predicted": np.zeros(2, np.int32), "explained": np.zeros((2, 1), np.int32)}
+        journal.append(step, dict(journal.read(step).arrays) | answers, {})
+    journal.leave_test(4, a_test("untold", kind="common", probes=(0, 1), areas=(box(0, 0, 48, 32),) * 2))
+    run = data_of(report.build([journal]))["runs"][0]
+    assert run["tests"][0]["findings"][0]["attention"] == [0, 0, 0, 1, 1]
+    assert [event["step"] for event in run["events"] if event["kind"] == "suspect"] == [3]
+    assert run["verdict"] == "suspect"
+
+
+def test_earlier_tests_are_told_where_they_differ(tmp_path: Path) -> None:
+    """What an earlier test found of the same answers and the same is left out; what it found otherwise is not."""
+    journal = make_journal(tmp_path / "run")
+    journal.leave_test(1, Reliance(findings=(a_finding("untold"), a_finding("cleared", answer=1))))
+    journal.leave_test(3, Reliance(findings=(a_finding("confirmed"), a_finding("cleared", kind="common"))))
+    journal.leave_test(4, Reliance(findings=(a_finding("confirmed"), a_finding("cleared", answer=1))))
+    told = [
+        (test["step"], [(each["answer"], each["kind"], each["outcome"]) for each in test["findings"]])
+        for test in data_of(report.build([journal]))["runs"][0]["tests"]
+    ]
+    assert told == [
+        (1, [(0, "outside", "untold")]),
+        (3, [(0, "common", "cleared")]),
+        (4, [(0, "outside", "confirmed"), (1, "outside", "cleared")]),
+    ]
+
+
+def test_a_proof_stays_small(tmp_path: Path) -> None:
+    """Of many findings the first are shown, and eight pictures of each; how many more is told. No picture is copied."""
+    names = [f"probe {n}" for n in range(20)]
+    journal = make_journal(tmp_path / "run", names=names, targets=["tabby"], steps=[0])
+    before = report.build([journal])
+    found = [a_finding(probes=range(20), answer=answer, kind="common") for answer in range(30)]
+    journal.leave_test(0, Reliance(findings=tuple(found)))
+    page = report.build([journal])
+    (test,) = data_of(page)["runs"][0]["tests"]
+    assert (len(test["findings"]), test["unlisted"]) == (24, 6)
+    assert {(len(each["areas"]), each["others"]) for each in test["findings"]} == {(8, 12)}
+    assert page.count("data:image") == before.count("data:image")
+    assert len(page) - len(before) < 100_000
+
+
+def test_a_journal_without_tests_has_a_verdict_of_its_maps(tmp_path: Path) -> None:
+    """Nothing was tested: the maps alone say that attention had not settled."""
+    run = data_of(report.build([make_journal(tmp_path / "run")]))["runs"][0]
+    assert (run["verdict"], run["tests"]) == ("unsettled", [])
 
 
 # ---- Words, files, imports ----

@@ -20,12 +20,14 @@ from mlflow import MlflowClient
 class Server:
     """An `mlflow server` process on loopback, which can be killed and started again on its port."""
 
-    def __init__(self, folder: Path, artifacts: str | Path) -> None:
+    def __init__(self, folder: Path, artifacts: str | Path, *options: str, **environment: str) -> None:
         """Chooses a free port.
 
         Args:
             folder: where the database and the log are; it exists.
             artifacts: where the artifacts are.
+            options: more of the command line.
+            environment: more variables of the process.
         """
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -33,6 +35,8 @@ class Server:
         self.address = f"http://127.0.0.1:{self.port}"
         self._folder = folder
         self._artifacts = artifacts
+        self._options = options
+        self._environment = environment
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -42,9 +46,10 @@ class Server:
         destination = ["--artifacts-destination", str(self._artifacts)]
         with (self._folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *store, *destination],
+                [*command, *store, *destination, *self._options],
                 cwd=self._folder,
-                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # six processes less, which poll
+                # Six processes less, which poll.
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | self._environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -30,7 +30,7 @@ def fit(*callbacks: keras.callbacks.Callback, epochs: int = 2) -> keras.callback
 
 
 def settings(callback: GradCAMCallback) -> dict[str, Any]:
-    others = {"probes", "store", "_model", "_session", "explainer", "params", "problems"}
+    others = {"probes", "store", "_of_thread", "_latest", "explainer", "problems"}
     return {name: value for name, value in vars(callback).items() if name not in others}
 
 

@@ -84,9 +84,9 @@ class Plot {
     this.cursor = drawn("line", { class: "cursor", y1: 0, y2: this.#bottom });
     this.pins = this.main.map((line) => colored(drawn("circle", { class: "pin", r: 3.5 }), line));
     this.svg.append(this.cursor, ...this.pins);
-    for (const { step, value } of dots) {
+    for (const { step, value, kind } of dots) {
       if (isNumber(value)) {
-        this.svg.append(drawn("circle", { class: "flag", cx: this.#x(step), cy: this.#y(value), r: 4 }));
+        this.svg.append(drawn("circle", { class: `flag ${kind}`, cx: this.#x(step), cy: this.#y(value), r: 4 }));
       }
     }
     this.update();

@@ -4,7 +4,7 @@
 import { placesOf, runsOf, stepsOf } from "./decode.js";
 import { byId } from "./dom.js";
 
-/** @import { EventData, PageData, Run } from "./types.js" */
+/** @import { EventData, PageData, Run, TestData } from "./types.js" */
 
 /** @type {PageData} */
 export const data = JSON.parse(byId("data").textContent ?? "");
@@ -66,6 +66,9 @@ const warnings = new Set(data.warnings);
 export const isWarning = (event) => warnings.has(event.kind);
 /** @param {Run} run */
 export const isWarned = (run) => run.events.some(isWarning);
+
+/** The last test of a run, if there is one. @param {Run} run @returns {TestData | undefined} */
+export const lastTest = (run) => run.tests[run.tests.length - 1];
 
 /** Whether that much drift is more than calm. @param {number} drift @param {number} floor NaN where it is not known */
 export const isRestless = (drift, floor) => drift > Math.max(data.settled.drift, data.settled.floors * (floor || 0));

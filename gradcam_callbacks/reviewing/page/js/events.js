@@ -9,6 +9,7 @@ import { plural } from "./format.js";
 import { cards } from "./grid.js";
 import { state } from "./state.js";
 import { go } from "./time.js";
+import { withDegree } from "./verdicts.js";
 
 /** @import { EventData, Run } from "./types.js" */
 /** @typedef {EventData & { run: Run }} RunEvent */
@@ -16,11 +17,15 @@ import { go } from "./time.js";
 /** @type {Record<string, [string, string]>} */
 const KINDS = {
   constant: ["constant answer", "constant answers"],
-  shortcut: ["shortcut", "shortcuts"],
+  shortcut: ["confirmed", "confirmed"],
+  suspect: ["suspected", "suspected"],
+  cleared: ["cleared", "cleared"],
   moved: ["jump", "jumps"],
   health: ["health change", "health changes"],
   class: ["class change", "class changes"],
 };
+// Of these kinds are events that say how sure they are.
+const OF_TESTS = new Set(["shortcut", "suspect", "cleared"]);
 // More of a kind at one step stand in one line; of more in all, changes of class are hidden at first.
 const MOST_LINES = 3;
 const MANY = 12;
@@ -32,7 +37,7 @@ export function fillEvents() {
     const shown = items.filter(({ kind }) => !state.hiddenKinds.has(kind)).map(({ node }) => node);
     const said = events.length
       ? "Nothing of the kinds chosen."
-      : "Nothing to flag: no jump, no constant answer, no change of class or health.";
+      : "Nothing to flag: no suspicion, no jump, no constant answer, no change of class or health.";
     byId("events").replaceChildren(...(shown.length ? shown : [element("li", { class: "nothing", text: said })]));
   };
   for (const kind of Object.keys(KINDS)) {
@@ -73,7 +78,7 @@ function bundled(events) {
 function itemsOf(bundle) {
   const { kind } = bundle[0];
   const items = bundle.map((event) => {
-    const button = element("button", { type: "button", class: "event" }, ...lineOfEvent(event, event.text));
+    const button = element("button", { type: "button", class: `event ${kind}` }, ...lineOfEvent(event, event.text));
     button.addEventListener("click", () => visit(event));
     return element("li", {}, button);
   });
@@ -85,10 +90,11 @@ function itemsOf(bundle) {
 /** @param {RunEvent} event @param {string} text */
 function lineOfEvent(event, text) {
   const who = RUNS > 1 ? [chip(event.run), " "] : [];
+  const told = OF_TESTS.has(event.kind) ? withDegree(text) : [text];
   return [
     element("span", { class: "when", text: shortOf(event.step) }),
     element("i", { class: `sign ${event.kind}`, "aria-hidden": "true" }),
-    element("span", { class: "what" }, ...who, element("bdi", { text })),
+    element("span", { class: "what" }, ...who, element("bdi", {}, ...told)),
   ];
 }
 
@@ -96,13 +102,14 @@ function lineOfEvent(event, text) {
 function toldTogether(bundle) {
   const probes = new Set(bundle.map((event) => event.probe)).size;
   const on = `on ${probes} of ${plural(COUNT, "probe")}`;
+  if (OF_TESTS.has(bundle[0].kind)) return `${bundle.length} areas: ${KINDS[bundle[0].kind][1]}`;
   if (bundle[0].kind === "moved") return `${bundle.length} maps jumped ${on} while the predictions stayed`;
   if (bundle[0].kind === "class") return `${bundle.length} targets changed their class ${on}`;
   return `${bundle.length} maps changed their health ${on}`;
 }
 
-/** Goes to the step of an event, and to its probe. @param {RunEvent} event */
-function visit(event) {
+/** Goes to the step of an event, and to its probe. @param {Pick<EventData, "step" | "probe" | "target">} event */
+export function visit(event) {
   go(Math.max(0, lastUpTo(steps, event.step)));
   if (event.probe === null) {
     byId("controls").scrollIntoView({ behavior: "auto", block: "start" });

@@ -3,7 +3,9 @@
 
 import { COUNT, RUNS, TARGETS, data, isWarned, runs } from "./data.js";
 import { byId, chip, element, joined } from "./dom.js";
-import { plural } from "./format.js";
+import { capitalised, plural } from "./format.js";
+import { proofOf, restOfSummary } from "./proof.js";
+import { VERDICTS, degreeOf } from "./verdicts.js";
 
 /** @import { Run } from "./types.js" */
 
@@ -28,16 +30,28 @@ export function fillHead() {
 
 /** @param {Run} run */
 function verdict(run) {
-  const isBad = isWarned(run);
-  const line = element("p", { class: `verdict${isBad ? " warned" : ""}${RUNS > 1 ? " of-many" : ""}`, dir: "auto" });
-  if (isBad) {
-    const mark = element("span", { class: "mark", "aria-hidden": "true" });
-    line.append(mark, element("span", { class: "unseen", text: "Warning. " }));
-  }
-  if (RUNS > 1) line.append(chip(run), " ");
-  line.append(...run.summary.map(([text, warns]) => element(warns ? "strong" : "span", { text })));
-  return line;
+  const word = element("span", { class: `word ${run.verdict}`, title: capitalised(VERDICTS[run.verdict]) });
+  word.append(element("i", { class: `sign ${run.verdict}`, "aria-hidden": "true" }), run.verdict);
+  const head = element(
+    "p",
+    { class: "verdict-head" },
+    RUNS > 1 ? chip(run) : null,
+    element("span", { class: "unseen", text: "Verdict: " }),
+    word,
+    element("span", { class: "degree", text: degreeOf(run) }),
+  );
+  const left = restOfSummary(run);
+  // What the proof says stands above what else there is to say.
+  const isProven = textOf(left) !== textOf(run.summary);
+  const style = `verdict${isWarned(run) ? " warned" : ""}${isProven ? " rest" : ""}${RUNS > 1 ? " of-many" : ""}`;
+  const line = element("p", { class: style, dir: "auto", hidden: left.length === 0 });
+  line.append(...left.map(([text, warns]) => element(warns ? "strong" : "span", { text })));
+  const parts = [line, proofOf(run)];
+  return element("div", { class: "of-run" }, head, ...(isProven ? parts.reverse() : parts));
 }
+
+/** @param {[string, boolean][]} pieces */
+const textOf = (pieces) => pieces.map(([text]) => text).join("");
 
 /** @param {Run} run */
 function recorded(run) {

@@ -91,7 +91,8 @@ export const photographs = data.pictures.map((source) => {
   image.src = source;
   return image;
 });
-const outlines = data.regions.map((path) => (path === null ? null : new Path2D(path)));
+/** The edges of the regions. */
+export const outlines = data.regions.map((path) => (path === null ? null : new Path2D(path)));
 
 /** Once the cells have another size, or the pictures other colours. */
 export const forgetPrints = () => prints.clear();
@@ -150,17 +151,31 @@ export function paint(canvas, width, height, run, s, n, k, { finest = 112, hasOu
   if (hasOutline && outline !== null) strokeOutline(context, outline, width, height);
 }
 
-/** @param {CanvasRenderingContext2D} context @param {Path2D} outline @param {number} width @param {number} height */
-function strokeOutline(context, outline, width, height) {
+/**
+ * Draws an edge, bright between dark ones, that is seen on any picture.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Path2D} outline in thousandths of the picture's sides
+ * @param {number} width of the picture
+ * @param {number} height of the picture
+ * @param {number} [pen] how thick it is
+ * @param {string} [bright] its colour
+ */
+export function strokeOutline(
+  context,
+  outline,
+  width,
+  height,
+  pen = Math.max(1, Math.min(2.4, Math.max(width, height) / 170)),
+  bright = "#fff",
+) {
   context.save();
   context.globalAlpha = 1;
   context.lineJoin = "round";
-  const pen = Math.max(1, Math.min(2.4, Math.max(width, height) / 170));
   const whole = new Path2D();
   whole.addPath(outline, { a: width / 1000, d: height / 1000 });
   for (const [color, thick] of /** @type {[string, number][]} */ ([
     ["rgba(0,0,0,.6)", 2.4],
-    ["#fff", 1],
+    [bright, 1],
   ])) {
     context.strokeStyle = color;
     context.lineWidth = thick * pen;

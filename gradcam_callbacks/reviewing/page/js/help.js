@@ -1,7 +1,8 @@
 // @ts-check
 /* The help, and what it shares with the other dialog. */
 
-import { byId } from "./dom.js";
+import { byId, element } from "./dom.js";
+import { OUTCOMES, VERDICTS } from "./verdicts.js";
 
 const help = byId("help", HTMLDialogElement);
 
@@ -14,7 +15,17 @@ export function openHelp() {
   help.addEventListener("close", () => before instanceof HTMLElement && before.focus(), { once: true });
 }
 
+/** A word and what it means. @param {string} word @param {string} sign @param {string} says */
+function meaning(word, sign, says) {
+  const mark = element("i", { class: `sign ${sign}`, "aria-hidden": "true" });
+  return element("div", {}, element("dt", {}, mark, word), element("dd", { text: `${says}.` }));
+}
+
 export function fillHelp() {
+  byId("words").append(
+    ...Object.entries(VERDICTS).map(([word, says]) => meaning(word, word, says)),
+    ...Object.values(OUTCOMES).map(({ degree, sign, says }) => meaning(degree, sign, says)),
+  );
   byId("help-open").addEventListener("click", openHelp);
   byId("help-close").addEventListener("click", () => help.close());
   for (const box of [byId("large", HTMLDialogElement), help]) {

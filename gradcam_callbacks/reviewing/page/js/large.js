@@ -181,7 +181,10 @@ function jumpsOf(run, n, k) {
     .filter(
       (event) => event.kind === "moved" && event.probe === n && event.target === k && run.steps.includes(event.step),
     )
-    .map(({ step, text }) => ({ step, value: valueAt(run.measures.drift, run.steps.indexOf(step), n, k), text }));
+    .map(({ step, text, kind }) => {
+      const value = valueAt(run.measures.drift, run.steps.indexOf(step), n, k);
+      return { step, value, text, kind };
+    });
 }
 
 // ---- At each step ----

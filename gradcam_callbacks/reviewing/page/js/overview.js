@@ -3,11 +3,15 @@
 
 import { addPlot, dropPlots, heading } from "./chart.js";
 import { niceCeiling, niceRange } from "./curves.js";
-import { data, isWarning, runs, titleOf } from "./data.js";
+import { data, isWarning, lastTest, runs, titleOf } from "./data.js";
 import { byId, element } from "./dom.js";
 import { isNumber, number, percent } from "./format.js";
 
-/** @import { Dot, Line, Run } from "./types.js" */
+/** @import { Dot, EventData, Line, Run } from "./types.js" */
+
+const ATTENTION = "share of it on what the test covered";
+// The kinds of events that are about attention on an area.
+const AREAS = new Set(["suspect", "shortcut"]);
 
 /** @param {(run: Run) => (number | null)[] | null | undefined} valuesOf */
 function linesOf(valuesOf) {
@@ -20,10 +24,28 @@ function linesOf(valuesOf) {
 /** @param {Line} line */
 export const isKnown = (line) => Array.from(line.values).some(isNumber);
 
+/** Findings of a run's last test that warn, and whose attention is known. @param {Run} run */
+const drawnFindings = (run) => (lastTest(run)?.findings ?? []).filter(({ attention }) => attention?.some(isNumber));
+
+/**
+ * Attention on what the test covered, of the runs that have no focus; what is less serious is faint.
+ * @returns {Line[]}
+ */
+function attentionLines() {
+  return runs
+    .filter((run) => !run.curves.focus)
+    .flatMap((run) =>
+      drawnFindings(run)
+        .map(({ attention }, at) => ({ run, isFaint: at > 0, steps: run.curves.steps, values: attention ?? [] }))
+        .reverse(),
+    );
+}
+
 export function fillCharts() {
   const host = byId("charts");
   const metrics = [...new Set(runs.flatMap((run) => Object.keys(run.curves.metrics)))];
   const focus = linesOf((run) => run.curves.focus);
+  const attention = attentionLines();
   const { says } = data.measures.drift;
   const values = runs.flatMap((run) => [...run.curves.drift, ...run.curves.floor].filter(isNumber));
   addPlot(host, {
@@ -31,18 +53,32 @@ export function fillCharts() {
     label: `Mean ${titleOf("drift")}, the ${says}`,
     series: linesOf((run) => run.curves.drift),
     bands: linesOf((run) => run.curves.floor).filter(isKnown),
-    dots: runs.flatMap(warningsOf),
+    dots: dotsOn("drift"),
     low: 0,
     high: niceCeiling(Math.max(...values, 0.02)),
     format: percent,
     height: 116,
-    hasAxis: focus.length === 0 && metrics.length === 0,
+    hasAxis: focus.length + attention.length + metrics.length === 0,
   });
   if (focus.length) {
     addPlot(host, {
       title: heading(data.measures.focus.title, data.measures.focus.says),
       label: `${data.measures.focus.title}, the ${data.measures.focus.says}`,
       series: focus,
+      dots: dotsOn("focus"),
+      low: 0,
+      high: 1,
+      format: percent,
+      height: metrics.length ? 62 : 80,
+      hasAxis: attention.length + metrics.length === 0,
+    });
+  }
+  if (attention.length) {
+    addPlot(host, {
+      title: heading("Attention on the area", ATTENTION),
+      label: `Attention on the area, the ${ATTENTION}`,
+      series: attention,
+      dots: dotsOn("attention"),
       low: 0,
       high: 1,
       format: percent,
@@ -57,14 +93,37 @@ export function fillCharts() {
   }
 }
 
-/** A dot for each step of a run that warns. @param {Run} run @returns {Dot[]} */
-function warningsOf(run) {
-  const events = run.events.filter(isWarning);
-  return [...new Set(events.map((event) => event.step))].map((step) => {
-    const texts = events.filter((event) => event.step === step).map((event) => event.text);
-    const value = run.curves.drift[run.curves.steps.indexOf(step)];
-    return { step, value, text: texts.length > 1 ? `${texts.length} flagged here` : texts[0] };
+/** A dot on a chart for each step of a run that warns there. @param {string} chart @returns {Dot[]} */
+function dotsOn(chart) {
+  return runs.flatMap((run) => {
+    const placed = run.events
+      .filter(isWarning)
+      .map((event) => ({ ...event, ...chartOf(run, event) }))
+      .filter((event) => event.chart === chart);
+    return [...new Set(placed.map((event) => event.step))].map((step) => {
+      const here = placed.filter((event) => event.step === step);
+      const { value, kind, text } = here[0];
+      return { step, value, kind, text: here.length > 1 ? `${here.length} flagged here` : text };
+    });
   });
+}
+
+/**
+ * The chart that shows an event, and the value there: of what the answers rest on, that of the attention on it.
+ * @param {Run} run
+ * @param {EventData} event
+ */
+function chartOf(run, { kind, step, text }) {
+  const at = run.curves.steps.indexOf(step);
+  if (AREAS.has(kind)) {
+    const found = drawnFindings(run);
+    const finding = found.find((each) => text.startsWith(each.text)) ?? found[0];
+    const known = run.curves.focus
+      ? { chart: "focus", value: run.curves.focus[at] }
+      : { chart: "attention", value: finding?.attention?.[at] ?? null };
+    if (isNumber(known.value)) return known;
+  }
+  return { chart: "drift", value: run.curves.drift[at] };
 }
 
 /** @param {string[]} names */

@@ -63,7 +63,9 @@
  * @property {Record<string, string>} measures by name, packed (S, N, K): shares of the way from `low` to `high`, or
  *     float32 of a measure that lacks one of them; one that is known of no map is left out
  * @property {Curves} curves
+ * @property {string} verdict "ok", "unsettled", "moved", "suspect", "shortcut", "constant" or "unfit"
  * @property {[string, boolean][]} summary pieces of the summary, each with whether it warns
+ * @property {TestData[]} tests in the order of their steps
  * @property {EventData[]} events
  * @property {string[]} notes what a reader has to know of the record
  */
@@ -79,10 +81,41 @@
  */
 
 /**
+ * A test of what the answers rest on: areas were covered, and pasted on other pictures. Of the last test all findings
+ * are there, the most serious first; of earlier ones those that the last one has not, or found otherwise.
+ * @typedef {object} TestData
+ * @property {number} step whose model was tested
+ * @property {string} reason why nothing was tested; "" where it was
+ * @property {FindingData[]} findings
+ * @property {number} unlisted how many more there are
+ */
+
+/**
+ * What a test found of the answers of one class.
+ * @typedef {object} FindingData
+ * @property {number} answer the index of the class
+ * @property {string} kind "outside" (the marked regions) or "common" (to the pictures of the class)
+ * @property {string} outcome "confirmed", "untold" or "cleared"
+ * @property {string} text
+ * @property {Record<string, [number, number]>} counts by what was done, of how many pictures how many changed
+ * @property {AreaData[]} areas of the decisive pictures, or of all that were tested
+ * @property {number} others how many of these pictures are not among `areas`
+ * @property {(number | null)[] | null} attention the share of it on the area at each of the curves' steps; null where
+ *     nothing warns
+ */
+
+/**
+ * What was covered of a picture.
+ * @typedef {object} AreaData
+ * @property {number} probe its index
+ * @property {string} path its outline as an SVG path, in thousandths of the sides
+ */
+
+/**
  * Something worth a look.
  * @typedef {object} EventData
  * @property {number} step
- * @property {string} kind "constant", "moved", "shortcut", "class" or "health"
+ * @property {string} kind "constant", "suspect", "shortcut", "cleared", "moved", "class" or "health"
  * @property {number | null} probe its index; null is "all"
  * @property {number | null} target its index; null is "all"
  * @property {string} text
@@ -121,6 +154,7 @@
  * @property {number} step
  * @property {number | null} value
  * @property {string} text
+ * @property {string} kind of event
  */
 
 /**
