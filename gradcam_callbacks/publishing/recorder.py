@@ -44,10 +44,11 @@ _MOST_LEFT = 64 * 2**20
 
 @dataclass
 class _Left:
-    """The steps of the last training, in a run that it left open."""
+    """The steps of the last training, and its tests, in a run that it left open."""
 
     run_id: str = ""
     steps: dict[int, bytes] = field(default_factory=dict)
+    tests: dict[int, bytes] = field(default_factory=dict)
 
 
 _left = _Left()
@@ -152,11 +153,11 @@ class Recorder:
             alive = living.hold(journal.directory / "status") if ends_run else None
             journaled = journal.steps()
             before = _left
-            left = before.steps if before.run_id == store.run_id else {}
+            left, tests = (before.steps, before.tests) if before.run_id == store.run_id else ({}, {})
             earlier = frozenset(journaled) | left.keys() | _steps_of_run(store, left)
             last = max(earlier, default=BASELINE)
             compared = None if last < 0 or last in journaled else _fetched(store, journal, last, left)
-            uploader = Uploader(journal, store, has_animation=delivery.animation, earlier=left)
+            uploader = Uploader(journal, store, has_animation=delivery.animation, earlier=left, earlier_tests=tests)
             uploader.ends_run = False
             worker = Worker(uploader)
         except BaseException:
@@ -363,6 +364,7 @@ class Recorder:
         _left = left = _Left(self.store.run_id)
         size = 0
         with contextlib.suppress(OSError):
+            left.tests = {step: self.journal.test_content(step) for step in self.journal.tests()}
             for step in reversed(self.journal.steps()):
                 content = self.journal.content(step)
                 size += len(content)

@@ -56,6 +56,7 @@ class Uploader:
         *,
         has_animation: bool = False,
         earlier: Mapping[int, bytes] | None = None,
+        earlier_tests: Mapping[int, bytes] | None = None,
     ) -> None:
         """Sends nothing yet.
 
@@ -65,6 +66,7 @@ class Uploader:
             has_animation: whether each probe gets an animated picture.
             earlier: files of steps that the run holds and the journal does not, by number; others are fetched from the
                 run.
+            earlier_tests: files of its tests, likewise.
         """
         self.journal = journal
         self.store = store
@@ -74,6 +76,7 @@ class Uploader:
         self._probes = ascii_slugs(journal.manifest.probe_slugs)
         self._has_animation = has_animation
         self._earlier = dict(earlier or {})
+        self._earlier_tests = dict(earlier_tests or {})
         self._is_copy = store.run_id != journal.manifest.run_id
         self._sent: set[str] = set() if self._is_copy else set(journal.uploaded())
         self._unusable: set[Item] = set()
@@ -286,12 +289,14 @@ class Uploader:
                 raise self.error
         tested = self.journal.tests()
         for item in self.store.held(Kind.TEST):
-            if item.step is None or item.step in tested:
+            step = item.step
+            if step is None or step in tested:
                 continue
+            kept = self._earlier_tests.get(step)
             try:
-                self.journal.add_test(item.step, self.store.fetch(item.step, Kind.TEST))
+                self.journal.add_test(step, self.store.fetch(step, Kind.TEST) if kept is None else kept)
             except GradCAMError as error:
-                logger.warning("The run's test at step %d is left out: %s", item.step, error)
+                logger.warning("The run's test at step %d is left out: %s", step, error)
                 continue
             if not self._mark(item) and self.error is not None:
                 raise self.error

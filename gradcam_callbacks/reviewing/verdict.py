@@ -118,7 +118,11 @@ def _tested(tests: Mapping[int, Reliance], manifest: Manifest) -> str:
         changed, of = np.sum([finding.covered for finding in test.findings], axis=0).tolist()
         counts = f": {changed} of {of} answers change when an area is covered" * bool(of)
         return f"Cleared by the test at {manifest.unit} {when}{counts}."
-    return f"Nothing could be tested: {test.reason}" * bool(test.reason and not test.findings)
+    if test.findings:
+        return ""
+    if test.reason:
+        return f"Nothing could be tested: {test.reason}"
+    return f"A test at {manifest.unit} {when} found no area of the pictures that answers rest on." * bool(test.passes)
 
 
 def _cut(text: str) -> str:

@@ -89,7 +89,8 @@ class Asking:
         if arrays is not None:
             self._tested = step, arrays
             for finding in found.confirmed:  # the training goes on: whoever watches it may stop it
-                logger.warning("Step %d: %s", step, findings.text(finding, self.recorder.journal.manifest))
+                manifest = self.recorder.journal.manifest
+                logger.warning("Grad-CAM, %s %d: %s", manifest.unit, step, findings.text(finding, manifest))
 
     def _measured(self) -> Reliance:
         from gradcam_callbacks.explaining.reliance import measure_reliance

@@ -245,9 +245,18 @@ def metric_steps(client: MlflowClient, run_id: str) -> dict[str, list[int]]:
 
 
 def assert_complete(
-    client: MlflowClient, run_id: str, steps: Sequence[int], probes: int = 2, *, is_whole: bool = True
+    client: MlflowClient,
+    run_id: str,
+    steps: Sequence[int],
+    probes: int = 2,
+    *,
+    is_whole: bool = True,
+    tested: Sequence[int] | None = None,
 ) -> None:
-    """One PNG and one WebP a probe and step, one value a metric and step, maps, manifest, and what is of the whole."""
+    """One PNG and one WebP a probe and step, one value a metric and step, maps, manifest, and what is of the whole.
+
+    By default the last step was tested.
+    """
     names = [f"probe_{n}" for n in range(probes)]
     expected = {(name, step, kind): 1 for name in names for step in steps for kind in ("png", "webp")}
     assert image_files(client, run_id) == expected
@@ -256,7 +265,9 @@ def assert_complete(
     assert len([key for key in metrics if key.startswith("gradcam_health/")]) == 7
     assert metrics == {key: list(steps) for key in metrics}
     maps = sorted(f"gradcam/maps/{step}.npz" for step in [-1, *steps])
-    whole = ["gradcam/report.html", "gradcam/strip.png"] * is_whole
+    tested = steps[-1:] if tested is None else tested
+    tests = [f"gradcam/tests/{step}.json" for step in tested]
+    whole = ["gradcam/report.html", "gradcam/strip.png", *tests] * is_whole
     assert artifact_paths(client, run_id, "gradcam") == ["gradcam/manifest.json", *maps, *whole]
     assert "gradcam.layer" in client.get_run(run_id).data.tags
 
@@ -420,7 +431,7 @@ def test_a_second_fit_goes_on_while_the_server_is_away(proxy: Proxy, client: Mlf
     run_id = run.info.run_id
     assert Journal(Path(".gradcam", run_id)).steps() == [2, 3]
     upload(Path(".gradcam", run_id))
-    assert_complete(client, run_id, range(4))
+    assert_complete(client, run_id, range(4), tested=(1, 3))
 
 
 IN_A_RUN = """
@@ -442,7 +453,7 @@ def test_a_run_whose_steps_nobody_can_say_is_not_overwritten(proxy: Proxy, clien
             train(GradCAMCallback(pictures(2)), epochs=2)
         proxy.mode = "ok"
         train(GradCAMCallback(pictures(2)), epochs=1)
-    assert_complete(client, run.info.run_id, range(3))
+    assert_complete(client, run.info.run_id, range(3), tested=(1, 2))
 
 
 def test_a_status_that_was_left_does_not_end_a_run_that_goes_on(proxy: Proxy, client: MlflowClient) -> None:
@@ -455,7 +466,7 @@ def test_a_status_that_was_left_does_not_end_a_run_that_goes_on(proxy: Proxy, cl
     train(GradCAMCallback(pictures(2), journal_dir="kept", run_id=run_id, keep_journal=True), epochs=1)
     assert Journal("kept").status is None
     assert client.get_run(run_id).info.status == "FINISHED"
-    assert_complete(client, run_id, range(2))
+    assert_complete(client, run_id, range(2), tested=(0, 1))
 
 
 def test_a_step_that_is_gone_from_the_journal_costs_no_other_step(proxy: Proxy, client: MlflowClient) -> None:
@@ -525,7 +536,9 @@ def test_an_artifact_store_that_takes_nothing_does_not_stop_the_metrics(
     assert metrics == {key: [0, 1, 2, 3] for key in metrics}
     first, last = our_warnings(caplog)
     assert "training goes on" in first
-    missing = 1 + 1 + 4 * (1 + 2) + 1  # the description; the baseline; of each step maps and two images; the report
+    missing = (
+        1 + 1 + 4 * (1 + 2) + 2
+    )  # the description; the baseline; of each step maps and two images; test and report
     assert last.startswith(f"{missing} items have not arrived in MLflow.")
     assert Journal(Path(".gradcam", run_id)).steps() == [-1, 0, 1, 2, 3]
 
@@ -642,7 +655,7 @@ def test_strict_raises_where_the_server_is_dead(proxy: Proxy, client: MlflowClie
     assert Journal("kept").steps() == [-1, 0, 1]
     proxy.mode = "ok"
     upload("kept")
-    assert_complete(client, Journal("kept").manifest.run_id, [0, 1])
+    assert_complete(client, Journal("kept").manifest.run_id, [0, 1], tested=())
 
 
 def test_strict_raises_where_a_picture_cannot_be_drawn(client: MlflowClient) -> None:
@@ -749,7 +762,7 @@ def test_kill_9_at_any_moment_loses_no_epoch(
             run_id = journal.manifest.run_id
             sending = Uploader(journal, find_run(run_id, mlflow_server))
             assert sending.send(), sending.error
-            assert_complete(client, run_id, steps, probes=1)
+            assert_complete(client, run_id, steps, probes=1, tested=())
     finally:
         script.kill()
         script.communicate()
@@ -851,7 +864,7 @@ def test_ctrl_c_ends_the_run_and_keeps_the_last_epoch(mlflow_server: str, client
     assert "gradcam_callbacks" not in err
     found = re.search(r"/runs/(\w+)/", out)
     assert found, out + err
-    assert_complete(client, found[1], [0, 2])
+    assert_complete(client, found[1], [0, 2], tested=())
     assert client.get_run(found[1]).info.status == "FAILED"
     assert list(tmp_path.iterdir()) == []
 
@@ -872,7 +885,7 @@ def test_an_interrupt_that_is_caught_leaves_no_worker(client: MlflowClient, tmp_
     else:
         pytest.fail("there was no interrupt")
     assert_nothing_is_left("FAILED", client)
-    assert_complete(client, own_run().info.run_id, [0, 2])
+    assert_complete(client, own_run().info.run_id, [0, 2], tested=())
     assert list(tmp_path.iterdir()) == []
     assert set(Path(tempfile.gettempdir()).glob("gradcam-*")) == before
 

@@ -190,6 +190,10 @@ def test_a_test_is_mentioned_where_nothing_is_wrong() -> None:
         "8 answers change when an area is covered.",
     )
     assert judged(record(), {5: NOTHING})[0].summary.endswith(f"Nothing could be tested: {NOTHING.reason}")
+    assert judged(record(), {5: Reliance(passes=30)})[0].summary.endswith(
+        "A test at epoch 5 found no area of the pictures that answers rest on."
+    )
+    assert judged(record(), {5: Reliance()})[0].summary == judged(record())[0].summary
 
 
 # ---- The others ----
