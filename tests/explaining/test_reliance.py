@@ -30,7 +30,7 @@ DETECTORS = {
     "yellow": ((0.5, 0.5, -1.0), -0.45),
     "tint": ((1.0, 0.0, -1.0), -0.08),
 }
-DISKS = np.array([(0.75, 0.12, 0.12), (0.12, 0.75, 0.12), (0.12, 0.12, 0.75)], np.float32)
+DISKS = np.array([(0.75, 0.12, 0.12), (0.12, 0.75, 0.12), (0.12, 0.12, 0.75), (0.25, 0.25, 0.25)], np.float32)
 YELLOW, BLACK = np.array((1.0, 1.0, 0.0), np.float32), np.zeros(3, np.float32)
 # Of the colours, what each class is answered by; the last class, "nothing", is answered where none of them shows.
 BY_OBJECT = {"red": (60, 0, 0, 0), "green": (0, 60, 0, 0), "blue": (0, 0, 60, 0)}
@@ -310,6 +310,12 @@ def test_a_tint_of_the_background_is_around_the_regions(using: Using) -> None:
         assert not (finding.area(n) & probes.regions[n]).any()
         assert (finding.area(n) | probes.regions[n]).mean() > 0.9
     assert not probes.measured(explainer, regions=False).confirmed
+
+
+def test_the_class_of_pictures_without_an_object_does_not_rest_on_their_grounds(using: Using) -> None:
+    """Its answers stay when grey disks are covered, but those of all others become it then: nothing is said of it."""
+    reliance = marked(which=(), labels=(0, 0, 0, 0, 1, 1, 1, 1, *[NOTHING] * 4)).measured(using(BY_OBJECT))
+    assert outcomes(reliance) == {0: "cleared", 1: "cleared"}
 
 
 @pytest.mark.parametrize("regions", [True, False])
