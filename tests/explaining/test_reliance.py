@@ -358,6 +358,21 @@ def test_pictures_of_one_class_are_judged_by_covering_alone(
     assert probes.measured(using(weights), regions=False).confirmed == ()
 
 
+def test_an_area_is_not_accused_where_any_other_does_the_same() -> None:
+    """A network that no longer answers as soon as anything is covered rests on no one place."""
+    probes = marked(which=range(5), labels=[0] * 5)
+
+    def answer(which: Array, pictures: Array) -> Array:
+        is_same = np.isclose(pictures, probes.images[which], atol=1e-6).all(axis=(1, 2, 3))
+        return np.where(is_same, 0, NOTHING)
+
+    heat = np.random.default_rng(0).random((5, 12, 12))
+    reliance = PictureTester(answer, probes.images, heat, probes.labels, probes.labels, probes.regions).run()
+    assert not reliance.confirmed
+    finding = of_class(reliance, 0)
+    assert (finding.covered, finding.elsewhere, finding.decisive) == (Count(5, 5), Count(15, 15), ())
+
+
 def test_pictures_of_one_class_answered_by_their_object_are_cleared(using: Using) -> None:
     """Covering the disk changes each answer, and covering the mark none."""
     finding = of_class(marked(which=range(5), labels=[0] * 5).measured(using(BY_OBJECT)), 0)
