@@ -147,6 +147,8 @@ def alike_in_place(images: Array, area: Array, n: int, same: Sequence[int], othe
 def _levelled(values: Array) -> Array:
     """(P, C) pixels with mean 0 in each channel, all together of length 1; zeros where they are the same."""
     values = values.astype(np.float32)
+    if (values == values[:1]).all():  # what rounding leaves of them after the mean would pass for a form
+        return np.zeros_like(values)
     values = values - values.mean(axis=0)
     length = float(np.linalg.norm(values))
     result: Array = values / length if length > 0 else values

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_PROBES, MOST_OF_A_CLASS = 24, 8
 """How many pictures are tested at most, in all and of one class."""
-MOST_PASSES = 300
+MOST_PASSES = 610
 """How many changed pictures go through the model for each picture that is tested, at most."""
 
 # The areas that are tried: those that hold these shares of the attention outside the region, the smallest first, no
@@ -76,8 +76,8 @@ def measure_reliance(explainer: Explainer, probes: Any, *, seed: int = 0) -> Rel
     when something else is; and, unless it shows what pictures have in common, where covering it changes the answer,
     too, or changes it once the region is covered, which alone does not.
 
-    At most 24 pictures are tested, 8 of a class, with at most 300 forward passes of one picture for each, and one
-    explanation of all probes. Where nothing is found, some 20 to 40 of these 300 are needed.
+    At most 24 pictures are tested, 8 of a class, with at most 610 forward passes of one picture for each, and one
+    explanation of all probes. Where nothing is found, some 20 to 50 of these are needed.
 
     Args:
         explainer: of a classifier of pictures (N, H, W, C).
