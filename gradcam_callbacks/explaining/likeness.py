@@ -98,12 +98,11 @@ class Likeness:
     def _found(self, values: Array, n: int) -> tuple[Array, Array]:
         """(M,) the highest correlation of M windows with one of a picture, and (M, 2) that one's corner."""
         windows = self._of(n)
-        usable = windows.contrast >= self._limit / 2
-        if not usable.any():
+        if not len(windows.values):
             return np.full(len(values), -1.0), np.zeros((len(values), 2), int)
-        products = values @ windows.values[usable].T
+        products = values @ windows.values.T
         best = products.argmax(axis=1)
-        return products[np.arange(len(values)), best], windows.corners[usable][best]
+        return products[np.arange(len(values)), best], windows.corners[best]
 
     def _closely(self, n: int, corner: Sequence[int], m: int, other: Sequence[int]) -> float:
         """The highest correlation of a window with those around its match, in the pictures before they were reduced."""
@@ -122,7 +121,7 @@ class Likeness:
 
     def _of(self, n: int) -> _Windows:
         if n not in self._windows:
-            self._windows[n] = _windows(self._small[n])
+            self._windows[n] = _windows(self._small[n], self._limit / 2)
         return self._windows[n]
 
 
@@ -155,15 +154,17 @@ def _levelled(values: Array) -> Array:
     return result
 
 
-def _windows(image: Array) -> _Windows:
+def _windows(image: Array, least: float) -> _Windows:
+    """The windows of a picture with some contrast at least."""
     views = sliding_window_view(image, (_WINDOW, _WINDOW), axis=(0, 1))
     rows, columns, channels = views.shape[:3]
     values = views.reshape(rows * columns, channels, -1).astype(np.float32)
     values = (values - values.mean(axis=2, keepdims=True)).reshape(rows * columns, -1)
-    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    lengths = np.linalg.norm(values, axis=1)
     corners = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
-    contrast = lengths[:, 0] / np.sqrt(values.shape[1])
-    return _Windows(np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0), contrast, corners)
+    contrast = lengths / np.sqrt(values.shape[1])
+    usable = (contrast >= least) & (lengths > 0)
+    return _Windows(values[usable] / lengths[usable, None], contrast[usable], corners[usable])
 
 
 def _reduced(images: Array) -> tuple[Array, float]:

@@ -304,12 +304,16 @@ class Tester:
             if len(turned) < _LEAST_PICTURES or np.mean(turned) < least:
                 continue
             for trial in having:
-                number = trial.shared[likeness]
-                trial.decides = bool(np.mean(trial.turned[number]) >= _TURNED_AT_ALL)
-                trial.best = number
+                trial.best = trial.shared[likeness]
                 if trial.region.any():  # without a region, what is elsewhere may be the object
                     self._compare(trial, c, others)
-            return True
+            elsewhere = _total(trial.turned_elsewhere for trial in having)
+            is_more = not elsewhere.of or float(np.mean(turned)) - elsewhere.share >= _MORE_TURNED
+            for trial in having:
+                trial.decides = is_more and bool(np.mean(trial.turned[trial.best]) >= _TURNED_AT_ALL)
+                trial.may_decide = not is_more
+            if is_more:
+                return True
         return False
 
     def _paste_own(self, trial: _Trial, c: int, others: Sequence[int]) -> None:
@@ -373,7 +377,7 @@ class Tester:
             around = self._around(having, c)
             if around is not None:
                 yield around
-        elif not likely and needs_region:
+        elif not likely and needs_region and 2 * sum(trial.covered[trial.best] for trial in trials) <= len(trials):
             yield self._finding("cleared", trials, trials, c)
 
     def _around(self, trials: Sequence[_Trial], c: int) -> Finding | None:
