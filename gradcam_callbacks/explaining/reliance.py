@@ -45,17 +45,22 @@ _TURNED, _MORE_TURNED = 0.5, 0.3
 _TURNED_SHARED, _TURNED_AT_ALL = {"part": 0.5, "border": 0.4}, 0.2
 # Where no picture of another class is there: at most this share of the other areas do what the area does.
 _ELSEWHERE = 0.34
-# The test confirms where the area decides on two pictures of a class and this share of those tested, or on three and
-# that share; without pictures of other classes on three and half of them.
-_CONFIRMING = ((2, 0.4), (3, 0.25))
-_CONFIRMING_ALONE = ((3, 0.5),)
+# On how many pictures an area has to decide, and on what share of those tested, for the test to confirm it: one that
+# pictures have in common outside of the regions, or at the same place of all; one that they have in common elsewhere,
+# which may be a part of the object; one that they do not have in common; and any, where no other class is there.
+_CONFIRMING = {
+    "beside": ((2, 0.4), (3, 0.25)),
+    "shared": ((2, 0.51),),
+    "own": ((2, 0.75),),
+    "alone": ((3, 0.5),),
+}
 # Answers rest on what is around the regions where this share of them stays when the region is covered, and at most that
 # share of other pictures becomes the class then.
 _KEPT, _BECOME = 0.75, 0.2
 # An area with less than this share of it in the region is outside.
 _INSIDE = 0.2
-# Areas lie at the same place where they have this share of what they cover together in common.
-_SAME_PLACE = 0.5
+# Areas lie at the same place where on average so many of them cover what one of them covers.
+_SAME_PLACE = 0.9
 _AT_ONCE = 64
 _NONE = Count(0, 0)
 
@@ -368,7 +373,7 @@ class Tester:
         share = len(decisive) / len(trials)
         having = [trial for trial in trials if trial.hidden is not None]
         needs_region = 2 * sum(bool(trial.hidden) for trial in having) >= len(having) > 0
-        needed = _CONFIRMING if can_paste else _CONFIRMING_ALONE
+        needed = _CONFIRMING[self._what_is_shown(decisive) if can_paste else "alone"]
         if any(len(decisive) >= count and share >= least for count, least in needed):
             yield self._finding("confirmed", trials, decisive, c)
         elif can_paste and likely and (len(likely) > 1 or len(likely) == len(trials)):
@@ -379,6 +384,18 @@ class Tester:
                 yield around
         elif not likely and needs_region and 2 * sum(trial.covered[trial.best] for trial in trials) <= len(trials):
             yield self._finding("cleared", trials, trials, c)
+
+    def _what_is_shown(self, trials: Sequence[_Trial]) -> str:
+        """What kind of areas decide; see `_CONFIRMING`."""
+        areas = [trial.areas[trial.best] for trial in trials]
+        if not trials or not all(trial.best in trial.shared.values() for trial in trials):
+            return "own"
+        return "beside" if self._are_outside(trials, areas) or _are_in_place(areas) else "shared"
+
+    def _are_outside(self, trials: Sequence[_Trial], areas: Sequence[Array]) -> bool:
+        """Whether all pictures have regions, and next to nothing of the areas is in them."""
+        inside = [(area & self._regions[t.probe]).sum() / area.sum() for t, area in zip(trials, areas, strict=True)]
+        return all(trial.region.any() for trial in trials) and float(np.mean(inside)) < _INSIDE
 
     def _around(self, trials: Sequence[_Trial], c: int) -> Finding | None:
         """Where answers stay without their regions, and other pictures without theirs do not become that class."""
@@ -402,13 +419,9 @@ class Tester:
     def _finding(self, outcome: str, trials: Sequence[_Trial], shown: Sequence[_Trial], c: int) -> Finding:
         """A finding with the counts of the trials shown."""
         areas = [trial.areas[trial.best] for trial in shown]
-        inside = [
-            (area & self._regions[trial.probe]).sum() / area.sum() for trial, area in zip(shown, areas, strict=True)
-        ]
-        has_regions = all(trial.region.any() for trial in shown)
         return Finding(
             answer=c,
-            kind="outside" if has_regions and float(np.mean(inside)) < _INSIDE else "common",
+            kind="outside" if self._are_outside(shown, areas) else "common",
             outcome=outcome,
             probes=tuple(trial.probe for trial in trials),
             decisive=tuple(trial.probe for trial in trials if trial.decides or trial.may_decide),
@@ -465,9 +478,6 @@ def _total(counts: Iterable[Count]) -> Count:
 
 
 def _are_in_place(areas: Sequence[Array]) -> bool:
-    """Whether most of what areas cover together each of them covers."""
-    if len(areas) < 2:
-        return False
-    mean = np.mean(areas, axis=0)
-    shares = [float(mean[area].mean()) for area in areas]
-    return float(np.mean(shares)) >= _SAME_PLACE + 0.5 / len(areas)
+    """Whether areas lie at the same place."""
+    mean = np.mean(areas, axis=0) if areas else np.zeros(0)
+    return len(areas) > 1 and float(np.mean([mean[area].mean() for area in areas])) >= _SAME_PLACE
