@@ -108,8 +108,10 @@ def read(work: Path, wanted: Iterable[training.Settings]) -> list[Judged]:
     return judged
 
 
+_PLACES = dict.fromkeys(("logo", "patch", "frame"), "beside the object") | {"inside": "in the object"}
 _BY: dict[str, Callable[[training.Settings], str]] = {
     "all": lambda settings: "",
+    "place": lambda settings: _PLACES.get(settings.mark, "none: tint, texture"),
     "mark": lambda settings: settings.mark,
     "arm": lambda settings: settings.arm,
     "pictures": lambda settings: settings.pictures,

@@ -41,7 +41,7 @@ class Settings:
         network: "small" or "lite0".
         mark: one of `marks.MARKS`; in the arm "none" only the reliance is measured with it.
         arm: one of `ARMS`.
-        seed: even for trainings on which thresholds are chosen, odd for those that are reported.
+        seed: of pictures, marks and weights; even and odd ones have pictures of their own.
     """
 
     pictures: str
