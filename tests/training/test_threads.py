@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -177,7 +178,14 @@ def test_a_run_that_another_process_records_into_is_told(client: MlflowClient, i
     """While that one lives; one that was killed is in nobody's way."""
     run_id = client.create_run(mlflow.tracking.fluent._get_experiment_id()).info.run_id
     command = [sys.executable, "-c", HOLDS, client.tracking_uri, run_id]
-    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])  # for `support`
+    other = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
     assert other.stdout is not None
     assert other.stdout.readline() == b"begun\n"
     (model,) = models(1)
