@@ -51,7 +51,7 @@ def filled(image: Array, area: Array, filling: str) -> Array:
 
     Args:
         image: (H, W, C).
-        area: (H, W) bool, not all of the picture.
+        area: (H, W) bool. Where it is all of the picture, that becomes its mean.
         filling: "smooth" (the surroundings run into each other), "nearest" (each pixel is that of the edge nearest to
             it) or "mirrored" (each pixel is the one as far outside of that edge).
 
@@ -61,6 +61,8 @@ def filled(image: Array, area: Array, filling: str) -> Array:
     image = np.asarray(image, np.float32)
     if not area.any():
         return image.copy()
+    if area.all():  # nothing surrounds it
+        return np.broadcast_to(image.mean(axis=(0, 1)), image.shape).copy()
     if filling == "smooth":
         return np.where(area[..., None], _smooth(image, ~area), image)
     from scipy.ndimage import distance_transform_edt

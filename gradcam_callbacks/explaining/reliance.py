@@ -91,7 +91,7 @@ def measure_reliance(explainer: Explainer, probes: Any, *, seed: int = 0) -> Rel
         seed: of what is drawn: other areas, and pictures that areas are pasted on.
 
     Returns:
-        One finding for each class that was tested.
+        At most one finding for each class that was tested: none where nothing was found, and nothing cleared.
 
     Raises:
         GradCAMError: if the model is no classifier of pictures, its pictures influence each other in a batch, or the
@@ -222,7 +222,8 @@ class Tester:
             return Reliance(reason="No picture was answered right, so that there was nothing to test.")
         findings = [finding for c, probes in chosen.items() for finding in self._of_class(c, probes)]
         findings.sort(key=lambda finding: (OUTCOMES.index(finding.outcome), -len(finding.decisive)))
-        return Reliance(findings=tuple(findings), passes=self._passes)
+        reason = "" if self._passes else "No picture had an area that could be covered."
+        return Reliance(findings=tuple(findings), passes=self._passes, reason=reason)
 
     def _chosen(self) -> dict[int, list[int]]:
         """The pictures tested, by their class: in turns, those with the most attention outside regions first."""

@@ -226,3 +226,11 @@ def test_nothing_grows_from_nothing() -> None:
     area = box(1, 1, 2, 2)
     grown(area, 0)[...] = True
     assert area.sum() == 1
+
+
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_a_picture_that_is_covered_as_a_whole_becomes_its_mean(filling: str) -> None:
+    """Nothing surrounds the area, and no colour is made up."""
+    image = np.random.default_rng(0).random((9, 12, 3)).astype(np.float32)
+    covered = filled(image, np.ones((9, 12), bool), filling)
+    np.testing.assert_allclose(covered, np.broadcast_to(image.mean(axis=(0, 1)), image.shape), atol=1e-6)

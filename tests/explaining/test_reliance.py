@@ -388,6 +388,15 @@ def test_pictures_of_one_class_answered_by_their_object_are_cleared(using: Using
     assert (finding.outcome, finding.covered, finding.hidden) == ("cleared", Count(0, 5), Count(5, 5))
 
 
+def test_where_the_regions_are_all_of_the_pictures_nothing_can_be_tried(using: Using) -> None:
+    """That is said as the reason, and not taken for a test that found nothing."""
+    images = np.full((4, SIZE, SIZE, 3), 0.5, np.float32)
+    probes = ProbeSet(images, labels=[NOTHING] * 4, regions=[np.ones((SIZE, SIZE), bool)] * 4)
+    reliance = measure_reliance(using(BY_OBJECT), probes)
+    assert (reliance.findings, reliance.passes) == ((), 0)
+    assert reliance.reason == "No picture had an area that could be covered."
+
+
 def test_wrong_answers_are_not_tested(using: Using) -> None:
     """Neither covered, nor pasted on: of 8 other pictures 7 are left."""
     probes = marked()
