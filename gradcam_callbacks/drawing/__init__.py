@@ -7,7 +7,7 @@ picture a probe, and heat on its plane. Values are resized, never colours, and a
 the plain picture.
 """
 
-from gradcam_callbacks.drawing.colours import colour
+from gradcam_callbacks.drawing.colours import ALPHA, COLORMAP, colour, cover
 from gradcam_callbacks.drawing.figures import figure
 from gradcam_callbacks.drawing.fonts import font_path
 from gradcam_callbacks.drawing.overlays import heatmaps, outline, overlays
@@ -17,7 +17,10 @@ from gradcam_callbacks.drawing.signals import signal_pictures
 from gradcam_callbacks.drawing.volumes import slice_count, volume_pictures
 
 __all__ = [
+    "ALPHA",
+    "COLORMAP",
     "colour",
+    "cover",
     "figure",
     "font_path",
     "heatmaps",

@@ -15,7 +15,30 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
 
-def colour(heatmaps: NDArray[Any], *, colormap: str = "turbo") -> NDArray[np.uint8]:
+COLORMAP = "plasma"
+"""The colour map of tiles, figures and pages. Its lightness rises all the way to the maximum, so that the hottest spot
+is the brightest one, also for people who see few colours. The darkest one of "turbo" is its maximum."""
+ALPHA = 0.6
+"""The share of the colour where the heat is highest."""
+
+
+def cover(heatmaps: NDArray[Any]) -> NDArray[np.float32]:
+    """The share of its full weight that the colour of a heat gets.
+
+    No evidence is no colour, and little evidence lets the picture through, so that it stays recognisable.
+
+    Args:
+        heatmaps: (...) floats in [0, 1].
+
+    Returns:
+        (...) float32 in [0, 1]; 0 at 0, and 1 from 0.81 on.
+    """
+    values = np.asarray(heatmaps, np.float32)
+    share: NDArray[np.float32] = np.minimum(np.float32(1), np.float32(1.15) * values ** np.float32(0.65))
+    return share
+
+
+def colour(heatmaps: NDArray[Any], *, colormap: str = COLORMAP) -> NDArray[np.uint8]:
     """Heat as colour.
 
     Args:

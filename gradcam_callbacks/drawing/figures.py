@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcam_callbacks.drawing.colours import check_rgb, find_colormap
+from gradcam_callbacks.drawing.colours import COLORMAP, check_rgb, find_colormap
 from gradcam_callbacks.drawing.fonts import wrap
 from gradcam_callbacks.drawing.overlays import SCALES, check_scale
 
@@ -22,7 +22,7 @@ def figure(
     *,
     titles: Sequence[Sequence[str]],
     picture_titles: Sequence[str],
-    colormap: str = "turbo",
+    colormap: str = COLORMAP,
     scale: str = "map",
 ) -> Figure:
     """A Matplotlib figure: one row an image, the picture and then one panel a target.

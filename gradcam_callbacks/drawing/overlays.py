@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcam_callbacks.drawing.colours import check_rgb, colour, find_colormap
+from gradcam_callbacks.drawing.colours import ALPHA, COLORMAP, check_rgb, colour, cover, find_colormap
 from gradcam_callbacks.drawing.resizing import resize_maps
 from gradcam_callbacks.drawing.volumes import mosaic, mosaic_shape
 from gradcam_callbacks.errors import GradCAMError
@@ -89,18 +89,18 @@ def overlays(
     pictures: NDArray[np.uint8],
     heatmaps: NDArray[Any],
     *,
-    alpha: float = 0.4,
-    colormap: str = "turbo",
+    alpha: float = ALPHA,
+    colormap: str = COLORMAP,
 ) -> NDArray[np.uint8]:
-    """Pictures with the heat laid over them: picture * (1 - alpha) + colour * alpha.
+    """Pictures with the heat laid over them: picture * (1 - share) + colour * share, where share is alpha * `cover`.
 
-    Where a whole map is zero the picture comes back untouched: no evidence is shown as no colour,
-    and not as a picture tinted with the colour of 0, which would look like a finding.
+    Where there is no evidence the picture comes back untouched: a picture that is tinted with the colour of 0 would
+    look like a finding.
 
     Args:
         pictures: (N, H, W, 3) uint8.
         heatmaps: (N, K, H, W) floats in [0, 1].
-        alpha: weight of the colour, in [0, 1].
+        alpha: share of the colour where the heat is highest, in [0, 1].
         colormap: the name of a Matplotlib colour map.
 
     Returns:
@@ -128,9 +128,9 @@ def overlays(
     for n, k in np.argwhere(heatmaps.any(axis=(-2, -1))):
         for top in range(0, height, _BAND):
             rows = slice(top, top + _BAND)
-            tint = colour(heatmaps[n, k, rows], colormap=colormap)
-            mixed = pictures[n, rows] * np.float32(1 - alpha) + tint * np.float32(alpha)
-            blended[n, k, rows] = np.rint(mixed)
+            heat = heatmaps[n, k, rows]
+            share = np.float32(alpha) * cover(heat)[..., None]
+            blended[n, k, rows] = np.rint(pictures[n, rows] * (1 - share) + colour(heat, colormap=colormap) * share)
     return blended
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from gradcam_callbacks.drawing.colours import check_rgb, colour, find_colormap
+from gradcam_callbacks.drawing.colours import COLORMAP, check_rgb, colour, find_colormap
 from gradcam_callbacks.drawing.fonts import break_line, clean, font_path, shorten
 from gradcam_callbacks.drawing.overlays import outline
 
@@ -32,7 +32,7 @@ def tile(
     title: str,
     captions: Sequence[tuple[str, str]],
     region: NDArray[np.bool_] | None = None,
-    colormap: str = "turbo",
+    colormap: str = COLORMAP,
 ) -> NDArray[np.uint8]:
     """One near-square sheet: the picture, then its overlays, each with a caption, and a colour bar.
 

@@ -16,7 +16,7 @@ from gradcam_callbacks.errors import AlreadyThereError, GradCAMError
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.probes.slugs import slugs
 from gradcam_callbacks.probes.targets import NO_CLASS
-from gradcam_callbacks.record.health import HEALTH, in_place
+from gradcam_callbacks.record.health import HEALTH, in_place, value_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,12 +85,13 @@ class Explanation:
         """
         return self._heatmaps(self.probes.pictures.shape[1:3], scale)
 
-    def overlays(self, *, alpha: float = 0.4, colormap: str = "turbo", scale: str = "map") -> Array:
+    def overlays(self, *, alpha: float = drawing.ALPHA, colormap: str = drawing.COLORMAP, scale: str = "map") -> Array:
         """The heatmaps in colour over the pictures.
 
         Args:
-            alpha: share of the colour in the blend, in [0, 1].
-            colormap: any name that matplotlib knows.
+            alpha: share of the colour where the heat is highest, in [0, 1]; where there is none, there is no colour.
+            colormap: any name that matplotlib knows. The default is brightest at the maximum; "turbo" and "jet" are
+                dark there.
             scale: see `heatmaps`.
 
         Returns:
@@ -99,7 +100,13 @@ class Explanation:
         return drawing.overlays(self.probes.pictures, self.heatmaps(scale=scale), alpha=alpha, colormap=colormap)
 
     def overlays_on(
-        self, n: int, picture: Array, *, alpha: float = 0.4, colormap: str = "turbo", scale: str = "map"
+        self,
+        n: int,
+        picture: Array,
+        *,
+        alpha: float = drawing.ALPHA,
+        colormap: str = drawing.COLORMAP,
+        scale: str = "map",
     ) -> Array:
         """The heatmaps of one probe over another version of its picture, such as the photograph at its own size.
 
@@ -136,18 +143,23 @@ class Explanation:
         ]
 
     def question(self, n: int, k: int) -> str:
-        """The title of a panel: "What made you think tabby?"."""
-        if int(self.explained[n, k]) == NO_CLASS:
+        """What a map answers: "What made you think tabby?", or of a label that is not predicted what speaks for it."""
+        explained = int(self.explained[n, k])
+        if explained == NO_CLASS:
             return f"What made {self.target_names[k]} high?"
-        asked = f"What made you think {self.probes.class_name(int(self.explained[n, k]))}"
+        name = self.probes.class_name(explained)
+        if self.probes.targets[k] == "label":
+            is_predicted = explained == int(self.predicted[n])
+            return f"What made you think {name}, the label?" if is_predicted else f"What speaks for {name}, the label?"
         against = int(self.probes.target_matrix[n, k, 1])
-        if against != NO_CLASS:
-            asked += f" rather than {self.probes.class_name(against)}"
-        return f"{asked}?"
+        rather = "" if against == NO_CLASS else f" rather than {self.probes.class_name(against)}"
+        return f"What made you think {name}{rather}?"
 
     def title(self, n: int, k: int) -> str:
-        """The question, and a word where the map is not drawn because its places are not those of the picture."""
-        return self.question(n, k) + " (misplaced)" * (str(self.health[n, k]) == "misplaced")
+        """The title of a panel: the question, and the probability, or the score, or what is wrong with the map."""
+        probability = np.nan if self.probabilities is None else self.probabilities[n, k]
+        value = value_of(self.health[n, k], probability, self.scores[n, k])
+        return f"{self.question(n, k)} ({value})"
 
     def problems(self) -> list[str]:
         """A sentence on each kind of map that is not "ok": which they are, what that means and what to try."""
@@ -167,7 +179,7 @@ class Explanation:
                 )
         return found
 
-    def plot(self, *, alpha: float = 0.4, colormap: str = "turbo", scale: str = "map") -> Figure:
+    def plot(self, *, alpha: float = drawing.ALPHA, colormap: str = drawing.COLORMAP, scale: str = "map") -> Figure:
         """One row a picture: the picture, then one panel a target with its question as title."""
         return drawing.figure(
             self.probes.pictures,

@@ -10,6 +10,7 @@ from PIL import Image
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.record.health import value_of
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE, Step
 
@@ -28,8 +29,12 @@ def step_tile(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> Ar
     Returns:
         (height, width, 3) uint8.
     """
+    probabilities = recorded.measured("probabilities")
     captions = [
-        (manifest.explained_name(k, recorded.explained[n, k]), _value_of(recorded, n, k))
+        (
+            manifest.explained_name(k, recorded.explained[n, k]),
+            value_of(recorded.health[n, k], probabilities[n, k], recorded.scores[n, k]),
+        )
         for k in range(len(manifest.targets))
     ]
     return drawing.tile(
@@ -79,11 +84,3 @@ def _when(recorded: Step, manifest: Manifest) -> str:
     if recorded.step == BASELINE:
         return "before training"
     return f"{manifest.unit} {recorded.step}{' (cut short)' * recorded.is_cut_short}"
-
-
-def _value_of(recorded: Step, n: int, k: int) -> str:
-    """The probability of what an overlay explains, or its score, or what is wrong with the map."""
-    health, probability = recorded.health[n, k], recorded.measured("probabilities")[n, k]
-    if health != "ok":
-        return str(health)
-    return f"{probability:.2f}" if np.isfinite(probability) else f"{recorded.scores[n, k]:.1f}"

@@ -43,3 +43,10 @@ def in_place(maps: Array, health: Array) -> Array:
     axes = tuple(range(2, maps.ndim))
     is_elsewhere = np.expand_dims(health == "misplaced", axes)
     return np.where(is_elsewhere, maps.dtype.type(0), maps) if is_elsewhere.any() else maps
+
+
+def value_of(health: str, probability: float, score: float) -> str:
+    """What stands beside the name of a map: its probability, or the score where there is none, or what is wrong."""
+    if health != "ok":
+        return str(health)
+    return f"{probability:.2f}" if np.isfinite(probability) else f"{score:.1f}"

@@ -48,7 +48,7 @@ from gradcam_callbacks.reviewing.words import quoted
 
 logger = logging.getLogger(__name__)
 
-COLORMAPS = ("turbo", "viridis", "inferno", "jet", "Greys")
+COLORMAPS = (drawing.COLORMAP, "viridis", "inferno", "turbo", "jet", "Greys")
 # All the maps of a page take this many bytes at most, and no page has more steps than this; others are left out.
 _MAP_BYTES, _MOST_STEPS = 2_000_000, 400
 # The longest side of a grid, in cells. Where the next smaller one saves steps from being left out, it is taken.
@@ -264,9 +264,8 @@ def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
         "pictures": _encoded(pictures),
         "regions": [outline(manifest.region(n)) for n in range(len(manifest.names))],
         "crowded": len(pictures) > _MANY_PROBES,
-        "colormaps": {
-            name: _packed(drawing.colour(np.linspace(0, 1, 256), colormap=name), np.uint8) for name in COLORMAPS
-        },
+        "colormaps": {name: _packed(_paints(name), np.uint8) for name in COLORMAPS},
+        "opacity": drawing.ALPHA,
         "healths": HEALTHS,
         "warnings": _WARNINGS,
         "settled": {"drift": SETTLED, "floors": SETTLED_TIMES_FLOOR},
@@ -376,6 +375,13 @@ def _quantised(maps: Sequence[Array]) -> tuple[Array, Array]:
     peaks = stacked.max(axis=(3, 4))
     factors = np.divide(255, peaks, out=np.zeros_like(peaks), where=peaks > 0)
     return np.rint(stacked * factors[..., None, None]).clip(0, 255).astype(np.uint8), peaks
+
+
+def _paints(colormap: str) -> Array:
+    """(256, 4) uint8: red, green, blue and cover of a colour map, from no evidence to the maximum."""
+    heat = np.linspace(0, 1, 256)
+    cover = np.rint(255 * drawing.cover(heat)).astype(np.uint8)
+    return np.concatenate([drawing.colour(heat, colormap=colormap), cover[:, None]], axis=1)
 
 
 def _packed(values: Array, dtype: type[np.generic]) -> str:

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 import skimage.data
+from colorspacious import cspace_convert
 from PIL import Image, ImageFont
 
 from gradcam_callbacks import drawing
@@ -180,6 +181,43 @@ def test_a_whole_number_is_heat_too() -> None:
     np.testing.assert_array_equal(drawing.colour(np.array([0, 1])), drawing.colour(np.array([0.0, 1.0])))
 
 
+def lightness(rgb: np.ndarray) -> np.ndarray:
+    """CIECAM02 lightness, of (..., 3) sRGB in [0, 1]."""
+    return np.asarray(cspace_convert(rgb, "sRGB1", "CAM02-UCS"))[..., 0]
+
+
+@pytest.mark.parametrize("seen_by", ["everybody", "deuteranomaly", "protanomaly", "tritanomaly"])
+@pytest.mark.parametrize("picture", [0, 90, 180], ids=["black", "dark", "light"])
+def test_the_hottest_spot_is_the_brightest(seen_by: str, picture: int) -> None:
+    """By default more heat is never darker, over a dark and a light picture, also to eyes that miss a colour."""
+    heat = np.linspace(0, 1, 400, dtype=np.float32)[None, None, None]
+    table = drawing.colour(heat[0, 0, 0])
+    over = drawing.overlays(np.full((1, 1, 400, 3), picture, np.uint8), heat)[0, 0, 0]
+
+    def seen(rgb: np.ndarray) -> np.ndarray:
+        if seen_by == "everybody":
+            return rgb / 255
+        space = {"name": "sRGB1+CVD", "cvd_type": seen_by, "severity": 100}
+        return np.clip(cspace_convert(rgb / 255, space, "sRGB1"), 0, 1)
+
+    rising = lightness(seen(table))
+    assert (np.diff(rising[::4]) > 0).all()
+    assert rising[-1] - rising[0] > 60
+    blended = lightness(seen(over))
+    # A blend with a light picture is darkest where the first colour has come in; from there on it rises, too.
+    start = blended.argmin()
+    assert heat.ravel()[start] < 0.35
+    assert (np.diff(blended[start:]) > -0.5).all()  # half a step of 8 bits
+    assert blended[-1] == pytest.approx(blended[start:].max(), abs=0.5)
+
+
+def test_turbo_and_jet_are_dark_at_their_maximum() -> None:
+    """The measure above is one that fails where the hottest spot looks like a hole."""
+    for name in ("turbo", "jet"):
+        rising = lightness(drawing.colour(np.linspace(0, 1, 256), colormap=name) / 255)
+        assert rising.max() - rising[-1] > 40
+
+
 def test_an_unknown_colormap_gets_a_hint() -> None:
     """A misspelt colour map is answered with the names that are close, before any work."""
     with pytest.raises(ValueError, match=r"No colormap 'Trubo'\. Did you mean 'turbo'"):
@@ -192,28 +230,36 @@ def test_an_unknown_colormap_gets_a_hint() -> None:
 
 
 def test_blend_is_the_weighted_mean() -> None:
-    """An overlay is picture * (1 - alpha) + colour * alpha, rounded: worked by hand."""
-    picture = np.array([[[[200, 101, 0], [10, 20, 30]]]], np.uint8)
-    heat = np.array([[[[1.0, 0.0]]]], np.float32)
-    # "gray" is white at 1 and black at 0.
+    """An overlay is picture * (1 - share) + colour * share, share being alpha * cover, rounded: worked by hand."""
+    picture = np.array([[[[200, 101, 0], [10, 20, 30], [100, 200, 40]]]], np.uint8)
+    heat = np.array([[[[1.0, 0.0, 1 / 16]]]], np.float32)
+    # "gray" is white at 1 and black at 0, and 15 at 1/16; no evidence leaves the picture as it is.
+    # 200*.6 + 102 = 222; 101*.6 + 102 = 162.6; 0 + 102
+    # The share of 1/16 is 0.4 * 1.15 * (1/16)**0.65 = 0.0759: 100 - 85 * .0759; 200 - 185 * .0759; 40 - 25 * .0759
     np.testing.assert_array_equal(
         drawing.overlays(picture, heat, alpha=0.4, colormap="gray"),
-        # 200*.6 + 102 = 222; 101*.6 + 102 = 162.6; 0 + 102; and 10*.6, 20*.6, 30*.6
-        [[[[[222, 163, 102], [6, 12, 18]]]]],
+        [[[[[222, 163, 102], [10, 20, 30], [94, 186, 38]]]]],
     )
+    # 150 + 63.75 = 213.75; 75.75 + 63.75 = 139.5, even; 63.75; the share of 1/16 is 0.0474
     np.testing.assert_array_equal(
         drawing.overlays(picture, heat, alpha=0.25, colormap="gray"),
-        # 150 + 63.75 = 213.75; 75.75 + 63.75 = 139.5, even; 63.75; and 7.5, even; 15; 22.5, even
-        [[[[[214, 140, 64], [8, 15, 22]]]]],
+        [[[[[214, 140, 64], [10, 20, 30], [96, 191, 39]]]]],
     )
+
+
+def test_no_evidence_covers_nothing_and_half_of_it_nearly_three_quarters() -> None:
+    """Cover is 1.15 * heat ** 0.65, and 1 from where that is more."""
+    np.testing.assert_allclose(drawing.cover(np.array([0, 0.5, 0.9, 1])), [0, 0.732872, 1, 1], atol=1e-6)
 
 
 def test_alpha_runs_from_picture_to_colour() -> None:
-    """With alpha 0 the picture comes back, with alpha 1 only the colour is left."""
+    """With alpha 0 the picture comes back; with alpha 1 only the colour is left where the heat is high."""
     heat = drawing.heatmaps(random_maps(1, 3, 7, 7), (224, 224))
     for k in range(3):
         np.testing.assert_array_equal(drawing.overlays(CAT[None], heat, alpha=0)[0, k], CAT)
-    np.testing.assert_array_equal(drawing.overlays(CAT[None], heat, alpha=1), drawing.colour(heat))
+    is_high = heat > 0.81
+    np.testing.assert_array_equal(drawing.overlays(CAT[None], heat, alpha=1)[is_high], drawing.colour(heat)[is_high])
+    assert is_high.any()
 
 
 def test_overlays_belong_to_their_picture_and_map() -> None:
@@ -229,13 +275,15 @@ def test_overlays_belong_to_their_picture_and_map() -> None:
 
 
 def test_no_evidence_is_shown_as_nothing() -> None:
-    """Under a zero map the picture is untouched, and beside it others are coloured everywhere."""
+    """Under a zero map, and where a map is zero, the picture is untouched; all other heat has colour."""
     heat = drawing.heatmaps(random_maps(1, 2, 7, 7), (224, 224))
     heat[0, 0] = 0
+    heat[0, 1, :20] = 0
     before = CAT.copy()
     blank, hot = drawing.overlays(CAT[None], heat)[0]
     np.testing.assert_array_equal(blank, CAT)
-    assert (hot != CAT).any(axis=-1).mean() > 0.99
+    np.testing.assert_array_equal(hot[:20], CAT[:20])
+    assert (hot[20:] != CAT[20:]).any(axis=-1)[heat[0, 1, 20:] > 0.1].mean() > 0.99
     np.testing.assert_array_equal(CAT, before)
 
 

@@ -87,8 +87,31 @@ def test_a_misplaced_map_is_never_drawn() -> None:
     assert (wrong.overlays_on(0, large)[1] != large).any()
     assert wrong.heatmaps(scale="shared")[0, 0].max() == 0
     assert wrong.title(0, 0) == "What made you think class_0? (misplaced)"
-    assert wrong.title(0, 1) == "What made you think class_1?"
+    assert wrong.title(0, 1) == f"What made you think class_1? ({wrong.scores[0, 1]:.1f})"
     (sentence,) = wrong.problems()
     assert sentence.startswith("1 of 4 maps is misplaced (probe_0 / class_0). Its places are not those of the picture")
     titles = [axes.get_title().replace("\n", " ") for axes in wrong.plot().axes]
     assert "What made you think class_0? (misplaced)" in titles
+
+
+def test_the_figure_says_what_the_tile_says() -> None:
+    """An empty map is "empty" in words; label and prediction are asked differently, and each says its probability.
+
+    A label that the model does not predict did not make it think anything: what speaks for it is asked.
+    """
+    model = small_model()
+    guess = int(explain(model, pictures(1)).predicted[0])
+    other = 1 - min(guess, 1)
+    for label, asked in (
+        (guess, f"What made you think class_{guess}, the label?"),
+        (other, f"What speaks for class_{other}, the label?"),
+    ):
+        both = explain(model, ProbeSet(pictures(1), labels=[label], targets=["predicted", "label"]))
+        probabilities = both.probabilities
+        assert probabilities is not None
+        drawn = replace(both, health=np.array([["ok", "ok"]]))
+        assert drawn.title(0, 0) == f"What made you think class_{guess}? ({probabilities[0, 0]:.2f})"
+        assert drawn.title(0, 1) == f"{asked} ({probabilities[0, 1]:.2f})"
+        empty = replace(both, health=np.array([["ok", "empty"]]))
+        assert empty.title(0, 1) == f"{asked} (empty)"
+        assert f"{asked} (empty)" in [" ".join(axes.get_title().split()) for axes in empty.plot().axes]

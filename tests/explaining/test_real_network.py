@@ -86,12 +86,14 @@ def test_plot_and_save_show_the_tutorials_panels(network: keras.Model) -> None:
         class_names=names,
     )
     titles = [" ".join(axes.get_title().split()) for axes in explanation.plot().axes]
+    probabilities = explanation.probabilities
+    assert probabilities is not None
     assert titles[1:4] == [
-        "What made you think Egyptian cat?",
-        "What made you think Egyptian cat?",
-        "What made you think espresso rather than Egyptian cat?",
+        f"What made you think Egyptian cat? ({probabilities[0, 0]:.2f})",
+        f"What made you think Egyptian cat? ({probabilities[0, 1]:.2f})",
+        "What made you think espresso rather than Egyptian cat? (empty)",
     ]
-    assert titles[6] == "What made you think espresso?"
+    assert titles[6] == f"What made you think espresso? ({probabilities[1, 1]:.2f})"
     assert [name for _, name, _ in explanation.predictions(1)[1]] == ["espresso"]
     assert explanation.predictions(5)[0][0][:2] == (EGYPTIAN_CAT, "Egyptian cat")
 

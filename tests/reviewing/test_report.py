@@ -99,6 +99,20 @@ def test_the_page_holds_what_the_journal_recorded(tmp_path: Path) -> None:
     assert "Attention" in "".join(text for text, _ in run["summary"])
 
 
+def test_the_page_paints_as_tiles_do(tmp_path: Path) -> None:
+    """Its first colour map, with its cover and opacity, gives the colours of an overlay, for each of 256 heats."""
+    data = data_of(report.build([make_journal(tmp_path / "run")]))
+    assert {"turbo", "jet"} < data["colormaps"].keys()
+    name, table = next(iter(data["colormaps"].items()))
+    paints = unpacked(table, "u1", (256, 4)).astype(float)
+    heat = np.linspace(0, 1, 256, dtype=np.float32)[None, None, None]
+    picture = np.full((1, 1, 256, 3), (20, 130, 240), np.uint8)
+    share = data["opacity"] * paints[:, 3:] / 255
+    painted = picture[0, 0] * (1 - share) + paints[:, :3] * share
+    np.testing.assert_allclose(drawing.overlays(picture, heat)[0, 0, 0], painted, atol=1)
+    assert name == drawing.COLORMAP
+
+
 def test_a_misplaced_map_is_on_no_page(tmp_path: Path) -> None:
     """The page has its state and its scores; of its places it has nothing, and no measure of them."""
     journal = make_journal(tmp_path / "run", states={(1, 0): "misplaced"})

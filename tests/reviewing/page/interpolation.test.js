@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { axisOf, cover, fillPixels, mixPaints } from "../../../gradcam_callbacks/reviewing/page/js/interpolation.js";
+import { axisOf, fillPixels } from "../../../gradcam_callbacks/reviewing/page/js/interpolation.js";
 
 /** Paints by which a pixel is the value that it was painted with. */
 const VALUES = Uint32Array.from({ length: 256 }, (_, value) => value);
@@ -61,21 +61,4 @@ test("A signal is one row of cells.", () => {
   const found = new Uint32Array(4);
   fillPixels(Uint8Array.from([0, 100]), axisOf(1, 1), axisOf(2, 4), 1, VALUES, found);
   assert.deepEqual([...found], [0, 25, 75, 100]);
-});
-
-test("No evidence covers nothing, half of it nearly three quarters, and all of it all.", () => {
-  assert.equal(cover(0), 0);
-  assert.ok(Math.abs(cover(0.5) - 0.732872) < 1e-6); // 1.15 * exp(0.65 * ln 0.5)
-  assert.equal(cover(0.9), 1);
-  assert.equal(cover(1), 1);
-});
-
-test("Each of the 256 colours gets the cover of its value.", () => {
-  const table = Uint8Array.from({ length: 768 }, (_, at) => (at % 3 === 0 ? Math.floor(at / 3) : at % 3));
-  const paints = new Uint32Array(256);
-  mixPaints(table, paints);
-  const bytes = new Uint8Array(paints.buffer);
-  assert.deepEqual([...bytes.subarray(0, 4)], [0, 1, 2, 0]);
-  assert.deepEqual([...bytes.subarray(4 * 128, 4 * 129)], [128, 1, 2, 187]); // 255 * 1.15 * (128 / 255) ** 0.65 = 187.4
-  assert.deepEqual([...bytes.subarray(4 * 255)], [255, 1, 2, 255]);
 });

@@ -4,7 +4,7 @@
 import { data, mapOf } from "./data.js";
 import { bytesOf } from "./decode.js";
 import { contextOf, element } from "./dom.js";
-import { axisOf, fillPixels, mixPaints } from "./interpolation.js";
+import { axisOf, fillPixels } from "./interpolation.js";
 import { isHeatShown, state } from "./state.js";
 
 /** @import { Axis } from "./interpolation.js" */
@@ -14,7 +14,8 @@ import { isHeatShown, state } from "./state.js";
 const tables = Object.fromEntries(Object.entries(data.colormaps).map(([name, text]) => [name, bytesOf(text)]));
 const paints = new Uint32Array(256);
 
-export const mix = () => mixPaints(tables[state.colormap], paints);
+/** Takes the 256 colours of the colour map that is chosen, each with its cover. */
+export const mix = () => new Uint8Array(paints.buffer).set(tables[state.colormap]);
 
 /**
  * What a cache has for the key, or else what is made for it now.

@@ -30,25 +30,6 @@ export function axisOf(cells, pixels) {
 }
 
 /**
- * The share of the opacity that a value gets: little evidence lets the picture through, so that it stays recognisable.
- * @param {number} value in [0, 1]
- */
-export const cover = (value) => Math.min(1, 1.15 * value ** 0.65);
-
-/**
- * Puts the 256 colours of a colour map, each with its cover, into `paints`.
- * @param {Uint8Array} table (256, 3) red, green and blue
- * @param {Uint32Array} paints 256 pixels
- */
-export function mixPaints(table, paints) {
-  const bytes = new Uint8Array(paints.buffer);
-  for (let value = 0; value < 256; value++) {
-    bytes.set(table.subarray(3 * value, 3 * value + 3), 4 * value);
-    bytes[4 * value + 3] = Math.round(255 * cover(value / 255));
-  }
-}
-
-/**
  * Draws a map into pixels: its values are interpolated between the cells, then coloured.
  * @param {Uint8Array} map rows x columns
  * @param {Axis} down

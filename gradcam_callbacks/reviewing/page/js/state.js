@@ -14,7 +14,7 @@ export const state = {
   /** @type {string} "map" or "shared" */
   scale: "map",
   colormap: Object.keys(data.colormaps)[0],
-  opacity: 0.6,
+  opacity: data.opacity,
   /** @type {string | null} "light", "dark", or what the system prefers */
   theme: null,
   /** Which probe and target are shown large. @type {{ n: number, k: number } | null} */

@@ -18,7 +18,8 @@
  * @property {string[]} pictures N data URIs
  * @property {(string | null)[]} regions of each probe the outline as an SVG path, in thousandths of the sides
  * @property {boolean} crowded whether there are so many probes that cells are small
- * @property {Record<string, string>} colormaps by name, packed uint8: red, green and blue of 256 colours
+ * @property {Record<string, string>} colormaps by name, packed uint8: red, green, blue and cover of 256 colours
+ * @property {number} opacity where the heat is highest, before somebody changes it
  * @property {string[]} healths what may be said of a map; the first is said of one that is fit to be read
  * @property {string[]} warnings the kinds of events that warn
  * @property {Settled} settled
