@@ -8,7 +8,7 @@ the plain picture.
 """
 
 from gradcam_callbacks.drawing.colours import ALPHA, COLORMAP, colour, cover
-from gradcam_callbacks.drawing.figures import figure
+from gradcam_callbacks.drawing.figures import contact_sheet, figure
 from gradcam_callbacks.drawing.fonts import font_path
 from gradcam_callbacks.drawing.overlays import heatmaps, outline, overlays
 from gradcam_callbacks.drawing.panels import tile
@@ -20,6 +20,7 @@ __all__ = [
     "ALPHA",
     "COLORMAP",
     "colour",
+    "contact_sheet",
     "cover",
     "figure",
     "font_path",

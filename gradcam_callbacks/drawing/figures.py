@@ -1,7 +1,8 @@
-"""The Matplotlib figure of an explanation."""
+"""Matplotlib figures: of an explanation, and a contact sheet of pictures."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from gradcam_callbacks.drawing.overlays import SCALES, check_scale
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from gradcam_callbacks.drawing.shown_figure import ShownFigure
+
 
 def figure(
     pictures: NDArray[np.uint8],
@@ -24,7 +27,7 @@ def figure(
     picture_titles: Sequence[str],
     colormap: str = COLORMAP,
     scale: str = "map",
-) -> Figure:
+) -> ShownFigure:
     """A Matplotlib figure: one row an image, the picture and then one panel a target.
 
     Args:
@@ -37,14 +40,14 @@ def figure(
         scale: the `scale` that the heat was made with, for the words at the colour bar.
 
     Returns:
-        A `Figure` that pyplot does not know: save it, or let a notebook show it.
+        A figure that pyplot does not know: save it, or let a notebook show it.
 
     Raises:
         GradCAMError: `scale` is unknown, or Matplotlib has no such colour map.
         ValueError: the shapes or the numbers of titles do not go together, or the arrays are not
             uint8.
     """
-    from matplotlib.figure import Figure
+    from gradcam_callbacks.drawing.shown_figure import ShownFigure
 
     check_scale(scale)
     pictures, overlays = np.asarray(pictures), np.asarray(overlays)
@@ -58,7 +61,7 @@ def figure(
         for first, others in zip(picture_titles, titles, strict=True)
     ]
     lines = [max(text.count("\n") + 1 for text in row) for row in wrapped]
-    sheet = Figure(
+    sheet = ShownFigure(
         figsize=(
             (1 + targets) * (inches * width + 0.12) + 0.75,
             rows * (inches * height + 0.2) + 0.17 * sum(lines),
@@ -72,6 +75,34 @@ def figure(
             ax.set_axis_off()
             ax.set_title(text, fontsize=10, parse_math=False)
     _add_colour_bar(sheet, axes, colormap, SCALES[scale], row_inches=inches * height)
+    return sheet
+
+
+def contact_sheet(pictures: NDArray[np.uint8], titles: Sequence[str]) -> ShownFigure:
+    """A figure of pictures, up to 8 in a row, each with its title.
+
+    Args:
+        pictures: (N, H, W, 3) uint8, N > 0.
+        titles: N texts; long ones are wrapped.
+    """
+    from gradcam_callbacks.drawing.shown_figure import ShownFigure
+
+    check_rgb("pictures", pictures, "(N, H, W, 3)", ndim=4)
+    columns = min(8, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    height, width = pictures.shape[1:3]
+    inches = 1.3 / max(height, width)  # of a pixel
+    wrapped = [wrap(text, characters=max(10, round(14 * inches * width))) for text in titles]
+    lines = max(text.count("\n") + 1 for text in wrapped)
+    sheet = ShownFigure(
+        figsize=(columns * (inches * width + 0.1), rows * (inches * height + 0.1 + 0.14 * lines)), layout="compressed"
+    )
+    axes = sheet.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, shown, text in zip(axes, pictures, wrapped, strict=False):
+        ax.imshow(shown)
+        ax.set_title(text, fontsize=7, parse_math=False)
     return sheet
 
 

@@ -103,6 +103,12 @@ class Explainer:
         self._captures: dict[tuple[Any, ...], Capture] = {}
         self._scorers: dict[tuple[Any, ...], Any] = {}
 
+    def __repr__(self) -> str:
+        layers = {" + ".join(info.path for info in capture.layers) for capture in self._captures.values()}
+        asked = "chosen when the first pictures come" if self._layer is None else repr(self._layer)
+        layer = " or ".join(map(repr, sorted(layers))) or asked
+        return f"Explainer({self.model.name!r}, layer={layer}, method={self.method!r})"
+
     @property
     def traces(self) -> int:
         """How many graphs were traced: one for each shape and dtype of what the model is fed and set of functions."""
@@ -400,6 +406,21 @@ class Explainer:
             parts.append([values[: len(batch[1])] for values in found])
         scores, probabilities, classes = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
         return scores, probabilities, classes
+
+
+def refuse_model(explainer: Any) -> None:
+    """Refuses the model itself where its explainer is asked for.
+
+    Raises:
+        GradCAMError: if it is one.
+    """
+    import keras
+
+    if isinstance(explainer, keras.Model):
+        raise GradCAMError(
+            f"Expected an Explainer, not the model '{explainer.name}' itself.",
+            "Pass Explainer(model), with the layer and the method that are asked about.",
+        )
 
 
 def _check_names(layer: Any) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcam_callbacks import drawing
+from gradcam_callbacks import drawing, notebook
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import AlreadyThereError, GradCAMError
 from gradcam_callbacks.probes.probe_set import ProbeSet
@@ -19,7 +19,9 @@ from gradcam_callbacks.probes.targets import NO_CLASS
 from gradcam_callbacks.record.health import HEALTH, in_place, value_of
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from gradcam_callbacks.drawing.shown_figure import ShownFigure
+
+_SHOWN_BY_NOTEBOOKS = 4  # pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,13 +181,29 @@ class Explanation:
                 )
         return found
 
-    def plot(self, *, alpha: float = drawing.ALPHA, colormap: str = drawing.COLORMAP, scale: str = "map") -> Figure:
+    def plot(
+        self, *, alpha: float = drawing.ALPHA, colormap: str = drawing.COLORMAP, scale: str = "map"
+    ) -> ShownFigure:
         """One row a picture: the picture, then one panel a target with its question as title."""
+        return self._panels(len(self.names), alpha, colormap, scale)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the panels of the first pictures with their scores, and what is wrong with maps."""
+        shown = min(_SHOWN_BY_NOTEBOOKS, len(self.names))
+        panels = self._panels(shown, drawing.ALPHA, drawing.COLORMAP, "map")._repr_png_()
+        texts = [repr(self), *self.notes, *self.problems()]
+        if shown < len(self.names):
+            texts.append(f"The first {shown} of {len(self.names)} pictures are shown; plot() draws all.")
+        return notebook.picture(panels, repr(self)) + "".join(notebook.paragraph(text) for text in texts)
+
+    def _panels(self, count: int, alpha: float, colormap: str, scale: str) -> ShownFigure:
+        """See `plot`; of the first pictures."""
+        heatmaps = self.heatmaps(scale=scale)[:count]
         return drawing.figure(
-            self.probes.pictures,
-            self.overlays(alpha=alpha, colormap=colormap, scale=scale),
-            titles=[[self.title(n, k) for k in range(len(self.target_names))] for n in range(len(self.names))],
-            picture_titles=self.names,
+            self.probes.pictures[:count],
+            drawing.overlays(self.probes.pictures[:count], heatmaps, alpha=alpha, colormap=colormap),
+            titles=[[self.title(n, k) for k in range(len(self.target_names))] for n in range(count)],
+            picture_titles=self.names[:count],
             colormap=colormap,
             scale=scale,
         )

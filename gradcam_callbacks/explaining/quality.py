@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcam_callbacks import drawing
+from gradcam_callbacks import drawing, notebook
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.explaining.explainer import Explainer
+from gradcam_callbacks.explaining.explainer import Explainer, refuse_model
 from gradcam_callbacks.explaining.explanation import Explanation
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.ranks import rank_correlation
@@ -92,8 +92,21 @@ class Evaluation:
 
     def summary(self) -> str:
         """The five numbers as a table, each with how many maps it is the mean of."""
+        lines = [f"  {name:<24}{mean:>8}   {count:>9} maps   {says}" for name, mean, count, says in self._rows()]
+        return "\n".join([self._title(), *lines])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the five numbers as a table."""
+        return notebook.paragraph(self._title()) + notebook.table(["measure", "mean", "maps", ""], self._rows())
+
+    def _title(self) -> str:
         n, k = self.drop.shape
-        final = list(self.correlations.values())[-1] if self.correlations else np.full((n, k), np.nan)
+        made = f"{self.explanation.method} at '{self.explanation.layer}'"
+        return f"Faithfulness of {made}, {n} pictures x {k} targets"
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        """Of each number its name, its mean, how many maps that is of, and what is good."""
+        final = list(self.correlations.values())[-1] if self.correlations else np.full(self.drop.shape, np.nan)
         rows = [
             ("average drop", self.drop, "lower is better"),
             ("increase in confidence", self.increase, "higher is better"),
@@ -101,14 +114,10 @@ class Evaluation:
             ("insertion area", self.insertion, "higher is better"),
             ("correlation with random", final, "near 0 is better" if self.correlations else "not measured"),
         ]
-        made = f"{self.explanation.method} at '{self.explanation.layer}'"
-        return "\n".join(
-            [f"Faithfulness of {made}, {n} pictures x {k} targets"]
-            + [
-                f"  {name:<24}{_mean(values):>8.3f}   {int(np.isfinite(values).sum()):>4} of {n * k} maps   {verdict}"
-                for name, values, verdict in rows
-            ]
-        )
+        return [
+            (name, f"{_mean(values):.3f}", f"{int(np.isfinite(values).sum())} of {values.size}", says)
+            for name, values, says in rows
+        ]
 
     def __repr__(self) -> str:
         n, k = self.drop.shape
@@ -138,8 +147,9 @@ def evaluate(
         seed: of the randomisation.
 
     Raises:
-        GradCAMError: if `steps` is not positive, the images are not (N, H, W, C) or not the only input, a target is a
-            function, the pictures of a batch influence each other, or the probes cannot be explained.
+        GradCAMError: if `explainer` is a model, `steps` is not positive, the images are not (N, H, W, C) or not
+            the only input, a target is a function, the pictures of a batch influence each other, or the probes cannot
+            be explained.
 
     Reference:
         Average drop and increase: Chattopadhay et al. 2018, "Grad-CAM++", section 4.1. Insertion and deletion: Petsiuk
@@ -147,6 +157,7 @@ def evaluate(
     """
     if steps < 1:
         raise GradCAMError(f"A curve has at least 1 step, not {steps}.", argument="steps")
+    refuse_model(explainer)
     probes = as_probes(probes)
     _check_measurable(probes)
     explanation = explainer(probes)

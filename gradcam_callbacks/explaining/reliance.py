@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +13,13 @@ from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.covering import FILLINGS, border, elsewhere, filled, grown, hottest
+from gradcam_callbacks.explaining.explainer import Explainer, refuse_model
 from gradcam_callbacks.explaining.likeness import Likeness, alike_in_place
 from gradcam_callbacks.probes.inputs import each, with_picture
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.probes.targets import NO_CLASS
 from gradcam_callbacks.record.health import in_place
 from gradcam_callbacks.record.reliance import OUTCOMES, Count, Finding, Reliance
-
-if TYPE_CHECKING:
-    from gradcam_callbacks.explaining.explainer import Explainer
 
 MOST_PROBES, MOST_OF_A_CLASS = 24, 8
 """How many pictures are tested at most, in all and of one class."""
@@ -102,6 +100,7 @@ def measure_reliance(explainer: Explainer, probes: Any, *, seed: int = 0) -> Rel
         2022, "Post hoc explanations may be ineffective for detecting unknown spurious correlation". Exchanging parts of
         pictures: Xiao et al. 2021, "Noise or signal", section 3.
     """
+    refuse_model(explainer)
     probes = as_probes(probes)
     _check_testable(probes)
     explanation = explainer(probes.asking("predicted"))

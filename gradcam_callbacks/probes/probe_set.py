@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from gradcam_callbacks import drawing
+from gradcam_callbacks import drawing, notebook
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.drawing.masks import encode_mask
 from gradcam_callbacks.errors import GradCAMError
@@ -40,6 +40,8 @@ from gradcam_callbacks.probes.targets import (
     numbered_targets,
     targets_by_probe,
 )
+
+_SHOWN_BY_NOTEBOOKS = 32  # pictures
 
 
 class ProbeSet:
@@ -154,6 +156,22 @@ class ProbeSet:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
         return f"ProbeSet({len(self)} probes of {shape}, targets={list(self.target_names)}, digest={self.digest[:8]})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a contact sheet of the first pictures, with their names and labels."""
+        shown = min(_SHOWN_BY_NOTEBOOKS, len(self))
+        titles = list(self.names[:shown])
+        if self.labels is not None:
+            titles = [
+                f"{name}: {self.class_name(int(label))}"
+                for name, label in zip(titles, self.labels[:shown], strict=True)
+            ]
+        pictures = self.pictures[:shown]
+        if self.regions is not None:
+            pictures = np.stack([drawing.outline(*each) for each in zip(pictures, self.regions, strict=False)])
+        sheet = drawing.contact_sheet(pictures, titles)._repr_png_()
+        rest = f"The first {shown} of {len(self)} pictures are shown." if shown < len(self) else ""
+        return notebook.picture(sheet, ", ".join(titles)) + notebook.paragraph(f"{self!r} {rest}".strip())
 
     @classmethod
     def from_files(

@@ -9,6 +9,7 @@ from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gradcam_callbacks import notebook
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import as_probes
 from gradcam_callbacks.publishing.delivery import Delivery
@@ -55,6 +56,16 @@ class Sweep:
     def __post_init__(self, reasons: Mapping[str, GradCAMError]) -> None:
         object.__setattr__(self, "_errors", dict(reasons))
         object.__setattr__(self, "problems", {path: str(error) for path, error in reasons.items()})
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, what was recorded, and what could not be explained."""
+        texts = [f"Sweep: {self.verdict}. {self.summary}"] if self.verdict else ["Sweep: nothing is known."]
+        texts.append(
+            f"{len(self.recorded)} steps recorded, {len(self.skipped)} recorded before, {len(self.gaps)} without a "
+            f"checkpoint. " + (f"MLflow run {self.run_id}." if self.run_id else "No run.")
+        )
+        failed = notebook.table(["not explained", "why"], self.problems.items()) if self.problems else ""
+        return "".join(notebook.paragraph(text) for text in texts) + failed
 
     @property
     def errors(self) -> Mapping[str, GradCAMError]:
