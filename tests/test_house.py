@@ -19,7 +19,7 @@ PACKAGE = Path(gradcam_callbacks.__file__).parent
 # The house, from the ground up. A room may import what lies on lower floors, and itself. Nothing looks up, and two
 # rooms of one floor do not know each other.
 FLOORS = (
-    {"arrays", "errors", "names", "native_log"},
+    {"arrays", "errors", "names", "native_log", "notebook"},
     {"ranks", "regular_files"},
     {"drawing"},
     {"probes", "record"},

@@ -190,7 +190,7 @@ class Explanation:
     def _repr_html_(self) -> str:
         """What a notebook shows: the panels of the first pictures with their scores, and what is wrong with maps."""
         shown = min(_SHOWN_BY_NOTEBOOKS, len(self.names))
-        panels = self._panels(shown, drawing.ALPHA, drawing.COLORMAP, "map")._repr_png_()
+        panels = self._panels(shown, drawing.ALPHA, drawing.COLORMAP, "map").png()
         texts = [repr(self), *self.notes, *self.problems()]
         if shown < len(self.names):
             texts.append(f"The first {shown} of {len(self.names)} pictures are shown; plot() draws all.")

@@ -169,7 +169,7 @@ class ProbeSet:
         pictures = self.pictures[:shown]
         if self.regions is not None:
             pictures = np.stack([drawing.outline(*each) for each in zip(pictures, self.regions, strict=False)])
-        sheet = drawing.contact_sheet(pictures, titles)._repr_png_()
+        sheet = drawing.contact_sheet(pictures, titles).png()
         rest = f"The first {shown} of {len(self)} pictures are shown." if shown < len(self) else ""
         return notebook.picture(sheet, ", ".join(titles)) + notebook.paragraph(f"{self!r} {rest}".strip())
 
