@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import json
@@ -827,26 +828,56 @@ def _probes_in_folder(network: Any, folder: Path, regions: Path | None, asked: _
     """The pictures in a folder, or else in its sub-folders, which are their labels then."""
     from gradcam_callbacks.explaining.explain import input_size
     from gradcam_callbacks.probes.probe_set import ProbeSet
-    from gradcam_callbacks.probes.reading import PICTURE_SUFFIXES
+    from gradcam_callbacks.probes.reading import PICTURE_SUFFIXES, pictures_in
+    from gradcam_callbacks.probes.regions import read_masks
 
     _check_takes_one_picture(network, can_make_channels=prepare is not None)
     _check_size(network, asked.image_size)
     names = _class_names(asked.classes, asked.preprocess, network)
     children = [child for child in folder.iterdir() if not child.name.startswith(".")]
     has_pictures = any(child.suffix.lower() in PICTURE_SUFFIXES for child in children)
-    by_folder = not has_pictures and any(child.is_dir() for child in children)
-    no_label = None if by_folder else "--probes has none"
+    folders = [] if has_pictures else sorted(child.name for child in children if child.is_dir())
+    classes = _number_of_classes(network)
+    are_labels = bool(folders) and (names is not None or classes in (len(folders), None))
+    if are_labels:
+        no_label = None
+    elif folders:
+        no_label = "those in --probes are not the classes of the model"
+        click.echo(
+            f"The {len(folders)} sub-folders of '{folder}' ({_shortened(folders)}) are not used as labels: model "
+            f"'{network.name}' has {classes} classes. To use them, pass --classes FILE with the names of all classes, "
+            "in the order of the model's output.",
+            err=True,
+        )
+    else:
+        no_label = "--probes has none"
     height, width, channels = input_size(network, asked.image_size)
-    return ProbeSet.from_directory(
-        folder,
-        image_size=(height, width),
-        color_mode="grayscale" if channels == 1 else "rgb",
-        labels="folder" if by_folder else None,
-        targets=_targets(asked.targets, has_names=by_folder or names is not None, no_label=no_label),
-        class_names=names,
-        regions=regions,
-        preprocess=prepare,
-    )
+    settings: dict[str, Any] = {
+        "image_size": (height, width),
+        "color_mode": "grayscale" if channels == 1 else "rgb",
+        "targets": _targets(asked.targets, has_names=are_labels or names is not None, no_label=no_label),
+        "class_names": names,
+        "preprocess": prepare,
+    }
+    if not folders or are_labels:
+        return ProbeSet.from_directory(folder, labels="folder" if are_labels else None, regions=regions, **settings)
+    files = pictures_in(folder, in_folders=True)
+    inside = [file.relative_to(folder) for file in files]
+    masks = None
+    if regions is not None:
+        masks = read_masks(regions, [path.with_suffix(".png") for path in inside], (height, width))
+    return ProbeSet.from_files(files, names=[str(path.with_suffix("")) for path in inside], regions=masks, **settings)
+
+
+def _number_of_classes(network: Any) -> int | None:
+    """How many classes a model of one output has; None where it does not say."""
+    answers = getattr(network, "output_shape", None)
+    is_one = isinstance(answers, tuple) and bool(answers) and isinstance(answers[-1], int)
+    return answers[-1] if is_one and answers is not None else None
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _check_takes_one_picture(network: Any, *, can_make_channels: bool) -> None:
@@ -966,10 +997,19 @@ def _preprocess(name: str | None) -> Any:
             raise AttributeError(f"{function} is no function")
         return found
     except (ImportError, AttributeError, ValueError) as error:
+        close = [] if function else difflib.get_close_matches(module, _applications())
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise click.BadParameter(
-            f"'{name}' is neither a module of keras.applications nor module:function ({error}).",
+            f"'{name}' is neither a module of keras.applications nor module:function ({error}).{hint}",
             param_hint="--preprocess",
         ) from error
+
+
+def _applications() -> list[str]:
+    """The modules of `keras.applications` that have a preprocessing."""
+    import keras
+
+    return [name for name, value in vars(keras.applications).items() if hasattr(value, "preprocess_input")]
 
 
 def _class_names(file: Path | None, preprocess: str | None, network: Any) -> list[str] | None:

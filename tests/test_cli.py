@@ -30,6 +30,7 @@ from gradcam_callbacks.cli import main
 from gradcam_callbacks.explaining.methods import METHODS
 from gradcam_callbacks.probes.reading import read_picture
 from gradcam_callbacks.publishing.mlflow_store import find_run
+from gradcam_callbacks.publishing.uploader import Uploader
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing import report
 
@@ -332,6 +333,13 @@ def test_a_wrong_preprocess_is_refused(model: Path, preprocess: str, reason: str
     """Exit 2, with what a right one is and why this is none."""
     line = refuses("explain", model, "cat.png", "--preprocess", preprocess)
     assert f"'{preprocess}' is neither a module of keras.applications nor module:function ({reason})." in line
+
+
+def test_a_preprocess_that_is_spelt_otherwise_is_suggested(model: Path) -> None:
+    """The module that was meant comes first; for a function of one's own there is no guess."""
+    line = refuses("explain", model, "cat.png", "--preprocess", "mobilenetv2")
+    assert "Did you mean mobilenet_v2 or " in line
+    assert "Did you mean" not in refuses("explain", model, "cat.png", "--preprocess", "resnte:f")
 
 
 def test_a_picture_that_is_none_is_said_in_one_line(model: Path) -> None:
@@ -823,6 +831,37 @@ def test_what_a_report_says_is_printed_as_json() -> None:
     assert "is no journal" in refuses("report", "nowhere", "--json")
 
 
+def test_the_beginning_of_an_id_names_a_run(client: MlflowClient) -> None:
+    """Where only one begins so. Of 17 runs two begin with the same character."""
+    experiment = client.create_experiment("of runs that begin alike")
+    runs = [client.create_run(experiment).info.run_id for _ in range(17)]
+    journal = new_journal("one", run_id=runs[0])
+    assert Uploader(journal, find_run(runs[0], mlflow.get_tracking_uri())).send()
+    result = gradcam("report", f"runs:/{runs[0][:20]}", "--json")
+    assert result.exit_code == 0, result.stderr
+    told = gradcam("report", "one", "--json")
+    assert json.loads(result.stdout)[0]["summary"] == json.loads(told.stdout)[0]["summary"]
+    firsts = [run[0] for run in runs]
+    twice = next(first for first in firsts if firsts.count(first) > 1)
+    assert f"The ids of several runs begin with {twice}. Name more" in fails("report", f"runs:/{twice}")
+    assert "not found" in fails("report", f"runs:/{runs[0][:20]}fffff")
+
+
+def test_reading_a_run_makes_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder, where MLflow would make a store, the line says that there is none; none is there after."""
+    monkeypatch.chdir(tmp_path)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    try:
+        for command in ("report", "check"):
+            line = fails(command, "runs:/0123abcd")
+            assert line.startswith(f"Error: There is no database '{tmp_path / 'mlflow.db'}'")
+            assert "Set MLFLOW_TRACKING_URI" in line
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 def test_a_gate_for_pipelines() -> None:
     """0 where all holds, 1 with a line each that fails, 2 where it was typed wrong."""
     make_journal(Path("run"), steps=(0, 1)).leave_test(1, a_test("confirmed"))
@@ -1000,6 +1039,29 @@ def test_label_is_the_sub_folder(three: list[keras.Model]) -> None:
     explained = Journal("named").read(0).arrays["explained"][:, 0].tolist()
     assert explained == [labels[name] for name in sorted(labels)]
     assert_recorded(three, "label", journal="named", labels="folder", class_names=NAMES)
+
+
+def test_folders_that_are_not_the_classes_are_no_labels(three: list[keras.Model]) -> None:
+    """They are named, the predicted class is explained, and masks are found by folder; labels and names are refused."""
+    for name in ("cup", "tabby"):
+        for parent in ("probes", "masks"):
+            Path(parent, name).mkdir(parents=True)
+        Path("probes", f"{name}.png").unlink(missing_ok=True)
+        Image.open("cup.png" if name == "cup" else "cat.png").save(Path("probes", name, "one.png"))
+    Path("probes/cat.png").unlink()
+    half = np.zeros((16, 16), np.uint8)
+    half[:8] = 255
+    Image.fromarray(half).save("masks/tabby/one.png")
+    call = ("checkpoints", "ckpt/m-*.keras", "--probes", "probes", "--journal", "post")
+    result = gradcam(*call, "--regions", "masks")
+    assert result.exit_code == 0
+    assert "The 2 sub-folders of 'probes' (cup, tabby) are not used as labels: model 'small' has 4" in result.stderr
+    assert "pass --classes FILE with the names of all classes" in result.stderr
+    manifest = Journal("post").manifest
+    assert (manifest.names, manifest.labels) == (("cup/one", "tabby/one"), None)
+    np.testing.assert_array_equal(np.isnan(Journal("post").read(0).arrays["focus"])[:, 0], [True, False])
+    assert "those in --probes are not the classes of the model" in gradcam(*call, "--target", "label").stderr
+    assert "the classes have no names here" in gradcam(*call, "--target", "cup").stderr
 
 
 def test_weights_are_loaded_into_the_model_that_is_named(three: list[keras.Model], model: Path) -> None:

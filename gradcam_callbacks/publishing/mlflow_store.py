@@ -313,13 +313,41 @@ def has_active_run() -> bool:
 def find_run(run_id: str, tracking_uri: str) -> MLflowStore:
     """A run that is there.
 
+    Args:
+        run_id: of the run, or its beginning.
+        tracking_uri: where it is.
+
     Raises:
+        GradCAMError: if that would be a new database, or several runs begin so.
         mlflow.MlflowException: if there is no such run, or nobody answers.
     """
     ours = default_uri()  # a journal knows the address without name and password, and MLflow's own setting with them
     uri = ours if without_credentials(ours).rstrip("/") == tracking_uri.rstrip("/") else tracking_uri
+    _refuse_new_database(uri)
     with _bounded_requests(REQUEST_TIMEOUT):
-        return MLflowStore(MlflowClient(uri).get_run(run_id), uri)
+        client = MlflowClient(uri)
+        return MLflowStore(client.get_run(_whole_id(client, run_id)), uri)
+
+
+def _refuse_new_database(uri: str) -> None:
+    """Raises where MLflow would make an empty database, in which no run can be."""
+    path = uri.removeprefix("sqlite:///")
+    if path != uri and path and ":memory:" not in path and not Path(path).exists():
+        raise GradCAMError(
+            f"There is no database '{path}', so that no run can be in it.",
+            "Set MLFLOW_TRACKING_URI to the address of the MLflow server, or to the store that has the run.",
+        )
+
+
+def _whole_id(client: MlflowClient, run_id: str) -> str:
+    """The id of the one run whose id begins so; what is no beginning of an id is left as it is."""
+    if not re.fullmatch("[0-9a-f]{1,31}", run_id):
+        return run_id
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments, f"attributes.run_id LIKE '{run_id}%'", max_results=2)
+    if len(found) > 1:
+        raise GradCAMError(f"The ids of several runs begin with {run_id}. Name more of the id.")
+    return str(found[0].info.run_id) if found else run_id
 
 
 def find_run_of(
