@@ -9,7 +9,7 @@ the plain picture.
 
 from gradcam_callbacks.drawing.colours import ALPHA, COLORMAP, colour, cover
 from gradcam_callbacks.drawing.figures import contact_sheet, figure
-from gradcam_callbacks.drawing.fonts import font_path
+from gradcam_callbacks.drawing.fonts import font_path, said, warn_of_missing
 from gradcam_callbacks.drawing.overlays import heatmaps, outline, overlays
 from gradcam_callbacks.drawing.panels import tile
 from gradcam_callbacks.drawing.resizing import resize_maps
@@ -28,8 +28,10 @@ __all__ = [
     "outline",
     "overlays",
     "resize_maps",
+    "said",
     "signal_pictures",
     "slice_count",
     "tile",
     "volume_pictures",
+    "warn_of_missing",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcam_callbacks.drawing.colours import COLORMAP, check_rgb, find_colormap
-from gradcam_callbacks.drawing.fonts import wrap
+from gradcam_callbacks.drawing.fonts import families, without_bitmaps, wrap
 from gradcam_callbacks.drawing.overlays import SCALES, check_scale
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def figure(
         [wrap(text, characters=max(12, round(12 * inches * width))) for text in (first, *others)]
         for first, others in zip(picture_titles, titles, strict=True)
     ]
+    fonts = families(text for row in wrapped for text in row)
     lines = [max(text.count("\n") + 1 for text in row) for row in wrapped]
     sheet = ShownFigure(
         figsize=(
@@ -73,7 +74,7 @@ def figure(
         for ax, panel, text in zip(axes[n], [pictures[n], *overlays[n]], wrapped[n], strict=True):
             ax.imshow(panel)
             ax.set_axis_off()
-            ax.set_title(text, fontsize=10, parse_math=False)
+            ax.set_title(without_bitmaps(text), fontsize=10, parse_math=False, fontfamily=fonts)
     _add_colour_bar(sheet, axes, colormap, SCALES[scale], row_inches=inches * height)
     return sheet
 
@@ -93,6 +94,7 @@ def contact_sheet(pictures: NDArray[np.uint8], titles: Sequence[str]) -> ShownFi
     height, width = pictures.shape[1:3]
     inches = 1.3 / max(height, width)  # of a pixel
     wrapped = [wrap(text, characters=max(10, round(14 * inches * width))) for text in titles]
+    fonts = families(wrapped)
     lines = max(text.count("\n") + 1 for text in wrapped)
     sheet = ShownFigure(
         figsize=(columns * (inches * width + 0.1), rows * (inches * height + 0.1 + 0.14 * lines)), layout="compressed"
@@ -102,7 +104,7 @@ def contact_sheet(pictures: NDArray[np.uint8], titles: Sequence[str]) -> ShownFi
         ax.set_axis_off()
     for ax, shown, text in zip(axes, pictures, wrapped, strict=False):
         ax.imshow(shown)
-        ax.set_title(text, fontsize=7, parse_math=False)
+        ax.set_title(without_bitmaps(text), fontsize=7, parse_math=False, fontfamily=fonts)
     return sheet
 
 

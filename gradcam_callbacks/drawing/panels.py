@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from gradcam_callbacks.drawing.colours import COLORMAP, check_rgb, colour, find_colormap
-from gradcam_callbacks.drawing.fonts import break_line, clean, font_path, shorten
+from gradcam_callbacks.drawing.fonts import Face, break_line, clean, shorten
 from gradcam_callbacks.drawing.overlays import outline
 
 # A panel's long side on a tile, in pixels: small pictures are enlarged to the first, big ones
@@ -69,7 +69,7 @@ def tile(
     find_colormap(colormap)
 
     grid = _best_grid(1 + len(overlays), picture.shape[0], picture.shape[1])
-    font = ImageFont.truetype(font_path(), grid.font)
+    font = Face(grid.font)
     sheet = Image.new("RGB", (grid.width, grid.height), _BACKGROUND)
     for index, (panel, (name, value)) in enumerate(zip([picture, *overlays], [(title, ""), *captions], strict=True)):
         x, y = grid.corner(index)
@@ -141,10 +141,9 @@ def _grid(count: int, columns: int, height: int, width: int) -> _Grid:
     )
 
 
-def _caption(grid: _Grid, font: ImageFont.FreeTypeFont, name: str, value: str) -> Image.Image:
+def _caption(grid: _Grid, font: Face, name: str, value: str) -> Image.Image:
     """A caption bar: the name on the left, in one or two lines, the value in full on the right."""
     strip = Image.new("RGB", (grid.panel_width, grid.caption), _BACKGROUND)
-    draw = ImageDraw.Draw(strip)
     value = shorten(clean(value), grid.panel_width, font)
     name = clean(name)
     space = grid.panel_width
@@ -157,14 +156,13 @@ def _caption(grid: _Grid, font: ImageFont.FreeTypeFont, name: str, value: str) -
     # The last line stands at the same height on every caption, just above its panel.
     last = grid.caption - 0.85 * font.size
     for line, text in enumerate(reversed(texts)):
-        draw.text((0, last - 1.2 * line * font.size), text, _NAME, font, anchor="lm")
-    draw.text((space, last), value, _VALUE, font, anchor="rm")
+        font.draw(strip, (0, last - 1.2 * line * font.size), text, _NAME, "lm")
+    font.draw(strip, (space, last), value, _VALUE, "rm")
     return strip
 
 
-def _draw_colour_bar(sheet: Image.Image, grid: _Grid, font: ImageFont.FreeTypeFont, colormap: str) -> None:
+def _draw_colour_bar(sheet: Image.Image, grid: _Grid, font: Face, colormap: str) -> None:
     """Draws a bar from "0" to "max" in the first free cell, or along the bottom without one."""
-    draw = ImageDraw.Draw(sheet)
     thick = max(3, round(0.45 * font.size))
     if grid.bar:
         left, right = grid.gap, grid.width - grid.gap
@@ -178,8 +176,8 @@ def _draw_colour_bar(sheet: Image.Image, grid: _Grid, font: ImageFont.FreeTypeFo
         start, stop = left, right
         middle = y + grid.caption + grid.panel_height / 2 - 0.6 * font.size
         labels = middle + 1.2 * font.size
-    draw.text((left, labels), "0", _MUTED, font, anchor="lm")
-    draw.text((right, labels), "max", _MUTED, font, anchor="rm")
+    font.draw(sheet, (left, labels), "0", _MUTED, "lm")
+    font.draw(sheet, (right, labels), "max", _MUTED, "rm")
     if stop > start:
         ramp = colour(np.linspace(0, 1, stop - start), colormap=colormap)
         band = np.repeat(ramp[None], thick, axis=0)

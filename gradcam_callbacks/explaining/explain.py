@@ -167,7 +167,7 @@ def save_panels(
             picture[None],
             explanation.overlays_on(n, picture)[None],
             titles=[[explanation.title(n, k) for k in range(len(explanation.target_names))]],
-            picture_titles=[explanation.names[n]],
+            picture_titles=[drawing.said(explanation.names[n], f"probe_{n}")],
         )
         figure.savefig(file, dpi=150)
         written.append(file)

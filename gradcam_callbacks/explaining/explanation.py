@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import numpy as np
 from gradcam_callbacks import drawing, notebook
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import AlreadyThereError, GradCAMError
+from gradcam_callbacks.names import class_name
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.probes.slugs import slugs
 from gradcam_callbacks.probes.targets import NO_CLASS
@@ -146,22 +147,29 @@ class Explanation:
 
     def question(self, n: int, k: int) -> str:
         """What a map answers: "What made you think tabby?", or of a label that is not predicted what speaks for it."""
+        return self._question(n, k, self.probes.class_name)
+
+    def _question(self, n: int, k: int, name_of: Callable[[int], str]) -> str:
         explained = int(self.explained[n, k])
         if explained == NO_CLASS:
             return f"What made {self.target_names[k]} high?"
-        name = self.probes.class_name(explained)
+        name = name_of(explained)
         if self.probes.targets[k] == "label":
             is_predicted = explained == int(self.predicted[n])
             return f"What made you think {name}, the label?" if is_predicted else f"What speaks for {name}, the label?"
         against = int(self.probes.target_matrix[n, k, 1])
-        rather = "" if against == NO_CLASS else f" rather than {self.probes.class_name(against)}"
+        rather = "" if against == NO_CLASS else f" rather than {name_of(against)}"
         return f"What made you think {name}{rather}?"
 
     def title(self, n: int, k: int) -> str:
         """The title of a panel: the question, and the probability, or the score, or what is wrong with the map."""
         probability = np.nan if self.probabilities is None else self.probabilities[n, k]
         value = value_of(self.health[n, k], probability, self.scores[n, k])
-        return f"{self.question(n, k)} ({value})"
+        return f"{self._question(n, k, self._written_class)} ({value})"
+
+    def _written_class(self, index: int) -> str:
+        """The name of a class as figures say it; by number where no font can write it."""
+        return drawing.said(self.probes.class_name(index), class_name(None, index))
 
     def problems(self) -> list[str]:
         """A sentence on each kind of map that is not "ok": which they are, what that means and what to try."""
@@ -198,12 +206,14 @@ class Explanation:
 
     def _panels(self, count: int, alpha: float, colormap: str, scale: str) -> ShownFigure:
         """See `plot`; of the first pictures."""
+        classes = {int(index) for index in self.explained.flat if index >= 0}
+        drawing.warn_of_missing([*self.names, *map(self.probes.class_name, classes)])
         heatmaps = self.heatmaps(scale=scale)[:count]
         return drawing.figure(
             self.probes.pictures[:count],
             drawing.overlays(self.probes.pictures[:count], heatmaps, alpha=alpha, colormap=colormap),
             titles=[[self.title(n, k) for k in range(len(self.target_names))] for n in range(count)],
-            picture_titles=self.names[:count],
+            picture_titles=[drawing.said(name, f"probe_{n}") for n, name in enumerate(self.names[:count])],
             colormap=colormap,
             scale=scale,
         )

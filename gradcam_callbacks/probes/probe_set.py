@@ -160,12 +160,10 @@ class ProbeSet:
     def _repr_html_(self) -> str:
         """What a notebook shows: a contact sheet of the first pictures, with their names and labels."""
         shown = min(_SHOWN_BY_NOTEBOOKS, len(self))
-        titles = list(self.names[:shown])
+        titles = [drawing.said(name, f"probe_{n}") for n, name in enumerate(self.names[:shown])]
         if self.labels is not None:
-            titles = [
-                f"{name}: {self.class_name(int(label))}"
-                for name, label in zip(titles, self.labels[:shown], strict=True)
-            ]
+            labels = [drawing.said(self.class_name(label), class_name(None, label)) for label in self.labels.tolist()]
+            titles = [f"{name}: {label}" for name, label in zip(titles, labels, strict=False)]
         pictures = self.pictures[:shown]
         if self.regions is not None:
             pictures = np.stack([drawing.outline(*each) for each in zip(pictures, self.regions, strict=False)])

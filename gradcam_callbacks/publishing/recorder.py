@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 
 import gradcam_callbacks
+from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import ProbeSet
@@ -167,6 +168,7 @@ class Recorder:
             if store.is_ours and store.is_new:  # one that held something before stays as it was
                 _end(store, "FAILED")
             raise
+        drawing.warn_of_missing([*manifest.names, *manifest.targets, *(manifest.class_names or ())])
         for step in journaled:  # steps of an earlier process may not be in the store yet
             worker.put(step)
         return cls(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.probes.slugs import ascii_slugs
 from gradcam_callbacks.record.health import value_of
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE, Step
@@ -32,7 +33,7 @@ def step_tile(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> Ar
     probabilities = recorded.measured("probabilities")
     captions = [
         (
-            manifest.explained_name(k, recorded.explained[n, k]),
+            _explained(manifest, k, int(recorded.explained[n, k])),
             value_of(recorded.health[n, k], probabilities[n, k], recorded.scores[n, k]),
         )
         for k in range(len(manifest.targets))
@@ -40,7 +41,7 @@ def step_tile(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> Ar
     return drawing.tile(
         pictures[n],
         overlays_of(recorded, manifest, pictures, n),
-        title=f"{_when(recorded, manifest)}: {manifest.names[n]}",
+        title=f"{_when(recorded, manifest)}: {drawing.said(manifest.names[n], ascii_slugs(manifest.probe_slugs)[n])}",
         captions=captions,
         region=manifest.region(n),
     )
@@ -78,6 +79,12 @@ def overlays_of(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> 
     heatmaps = drawing.heatmaps(maps, pictures.shape[1:3], slices=manifest.slices)
     overlays: Array = drawing.overlays(pictures[n : n + 1], heatmaps)[0]
     return overlays
+
+
+def _explained(manifest: Manifest, k: int, explained: int) -> str:
+    """What a map explains; by number where no font can write it."""
+    number = f"class_{explained}" if explained >= 0 else f"target_{k}"
+    return drawing.said(manifest.explained_name(k, explained), number)
 
 
 def _when(recorded: Step, manifest: Manifest) -> str:
