@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.backend import refuse_other_backends
 from gradcam_callbacks.explaining.explainer import Explainer
 from gradcam_callbacks.explaining.keras2 import refuse_keras2
 from gradcam_callbacks.probes.probe_set import as_probes
@@ -124,8 +125,10 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             grid: (h, w) of the tokens of a transformer, where their number does not tell.
 
         Raises:
-            GradCAMError: if the probes, `every`, `every_batches` or `flush_timeout` make no sense.
+            GradCAMError: if the probes, `every`, `every_batches` or `flush_timeout` make no sense, or Keras runs on
+                another backend than TensorFlow.
         """
+        refuse_other_backends()
         self._forget_trainings()
         super().__init__()
         _check_numbers(every, every_batches, flush_timeout)

@@ -13,6 +13,7 @@ import numpy as np
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.backend import refuse_other_backends
 from gradcam_callbacks.explaining.explanation import Explanation
 from gradcam_callbacks.explaining.health import is_flat
 from gradcam_callbacks.explaining.keras2 import refuse_keras2
@@ -78,9 +79,10 @@ class Explainer:
                 draw now.
 
         Raises:
-            GradCAMError: if the model is one of Keras 2, the method does not exist or takes other arguments, `layer`
-                holds no names or `batch_size` is not positive.
+            GradCAMError: if Keras runs on another backend than TensorFlow, the model is one of Keras 2, the method does
+                not exist or takes other arguments, `layer` holds no names or `batch_size` is not positive.
         """
+        refuse_other_backends()
         refuse_keras2(model)
         self.method, self._method = find_method(method)
         if batch_size < 1:
