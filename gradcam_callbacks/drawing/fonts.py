@@ -184,8 +184,9 @@ def families(texts: Iterable[str]) -> list[str]:
 
 
 def without_bitmaps(text: str) -> str:
-    """A text without the emoji that only a font of coloured pictures has: Matplotlib cannot draw those."""
-    return "".join(run for run, path in _runs(text) if not _is_bitmap(path)).strip()
+    """A text without what Matplotlib cannot draw: emoji that only a font of coloured pictures has, or none."""
+    drawn = (each for each in text if _goes_along(each) or _font_of(each) is not None)
+    return "".join(run for run, path in _runs("".join(drawn)) if not _is_bitmap(path)).strip()
 
 
 def _runs(text: str) -> Iterator[tuple[str, Path]]:
