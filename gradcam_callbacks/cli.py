@@ -56,6 +56,7 @@ _OPTIONS = {
     "jobs": "--jobs",
     "journal_dir": "--journal",
     "layer": "--layer",
+    "metrics": "--metrics",
     "method": "--method",
     "model": "--model",
     "output": "--output",
@@ -343,6 +344,13 @@ def _number(value: float) -> float | None:
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes on this machine; -1 for all cores.")
 @click.option("--backend", type=click.Choice(["loky", "dask", "ray"]), help="Where they run.")
+@click.option(
+    "--metrics",
+    type=click.Choice(["means", "all", "none"]),
+    default="means",
+    show_default=True,
+    help="Means over all pictures and over those of each class, or one metric a picture and target too, or none.",
+)
 @click.option("--scheduler", metavar="ADDRESS", help="Of the Dask or Ray cluster; by default one on this machine.")
 @_IMPORT
 @_UNSAFE
@@ -360,6 +368,7 @@ def checkpoints(
     jobs: int,
     backend: str | None,
     scheduler: str | None,
+    metrics: str,
     modules: tuple[str, ...],
     unsafe: bool,
     as_json: bool,
@@ -404,6 +413,7 @@ def checkpoints(
             step_from=step_from,
             custom_objects=own_objects,
             safe_mode=not unsafe,
+            metrics=() if metrics == "none" else metrics,
             verbose=not as_json,
             on_start=on_start,
             on_checkpoint=on_checkpoint,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import as_probes
 from gradcam_callbacks.publishing.delivery import Delivery
+from gradcam_callbacks.publishing.metrics import chosen_metrics
 from gradcam_callbacks.publishing.store import Store
 from gradcam_callbacks.sweeping.failures import why_not_loaded
 from gradcam_callbacks.sweeping.finding import StepFrom, find_checkpoints, listed
@@ -82,6 +83,7 @@ def explain_checkpoints(
     noise_floor: bool = True,
     reliance: bool = True,
     animation: bool = False,
+    metrics: str | Sequence[str] = "means",
     flush_timeout: float = 60,
     verbose: bool = True,
     on_start: Callable[[int], None] = lambda total: None,
@@ -119,6 +121,7 @@ def explain_checkpoints(
         reliance: whether the network of the last checkpoint is asked whether its answers rest on something beside the
             objects; see `GradCAMCallback`.
         animation: see `GradCAMCallback`.
+        metrics: see `GradCAMCallback`.
         flush_timeout: how many seconds to wait for MLflow at most.
         verbose: whether to print where the pictures are.
         on_start: told how many checkpoints will be explained.
@@ -129,7 +132,7 @@ def explain_checkpoints(
 
     Raises:
         GradCAMError: if there is no checkpoint, or the run holds maps of other probes, another layer or another method,
-            or `probes` is a function and all checkpoints hold weights alone.
+            or `probes` is a function and all checkpoints hold weights alone, or `metrics` makes no sense.
         mlflow.MlflowException: if there is no such run, or no tracking server.
         Exception: what the store raises, if it cannot say which steps it holds.
     """
@@ -137,6 +140,7 @@ def explain_checkpoints(
         raise GradCAMError(
             "A store is a run already.", "Leave {argument} away.", argument="run_id" if run_id else "experiment"
         )
+    which = chosen_metrics(metrics)
     probes = probes if callable(probes) else as_probes(probes)  # what is wrong with them is said before a download
     objects = None if custom_objects is None else dict(custom_objects)
     with ExitStack() as stack:
@@ -148,7 +152,7 @@ def explain_checkpoints(
         task = Task(probes, model, layer, method, output, grid, objects, safe_mode)
         named = [str(item) for item in listed(checkpoints)]
         delivery = Delivery(journal_dir, animation=animation, flush_timeout=flush_timeout, verbose=verbose)
-        recording = Recording(task, named, delivery, run_id=run_id, experiment=experiment, store=store)
+        recording = Recording(task, named, delivery, run_id=run_id, experiment=experiment, store=store, metrics=which)
         wanted = [checkpoint for checkpoint in found if checkpoint.step not in recording.known]
         on_start(len(wanted))
         told: set[str] = set()
