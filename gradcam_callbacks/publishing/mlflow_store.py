@@ -118,7 +118,9 @@ class MLflowStore:
         self._uri = address
         self._halves: dict[Item, str] = {}
         self._model_in_training = ""  # the LoggedModel that was begun for this training, once it was looked for
-        self._refused: set[str | None] = set()  # LoggedModels that metrics cannot be linked to
+        self._is_of_autolog = False  # whether autolog has begun it
+        self._refused: set[str] = set()  # LoggedModels that metrics cannot be linked to
+        self._logged: set[str] = set()  # those whose files have been saved
         self._takes_datasets: bool | None = None  # whether metrics may name one; None until that was tried
 
     def current_name(self) -> str:
@@ -174,7 +176,7 @@ class MLflowStore:
             logger.debug("The model that is being trained cannot be asked for.", exc_info=True)
             return
         if model is not None and model.status == LoggedModelStatus.PENDING and model.source_run_id == self.run_id:
-            self._model_in_training = model.model_id
+            self._model_in_training, self._is_of_autolog = model.model_id, _is_autologging()
 
     def model_in_training(self) -> str | None:
         """The LoggedModel that this thread trains: the one that was begun for it, or else MLflow's active one."""
@@ -262,8 +264,11 @@ class MLflowStore:
             logger.debug("Metrics cannot be linked to model %s.", model_id, exc_info=error)
 
     def _log_linked(self, values: Mapping[str, float], time: int, step: int, model_id: str) -> None:
-        dataset = {"dataset_name": DATASET, "dataset_digest": _digest(getattr(values, "probes", ""))}
-        self._log_metrics(values, time, step, model_id=model_id, **{} if self._takes_datasets is False else dataset)
+        if self._takes_datasets is False or not self._may_name_dataset(model_id, step):
+            self._log_metrics(values, time, step, model_id=model_id)
+            return
+        digest = _digest(getattr(values, "probes", ""))
+        self._log_metrics(values, time, step, model_id=model_id, dataset_name=DATASET, dataset_digest=digest)
         if self._takes_datasets is None:
             # MLflow's store in plain files, also of a server, reads metrics that name a data set as those of step 0.
             history = self._client.get_metric_history(self.run_id, ARRIVED)
@@ -271,6 +276,19 @@ class MLflowStore:
             self._takes_datasets = is_right and not any(metric.dataset_name for metric in history)
             if not is_right:
                 self._log_metrics(values, time, step, model_id=model_id)
+
+    def _may_name_dataset(self, model_id: str, step: int) -> bool:
+        """Whether a metric of a model may name the data set, too.
+
+        When a model is saved as of a step, MLflow copies to it the run's metrics of that step, without the data set.
+        Where the model has the same ones with a data set, that fails, and with it the saving. Autolog saves at step 0;
+        at which step a user will save is not known.
+        """
+        if model_id == self._model_in_training and self._is_of_autolog and step > 0:
+            return True
+        if model_id not in self._logged and self._client.get_logged_model(model_id).status == LoggedModelStatus.READY:
+            self._logged.add(model_id)
+        return model_id in self._logged
 
     def _log_metrics(self, values: Mapping[str, float], time: int, step: int, **of: str) -> None:
         metrics = [Metric(key, value, time, step, **of) for key, value in values.items()]
@@ -518,23 +536,25 @@ def download(uri: str, directory: Path) -> list[Downloaded]:
 def _models_of(client: MlflowClient, run_id: str) -> list[tuple[LoggedModel, int | None]]:
     """The LoggedModels of a run with their steps, the first one first.
 
-    What autolog logs after a training has step 0, as every model that is logged at no step. It is at the step of the
-    last metric that the run has of it, and left out where a checkpoint was logged at that one.
+    What autolog saves after a training has step 0, as every model that is logged at no step. It is at the step of the
+    last metric that the run has of it; beside checkpoints, one of which has that step, it is left out.
     """
     said = _steps_said(client, run_id)
     models = []
     for model_id in said:
         with suppress(mlflow.MlflowException):  # it was deleted meanwhile
             models.append(client.get_logged_model(model_id))
+    taken = set(said.values()) if len(set(said.values())) > 1 else set()
     found: list[tuple[LoggedModel, int | None]] = []
-    for model in sorted(models, key=lambda model: model.creation_timestamp):
-        of_metrics = max((metric.step for metric in model.metrics or [] if metric.run_id == run_id), default=0)
-        step = said[model.model_id] or of_metrics
-        if step == said[model.model_id] or step not in said.values():
-            found.append((model, step))
-        else:
-            logger.info("Model '%s' is left out: another one was logged at step %d.", model.name, step)
-    return found
+    for model in sorted(models, key=lambda model: model.last_updated_timestamp):
+        step = said[model.model_id]
+        if step == 0:
+            step = max((metric.step for metric in model.metrics or [] if metric.run_id == run_id), default=0)
+            if step in taken and (step > 0 or any(known == 0 for _, known in found)):
+                logger.warning("Model '%s' is left out: another one was logged at step %d.", model.name, step)
+                continue
+        found.append((model, step))
+    return sorted(found, key=lambda pair: pair[0].creation_timestamp)
 
 
 def _steps_said(client: MlflowClient, run_id: str | None) -> dict[str, int]:
@@ -570,6 +590,15 @@ def ui_path(experiment_id: str, run_id: str) -> str:
     """Where a run's image cards are, below the address of an MLflow server."""
     # Without the workflow type MLflow 3 opens its view for language models, two clicks away from the pictures.
     return f"#/experiments/{experiment_id}/runs/{run_id}/model-metrics?workflowType=machine_learning"
+
+
+def _is_autologging() -> bool:
+    """Whether MLflow's autologging has called what runs now."""
+    with suppress(ImportError, AttributeError):
+        from mlflow.utils.autologging_utils import safety
+
+        return safety._AutologgingSessionManager.active_session() is not None  # type: ignore[no-untyped-call]
+    return False
 
 
 # ---- Requests ----
