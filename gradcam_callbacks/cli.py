@@ -375,13 +375,15 @@ def checkpoints(
 ) -> None:
     """Explain saved CHECKPOINTS, as if the callback had been there.
 
-    CHECKPOINTS are files, folders, globs in quotes, runs:/ID/checkpoints, or models:/NAME/VERSION. What the run holds
-    already is not explained again; an interrupted sweep goes on where it was.
+    CHECKPOINTS are files, folders, globs in quotes, runs:/ID/checkpoints, models:/NAME/VERSION, models:/ID of a logged
+    model, or runs:/ID/models, all logged models of a run, which get the metrics of their steps as their own. What the
+    run holds already is not explained again; an interrupted sweep goes on where it was.
 
     \b
     Examples:
       gradcam checkpoints 'ckpt/*.keras' --probes probes/ --preprocess resnet
       gradcam checkpoints runs:/1f0c2d/checkpoints --probes probes/ --run 1f0c2d
+      gradcam checkpoints runs:/1f0c2d/models --probes probes/
       gradcam checkpoints ckpt/ --probes probes/ --jobs 4
     """  # noqa: D301
     from gradcam_callbacks.sweeping.sweep import explain_checkpoints

@@ -46,7 +46,7 @@ def find_checkpoints(
     recognised = {path: found for path, found in looked_at.items() if not isinstance(found, GradCAMError)}
     steps = _steps(recognised, step_from, errors, _steps_of_models(recognised, models))
     by_step: dict[int, Checkpoint] = {}
-    for path in sorted(steps, key=lambda path: (steps[path], str(path))):
+    for path in sorted(steps, key=lambda path: (steps[path], models[path].created if path in models else 0, str(path))):
         format_, place = recognised[path]
         checkpoint = format_(place, steps[path], model_id=models[path].model_id if path in models else None)
         first = by_step.setdefault(steps[path], checkpoint)

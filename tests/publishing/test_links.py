@@ -68,13 +68,13 @@ def models_of(client: MlflowClient, run: mlflow.entities.Run) -> list[LoggedMode
 
 
 @pytest.fixture(params=["tensorflow", "keras"])
-def autolog(request: pytest.FixtureRequest, client: MlflowClient) -> Iterator[None]:
-    """MLflow's autologging, of which there are two for Keras."""
+def autolog(request: pytest.FixtureRequest, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """MLflow's autologging, of which there are two for Keras; it does not load each model again to see its imports."""
+    monkeypatch.setenv("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", "1")
     flavour = getattr(mlflow, request.param)
-    with pytest.MonkeyPatch.context():
-        flavour.autolog(log_models=True, silent=True)
-        yield
-        flavour.autolog(disable=True, silent=True)
+    flavour.autolog(log_models=True, silent=True)
+    yield
+    flavour.autolog(disable=True, silent=True)
 
 
 @pytest.mark.usefixtures("autolog")
@@ -135,7 +135,9 @@ def test_a_nested_run_is_linked_to_its_own_model(client: MlflowClient) -> None:
             with mlflow.start_run(nested=True) as run:
                 model = mlflow.initialize_logged_model(name="trial")
                 fit(GradCAMCallback(probes()))
-                saved = mlflow.keras.log_model(small_model(), name="trial", model_id=model.model_id, step=1)
+                saved = mlflow.keras.log_model(
+                    small_model(), name="trial", model_id=model.model_id, step=1, pip_requirements=["keras"]
+                )
             assert saved.model_id == model.model_id, "a data set at step 1 would have been in the way"
             assert_linked(client, model.model_id, run.info.run_id, [0, 1], without=[0, 1])
 
