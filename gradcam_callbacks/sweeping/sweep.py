@@ -97,8 +97,8 @@ def explain_checkpoints(
     Args:
         checkpoints: a glob, a folder, a file, a list of these, "runs:/ID/checkpoints" or another artifact folder of a
             run, "models:/NAME/VERSION", a LoggedModel, "models:/ID", or all LoggedModels of a run, "runs:/ID/models".
-            LoggedModels get the metrics of their step as their own. Files are .keras, .h5, .weights.h5, or TensorFlow's (ckpt-1.index); folders
-            are those of Keras's OrbaxCheckpoint.
+            LoggedModels get the metrics of their step as their own. Files are .keras, .h5, .weights.h5, or TensorFlow's
+            (ckpt-1.index); folders are those of Keras's OrbaxCheckpoint.
         probes: a `ProbeSet`, an array of images, or an (images, labels) pair; or a function that makes one for a model,
             such as at its size. It is called once, with `model` or the first model in the checkpoints.
         model: the model that weights are loaded into, or a function that builds it; needed where the files hold weights
@@ -115,8 +115,7 @@ def explain_checkpoints(
             are used.
         step_from: a regular expression whose first group is the 0-based step, or a function of the path. By default the
             step of a LoggedModel, or the order in which they were logged where all have the same; or else the number in
-            the name: "model-01.keras" of Keras's ModelCheckpoint is step 0, "epoch_0/checkpoint.h5" of
-            MLflow's too.
+            the name: "model-01.keras" of Keras's ModelCheckpoint is step 0, "epoch_0/checkpoint.h5" of MLflow's too.
         custom_objects: see `keras.saving.load_model`.
         safe_mode: see `keras.saving.load_model`: whether code in a file, such as of a Lambda layer, is refused.
         noise_floor: see `GradCAMCallback`.
