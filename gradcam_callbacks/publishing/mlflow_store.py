@@ -260,7 +260,8 @@ class MLflowStore:
             if _has_hung_up(error) or _nobody_answers(error):
                 raise
             self._log_metrics(values, time, step)
-            self._refused.add(model_id)
+            if "error responses" not in str(error):  # those may be better at the next step
+                self._refused.add(model_id)
             logger.debug("Metrics cannot be linked to model %s.", model_id, exc_info=error)
 
     def _log_linked(self, values: Mapping[str, float], time: int, step: int, model_id: str) -> None:
@@ -542,8 +543,11 @@ def _models_of(client: MlflowClient, run_id: str) -> list[tuple[LoggedModel, int
     said = _steps_said(client, run_id)
     models = []
     for model_id in said:
-        with suppress(mlflow.MlflowException):  # it was deleted meanwhile
+        try:
             models.append(client.get_logged_model(model_id))
+        except mlflow.MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # it was deleted meanwhile
+                raise
     taken = set(said.values()) if len(set(said.values())) > 1 else set()
     found: list[tuple[LoggedModel, int | None]] = []
     for model in sorted(models, key=lambda model: model.last_updated_timestamp):

@@ -96,6 +96,9 @@ def test_models_that_were_logged_at_no_step_are_in_the_order_of_their_logging(cl
         f"runs:/{run.info.run_id}/models", probes(), step_from=r"/epoch-(\d+)/data", verbose=False
     )
     assert by_name.recorded == (0, 1, 2)
+    client.delete_logged_model(ids[1])
+    rest = explain_checkpoints(f"runs:/{run.info.run_id}/models", probes(), verbose=False)
+    assert (rest.recorded, rest.problems) == ((0, 1), {})
 
 
 def test_one_model_is_at_its_step(client: MlflowClient, tmp_path: Path) -> None:
