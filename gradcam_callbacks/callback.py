@@ -18,6 +18,7 @@ from gradcam_callbacks.explaining.explainer import Explainer
 from gradcam_callbacks.explaining.keras2 import refuse_keras2
 from gradcam_callbacks.probes.probe_set import as_probes
 from gradcam_callbacks.publishing.delivery import Delivery
+from gradcam_callbacks.publishing.metrics import chosen_metrics
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.training.schedule import Schedule
 from gradcam_callbacks.training.session import Session
@@ -90,6 +91,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         noise_floor: bool = True,
         reliance: bool = True,
         animation: bool = False,
+        metrics: str | Sequence[str] = "means",
         flush_timeout: float = 60,
         strict: bool = False,
         verbose: bool = True,
@@ -119,19 +121,23 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 covered, and pasted on others. That costs forward passes, as `measure_reliance` says. Without it, a
                 verdict can only suspect a shortcut.
             animation: whether to log an animated picture of each probe at the end.
+            metrics: "means" sends means over all probes, and over those of each class where they have labels of 2 to 10
+                classes; "all" also one metric a probe and target; () sends none. The maps, and all numbers of each, are
+                recorded in any case.
             flush_timeout: how many seconds the end of the training waits for MLflow at most.
             strict: whether a problem during the training raises at once; each step then waits until it has arrived.
             verbose: whether to print where the pictures are when all has arrived.
             grid: (h, w) of the tokens of a transformer, where their number does not tell.
 
         Raises:
-            GradCAMError: if the probes, `every`, `every_batches` or `flush_timeout` make no sense, or Keras runs on
-                another backend than TensorFlow.
+            GradCAMError: if the probes, `every`, `every_batches`, `metrics` or `flush_timeout` make no sense, or Keras
+                runs on another backend than TensorFlow.
         """
         refuse_other_backends()
         self._forget_trainings()
         super().__init__()
         _check_numbers(every, every_batches, flush_timeout)
+        chosen_metrics(metrics)
         if run_id is not None and store is not None:
             raise GradCAMError("A store is a run already.", "Leave {argument} away.", argument="run_id", value=run_id)
         self.probes = as_probes(probes)
@@ -148,6 +154,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.noise_floor = noise_floor
         self.reliance = reliance
         self.animation = animation
+        self.metrics = metrics
         self.flush_timeout = flush_timeout
         self.strict = strict
         self.verbose = verbose
@@ -282,6 +289,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             notes=traced.sentences,
             output="" if self.output is None else str(self.output),
             unit="epoch" if self.every_batches is None else "batch",
+            metrics=chosen_metrics(self.metrics),
         )
         delivery = Delivery(
             self.journal_dir, self.keep_journal, self.animation, self.flush_timeout, self.strict, self.verbose
@@ -290,7 +298,11 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if store is None:
             from gradcam_callbacks.publishing.mlflow_store import choose_run
 
-            store = choose_run(self.run_id)
+            store = run = choose_run(self.run_id)
+            run.find_model_in_training()
+            recorder = Recorder.open(store, self.probes, manifest, delivery)
+            recorder.model_in_training = run.model_in_training
+            return recorder
         return Recorder.open(store, self.probes, manifest, delivery)
 
     def _close(self, status: str) -> None:

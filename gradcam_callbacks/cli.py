@@ -57,6 +57,7 @@ _OPTIONS = {
     "jobs": "--jobs",
     "journal_dir": "--journal",
     "layer": "--layer",
+    "metrics": "--metrics",
     "method": "--method",
     "model": "--model",
     "output": "--output",
@@ -344,6 +345,13 @@ def _number(value: float) -> float | None:
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes on this machine; -1 for all cores.")
 @click.option("--backend", type=click.Choice(["loky", "dask", "ray"]), help="Where they run.")
+@click.option(
+    "--metrics",
+    type=click.Choice(["means", "all", "none"]),
+    default="means",
+    show_default=True,
+    help="Means over all pictures and over those of each class, or one metric a picture and target too, or none.",
+)
 @click.option("--scheduler", metavar="ADDRESS", help="Of the Dask or Ray cluster; by default one on this machine.")
 @_IMPORT
 @_UNSAFE
@@ -361,19 +369,22 @@ def checkpoints(
     jobs: int,
     backend: str | None,
     scheduler: str | None,
+    metrics: str,
     modules: tuple[str, ...],
     unsafe: bool,
     as_json: bool,
 ) -> None:
     """Explain saved CHECKPOINTS, as if the callback had been there.
 
-    CHECKPOINTS are files, folders, globs in quotes, runs:/ID/checkpoints, or models:/NAME/VERSION. What the run holds
-    already is not explained again; an interrupted sweep goes on where it was.
+    CHECKPOINTS are files, folders, globs in quotes, runs:/ID/checkpoints, models:/NAME/VERSION, models:/ID of a logged
+    model, or runs:/ID/models, all logged models of a run, which get the metrics of their steps as their own. What the
+    run holds already is not explained again; an interrupted sweep goes on where it was.
 
     \b
     Examples:
       gradcam checkpoints 'ckpt/*.keras' --probes probes/ --preprocess resnet
       gradcam checkpoints runs:/1f0c2d/checkpoints --probes probes/ --run 1f0c2d
+      gradcam checkpoints runs:/1f0c2d/models --probes probes/
       gradcam checkpoints ckpt/ --probes probes/ --jobs 4
     """  # noqa: D301
     from gradcam_callbacks.sweeping.sweep import explain_checkpoints
@@ -405,6 +416,7 @@ def checkpoints(
             step_from=step_from,
             custom_objects=own_objects,
             safe_mode=not unsafe,
+            metrics=() if metrics == "none" else metrics,
             verbose=not as_json,
             on_start=on_start,
             on_checkpoint=on_checkpoint,

@@ -7,6 +7,8 @@ whose `get` can be replaced, how it names the files of images, and the words of 
 from __future__ import annotations
 
 import io
+import json
+import logging
 import os
 import re
 import shlex
@@ -14,13 +16,23 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Metric, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LifecycleStage,
+    LoggedModel,
+    LoggedModelStatus,
+    Metric,
+    RunTag,
+)
 from mlflow.environment_variables import (
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
@@ -28,17 +40,20 @@ from mlflow.environment_variables import (
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
 )
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.tracking.context import registry as context_registry
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.probes.slugs import ascii_slugs, is_told
+from gradcam_callbacks.probes.slugs import ascii_slugs, is_told, slugs
 from gradcam_callbacks.publishing.credentials import remove_credentials, without_credentials
 from gradcam_callbacks.publishing.metrics import ARRIVED
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import DECIDING, Manifest
 from gradcam_callbacks.reviewing.verdict import Verdict
+
+logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT = 10.0
 """Seconds that one request of ours may take."""
@@ -50,6 +65,10 @@ _LONGEST_TAG = 5000
 """Characters that the tag of a run has at most."""
 _SMALL_COPY = (256, 256)
 """The size of the copy that MLflow keeps beside each image, at most."""
+DATASET = "gradcam_probes"
+"""What the probe set is called among the data sets of a run."""
+_DIGEST = 8
+"""How many characters of a digest MLflow's own data sets have; it takes 36."""
 
 # images/<key with another slash>+step+<step>+timestamp+<ms>+<id>.png, and a small copy beside it; older ones of MLflow
 # separate by %. The groups: what the two have in common, the probe, the step, what they have not.
@@ -98,6 +117,11 @@ class MLflowStore:
         self._client = MlflowClient(address)
         self._uri = address
         self._halves: dict[Item, str] = {}
+        self._model_in_training = ""  # the LoggedModel that was begun for this training, once it was looked for
+        self._is_of_autolog = False  # whether autolog has begun it
+        self._refused: set[str] = set()  # LoggedModels that metrics cannot be linked to
+        self._logged: set[str] = set()  # those whose files have been saved
+        self._takes_datasets: bool | None = None  # whether metrics may name one; None until that was tried
 
     def current_name(self) -> str:
         """What people call the run now: they may have renamed it."""
@@ -139,6 +163,24 @@ class MLflowStore:
                 self._put_file("gradcam/animation", f"{item.probe}.webp", content)
             elif item.kind is Kind.REVIEW:
                 self._put_review(content)
+
+    def find_model_in_training(self) -> None:
+        """Looks for the LoggedModel that this thread has begun for the training, as autolog does before `fit`.
+
+        Where it cannot be asked for, metrics are linked to the active model alone.
+        """
+        try:
+            with _bounded_requests(REQUEST_TIMEOUT):
+                model = mlflow.last_logged_model()  # the last of this thread; a request only if there is one
+        except Exception:
+            logger.debug("The model that is being trained cannot be asked for.", exc_info=True)
+            return
+        if model is not None and model.status == LoggedModelStatus.PENDING and model.source_run_id == self.run_id:
+            self._model_in_training, self._is_of_autolog = model.model_id, _is_autologging()
+
+    def model_in_training(self) -> str | None:
+        """The LoggedModel that this thread trains: the one that was begun for it, or else MLflow's active one."""
+        return self._model_in_training or mlflow.get_active_model_id()
 
     def fetch(self, step: int, kind: Kind = Kind.MAPS) -> bytes:
         """The file of a step's maps, or of its test."""
@@ -194,9 +236,63 @@ class MLflowStore:
         for start in range(0, len(real), _TAGS_AT_ONCE):
             self._client.log_batch(self.run_id, tags=real[start : start + _TAGS_AT_ONCE], synchronous=True)
         self._put_file("gradcam", "manifest.json", manifest.encoded())
+        self._put_dataset(manifest)
+
+    def _put_dataset(self, manifest: Manifest) -> None:
+        """The probe set as an input of the run; MLflow takes the same one a second time as the first."""
+        tags = self._client.get_run(self.run_id).data.tags
+        try:
+            self._client.log_inputs(self.run_id, datasets=[_dataset_input(manifest, tags)])
+        except Exception as error:
+            if _has_hung_up(error) or _nobody_answers(error):
+                raise
+            logger.debug("Run %s takes no data set.", self.run_id, exc_info=True)
 
     def _put_metrics(self, item: Item, values: Mapping[str, float], time: int) -> None:
-        metrics = [Metric(key, value, time, item.step or 0) for key, value in values.items()]
+        """Sends metrics with the model and the data set that they are of, or without, where that is refused."""
+        step, model_id = item.step or 0, getattr(values, "model_id", None)
+        if model_id is None or model_id in self._refused:
+            self._log_metrics(values, time, step)
+            return
+        try:
+            self._log_linked(values, time, step, model_id)
+        except Exception as error:
+            if _has_hung_up(error) or _nobody_answers(error):
+                raise
+            self._log_metrics(values, time, step)
+            if "error responses" not in str(error):  # those may be better at the next step
+                self._refused.add(model_id)
+            logger.debug("Metrics cannot be linked to model %s.", model_id, exc_info=error)
+
+    def _log_linked(self, values: Mapping[str, float], time: int, step: int, model_id: str) -> None:
+        if self._takes_datasets is False or not self._may_name_dataset(model_id, step):
+            self._log_metrics(values, time, step, model_id=model_id)
+            return
+        digest = _digest(getattr(values, "probes", ""))
+        self._log_metrics(values, time, step, model_id=model_id, dataset_name=DATASET, dataset_digest=digest)
+        if self._takes_datasets is None:
+            # MLflow's store in plain files, also of a server, reads metrics that name a data set as those of step 0.
+            history = self._client.get_metric_history(self.run_id, ARRIVED)
+            is_right = step in {metric.step for metric in history}
+            self._takes_datasets = is_right and not any(metric.dataset_name for metric in history)
+            if not is_right:
+                self._log_metrics(values, time, step, model_id=model_id)
+
+    def _may_name_dataset(self, model_id: str, step: int) -> bool:
+        """Whether a metric of a model may name the data set, too.
+
+        When a model is saved as of a step, MLflow copies to it the run's metrics of that step, without the data set.
+        Where the model has the same ones with a data set, that fails, and with it the saving. Autolog saves at step 0;
+        at which step a user will save is not known.
+        """
+        if model_id == self._model_in_training and self._is_of_autolog and step > 0:
+            return True
+        if model_id not in self._logged and self._client.get_logged_model(model_id).status == LoggedModelStatus.READY:
+            self._logged.add(model_id)
+        return model_id in self._logged
+
+    def _log_metrics(self, values: Mapping[str, float], time: int, step: int, **of: str) -> None:
+        metrics = [Metric(key, value, time, step, **of) for key, value in values.items()]
         for start in range(0, len(metrics), _METRICS_AT_ONCE):
             self._client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_AT_ONCE], synchronous=True)
 
@@ -302,7 +398,7 @@ def _started(uri: str, experiment: str | None) -> Any:
     client = MlflowClient(uri)
     known = client.get_experiment_by_name(experiment)
     experiment_id = client.create_experiment(experiment) if known is None else known.experiment_id
-    return client.create_run(experiment_id)
+    return client.create_run(experiment_id, tags=context_registry.resolve_tags())  # user, source, git, as MLflow's own
 
 
 def has_active_run() -> bool:
@@ -417,24 +513,95 @@ def fetch_journal(run: MLflowStore, directory: Path) -> Journal:
     return Journal(folder)
 
 
-def download(uri: str, directory: Path) -> Path:
-    """Artifacts of a run ("runs:/ID/folder") or of a registered model ("models:/NAME/VERSION").
+@dataclass(frozen=True)
+class Downloaded:
+    """What MLflow keeps, on this machine.
+
+    Attributes:
+        path: the folder or file.
+        model_id: of the LoggedModel that it is, or None.
+        step: at which that was logged, if it is known.
+        created: when it was logged, in milliseconds since 1970; 0 where it is no LoggedModel.
+    """
+
+    path: Path
+    model_id: str | None = None
+    step: int | None = None
+    created: int = 0
+
+
+def download(uri: str, directory: Path) -> list[Downloaded]:
+    """Artifacts and models.
 
     Args:
-        uri: which.
+        uri: "runs:/ID/folder" are artifacts of a run, "models:/NAME/VERSION" is a registered model, "models:/ID" a
+            LoggedModel, and "runs:/ID/models" are all LoggedModels of a run, or its artifacts of that name where it
+            has logged no model.
         directory: an empty folder for them.
 
     Returns:
-        Where they are.
+        Where they are, LoggedModels in the order in which they were logged.
 
     Raises:
         mlflow.MlflowException: if there are none.
     """
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(directory)))
+        one, all_of_run = re.fullmatch(r"models:/([^/@]+)", uri), re.fullmatch(r"runs:/([^/]+)/models/?", uri)
+        client = MlflowClient()
+        found: list[tuple[LoggedModel, int | None]] = []
+        if one is not None:
+            model = client.get_logged_model(one[1])
+            found = [(model, _steps_said(client, model.source_run_id).get(model.model_id))]
+        elif all_of_run is not None:
+            found = _models_of(client, all_of_run[1])
+        if not found:
+            return [Downloaded(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(directory))))]
+        return [_downloaded(model, step, directory) for model, step in found]
     except Exception as error:
         remove_credentials(error)
         raise
+
+
+def _models_of(client: MlflowClient, run_id: str) -> list[tuple[LoggedModel, int | None]]:
+    """The LoggedModels of a run with their steps, the first one first.
+
+    What autolog saves after a training has step 0, as every model that is logged at no step. It is at the step of the
+    last metric that the run has of it; beside checkpoints, one of which has that step, it is left out.
+    """
+    said = _steps_said(client, run_id)
+    models = []
+    for model_id in said:
+        try:
+            models.append(client.get_logged_model(model_id))
+        except mlflow.MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # it was deleted meanwhile
+                raise
+    taken = set(said.values()) if len(set(said.values())) > 1 else set()
+    found: list[tuple[LoggedModel, int | None]] = []
+    for model in sorted(models, key=lambda model: model.last_updated_timestamp):
+        step = said[model.model_id]
+        if step == 0:
+            step = max((metric.step for metric in model.metrics or [] if metric.run_id == run_id), default=0)
+            if step in taken and (step > 0 or any(known == 0 for _, known in found)):
+                logger.warning("Model '%s' is left out: another one was logged at step %d.", model.name, step)
+                continue
+        found.append((model, step))
+    return sorted(found, key=lambda pair: pair[0].creation_timestamp)
+
+
+def _steps_said(client: MlflowClient, run_id: str | None) -> dict[str, int]:
+    """The steps at which a run has logged models, by their ids."""
+    outputs = client.get_run(run_id).outputs if run_id else None
+    return {} if outputs is None else {output.model_id: output.step for output in outputs.model_outputs}
+
+
+def _downloaded(model: LoggedModel, step: int | None, directory: Path) -> Downloaded:
+    """A LoggedModel in a folder of its name, below one of its id."""
+    folder = directory / model.model_id / slugs([model.name])[0]
+    folder.mkdir(parents=True)
+    uri = f"models:/{model.model_id}"
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    return Downloaded(path, model.model_id, step, model.creation_timestamp)
 
 
 def default_uri() -> str:
@@ -455,6 +622,15 @@ def ui_path(experiment_id: str, run_id: str) -> str:
     """Where a run's image cards are, below the address of an MLflow server."""
     # Without the workflow type MLflow 3 opens its view for language models, two clicks away from the pictures.
     return f"#/experiments/{experiment_id}/runs/{run_id}/model-metrics?workflowType=machine_learning"
+
+
+def _is_autologging() -> bool:
+    """Whether MLflow's autologging has called what runs now."""
+    with suppress(ImportError, AttributeError):
+        from mlflow.utils.autologging_utils import safety
+
+        return safety._AutologgingSessionManager.active_session() is not None  # type: ignore[no-untyped-call]
+    return False
 
 
 # ---- Requests ----
@@ -514,6 +690,33 @@ def _real_names(manifest: Manifest) -> dict[str, str]:
     targets = zip(manifest.target_slugs, manifest.targets, strict=True)
     named = {f"probe.{key}": name for key, name in probes if not is_told(name, key)}
     return named | {f"target.{key}": name for key, name in targets if not is_told(name, key)}
+
+
+def _dataset_input(manifest: Manifest, tags: Mapping[str, str]) -> DatasetInput:
+    """The probe set as MLflow describes a data set of arrays, made by the code that the tags of a run name."""
+    count = len(manifest.names)
+    height, width = manifest.picture_size()
+    spec = {"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, height, width, 3]}}
+    described = Dataset(
+        name=DATASET,
+        digest=_digest(manifest.probes),
+        source_type="code",
+        source=json.dumps({"tags": {key: value for key, value in tags.items() if key.startswith("mlflow.source.")}}),
+        schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps([spec]), "targets": None}}),
+        profile=json.dumps(
+            {
+                "num_rows": count,
+                "num_elements": count * height * width * 3,
+                "features_shape": [count, height, width, 3],
+                "targets": list(manifest.targets),
+            }
+        ),
+    )
+    return DatasetInput(described, tags=[InputTag("mlflow.data.context", "probes")])
+
+
+def _digest(probes: str) -> str:
+    return probes[:_DIGEST]
 
 
 def _sendable(text: str) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import IO
 
@@ -66,6 +66,7 @@ class Recorder:
         recorded: the steps of this recorder.
         drift: the mean drift of the last record, or None where it is not known.
         problems: how many steps could not be explained.
+        model_in_training: says which LoggedModel of MLflow this thread trains; None where there is none.
         is_suspicious: whether the maps look like a shortcut as of the last record; see `Suspicion`.
         verdict: what the record comes to, once it is closed; None where that is not known.
     """
@@ -105,6 +106,7 @@ class Recorder:
         self.recorded: set[int] = set()
         self.drift: float | None = None
         self.problems = 0
+        self.model_in_training: Callable[[], str | None] | None = None
         self.is_suspicious = False
         self.verdict: Verdict | None = None
         self._suspicion = Suspicion(journal.manifest)
@@ -196,6 +198,7 @@ class Recorder:
         *,
         noisy: Mapping[str, Array] | None = None,
         is_cut_short: bool = False,
+        model_id: str | None = None,
     ) -> None:
         """Measures a step, writes it to the journal, and lets the worker send it.
 
@@ -207,6 +210,7 @@ class Recorder:
             logs: the epoch's metrics.
             noisy: the arrays of the same weights under `ProbeSet.jittered`.
             is_cut_short: whether the epoch has not ended.
+            model_id: the LoggedModel of MLflow that holds the weights; by default the one that is being trained.
 
         Raises:
             RuntimeError: if strict, and it does not arrive, or parts of it cannot be drawn.
@@ -227,6 +231,9 @@ class Recorder:
         arrays = {**arrays, **measures, "health": health, "lost": np.array(self.problems)}
         if is_cut_short:
             arrays["cut_short"] = np.array(True)
+        model_id = model_id or self._model_in_training()
+        if model_id is not None:
+            arrays["model_id"] = np.array(model_id)
         self.journal.append(step, arrays, logs)
         self.recorded.add(step)
         self.is_suspicious = self._suspicion.is_raised_by(Step(step, arrays, logs, 0.0))
@@ -235,6 +242,13 @@ class Recorder:
         self.drift = float(np.nanmean(known)) if np.isfinite(known).any() else None
         self._warn_of_disk()
         self._send(step)
+
+    def _model_in_training(self) -> str | None:
+        """What MLflow says in this thread; the worker's would not know."""
+        if self.model_in_training is not None:
+            with contextlib.suppress(Exception):  # without it, metrics are of the run alone
+                return self.model_in_training()
+        return None
 
     def leave_test(self, step: int, reliance: Reliance) -> None:
         """Writes what a test of reliance found to the journal, and lets the worker send it with a new review.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from gradcam_callbacks.record.step import BASELINE
 from gradcam_callbacks.reviewing.verdict import Verdict
 
 __all__ = ["HungUpError", "Item", "Kind", "Review", "Store", "UnreachableError"]
@@ -112,9 +113,9 @@ class Store(Protocol):
 
         Args:
             item: what it is; step -1 is the baseline, before the training, of which there are maps alone.
-            content: of the description a `Manifest`; of metrics their finite values by key; of maps the bytes of the
-                step's .npz file; of a tile (height, width, 3) uint8; of an animation a WebP; of the review a `Review`;
-                of a test the bytes of its .json file.
+            content: of the description a `Manifest`; of metrics their finite values by key, see `Metrics`; of maps the
+                bytes of the step's .npz file; of a tile (height, width, 3) uint8; of an animation a WebP; of the review
+                a `Review`; of a test the bytes of its .json file.
             time: seconds since 1970 when the step was recorded.
         """
 
@@ -132,9 +133,10 @@ class Store(Protocol):
 
 
 def steps_of(store: Store) -> set[int]:
-    """The steps that a run holds: those whose metrics have arrived.
+    """The steps that a run holds: those whose metrics or maps have arrived. A run may have been asked for no metrics.
 
     Raises:
         UnreachableError: if the store cannot be reached; or whatever else it raises.
     """
-    return {item.step for item in store.held(Kind.METRICS) if item.step is not None}
+    held = store.held(Kind.METRICS) | store.held(Kind.MAPS)
+    return {item.step for item in held if item.step is not None and item.step > BASELINE}

@@ -99,7 +99,8 @@ class Uploader:
             if step == BASELINE:  # metrics and tiles begin with the first epoch
                 items.append(Item(Kind.MAPS, step))
             else:
-                items += [Item(Kind.METRICS, step), Item(Kind.MAPS, step)]
+                items += [Item(Kind.METRICS, step)] if self.journal.manifest.metrics != "none" else []
+                items.append(Item(Kind.MAPS, step))
                 items += [Item(Kind.TILE, step, probe) for probe in probes]
         if whole and recorded:
             items += [Item(Kind.ANIMATION, recorded[-1], probe) for probe in probes if self._has_animation]

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from gradcam_callbacks.arrays import Array
@@ -99,6 +100,10 @@ class Journal:
         different = differences(journal.manifest, manifest)
         if different:
             raise _other_maps(directory, different)
+        if journal.manifest.metrics != manifest.metrics:  # they decide no map: what was asked for last holds
+            journal.manifest = replace(journal.manifest, metrics=manifest.metrics)
+            with journal._lock:
+                journal._try(journal._put_manifest)
         return journal
 
     @property
@@ -375,6 +380,9 @@ class Journal:
             self._checked[path] = (stamp(path), "")
             del self._held[path]
 
+    def _put_manifest(self) -> None:
+        write_whole(self.directory / "manifest.json", self.manifest.encoded())
+
     def _settle(self) -> None:
         """Makes the folders, and writes the manifest unless it is there.
 
@@ -383,7 +391,7 @@ class Journal:
         make_folder(self.directory / "steps")
         manifest = self.directory / "manifest.json"
         if not manifest.exists():  # the journal is new, or somebody removed its folder
-            write_whole(manifest, self.manifest.encoded())
+            self._put_manifest()
         elif not self._is_ours:  # a manifest that could not be read when this journal was made
             try:
                 different = differences(self._manifest_on_disk(self.directory), self.manifest)

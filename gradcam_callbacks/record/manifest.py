@@ -11,6 +11,7 @@ import json
 import math
 import platform
 import re
+import struct
 import time
 import warnings
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ _MOST_ENTRIES = 2_000_000
 _MOST_PIXELS = 2**26  # of one picture
 _MOST_PICTURE_BYTES = 1 << 30  # of all pictures together
 _MOST_INTEGER = 2**31
+METRICS = ("means", "all", "none")
+"""Which metrics a run gets: means over its maps, those and one a map, or none."""
 DECIDING = ("probes", "layer", "method", "output")
 """What of a manifest decides the maps: steps of one journal, or one run, have all of it in common."""
 
@@ -61,6 +64,7 @@ class Manifest:
         score_kind: "logit" or "probability".
         notes: what to know of the layer, in whole sentences, such as a guess that was made.
         unit: what a step counts: "epoch" or "batch".
+        metrics: which metrics the run gets, one of `METRICS`; they decide no map, and a later training may change it.
         source: what was swept, as JSON; None for a training.
         run_id: the run that the record belongs to.
         run_name: what people call it.
@@ -88,6 +92,7 @@ class Manifest:
     score_kind: str = "logit"
     notes: tuple[str, ...] = ()
     unit: str = "epoch"
+    metrics: str = "means"
     source: str | None = None
     run_id: str = ""
     run_name: str = ""
@@ -172,6 +177,8 @@ class Manifest:
             wrong = [slug for slug in slugs if slug in ("", ".", "..") or re.search(r"[\x00-\x1f/\\]", slug)]
             if wrong or len({*slugs}) < len(slugs):
                 raise ValueError("its slugs are no names of files, or one is there twice")
+        if manifest.metrics not in METRICS:
+            raise ValueError(f"its 'metrics' are not one of {', '.join(METRICS)}")
         if manifest.slices is not None and manifest.slices < 1:
             raise ValueError(f"its volumes have {manifest.slices} slices")
         return manifest
@@ -227,6 +234,14 @@ class Manifest:
                 raise ValueError(f"the region of probe '{name}' has another size than the others")
             masks[n] = region
         return masks
+
+    def picture_size(self) -> tuple[int, int]:
+        """(H, W) of the pictures, read from the header of the first one; (0, 0) where there is none."""
+        try:
+            height, width = struct.unpack(">16xII", base64.b64decode(self.pictures[0][:32]))[::-1]
+        except (IndexError, ValueError, struct.error):
+            return 0, 0
+        return height, width
 
     def decoded_pictures(self) -> Array:
         """(N, H, W, 3) uint8, what people see.

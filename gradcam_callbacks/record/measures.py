@@ -33,7 +33,7 @@ class Measure:
         is_recorded: whether each step's file has it; what is not recorded is computed again by who reads the record.
         section: of its metrics in MLflow, "<section>/<probe>.<target>"; None for no metrics.
         mean: the MLflow metric of its mean over all maps where it is defined; None for none.
-        has_each: whether each map has a metric of its own.
+        has_each: whether each map has a metric of its own, where all are asked for, and each class a mean.
         function: in `gradcam_callbacks.reviewing.drift`, where that has another name.
     """
 

@@ -31,7 +31,7 @@ _END_OF_TIME = 1e11  # seconds since 1970, in the year 5138
 _OWN_ARRAYS = ("arrays", "logs", "time")
 _NO_NAMES = (*_OWN_ARRAYS, "file", "allow_pickle")  # the last two are parameters of `numpy.savez_compressed`
 _NEEDED = ("maps", "scores", "explained", "predicted", "health")
-_SINGLE = ("logs", "time", "cut_short", "lost")
+_SINGLE = ("logs", "time", "cut_short", "lost", "model_id")
 _KNOWN = {*_OWN_ARRAYS, *_NEEDED, *_SINGLE, *(name for name, row in MEASURES.items() if row.is_recorded)}
 _KINDS = {  # what an array holds, and the kinds of NumPy's dtypes that hold it; others hold numbers
     "arrays": ("names", "U"),
@@ -40,6 +40,7 @@ _KINDS = {  # what an array holds, and the kinds of NumPy's dtypes that hold it;
     "explained": ("classes", "iu"),
     "predicted": ("classes", "iu"),
     "lost": ("a whole number", "iu"),
+    "model_id": ("a text", "U"),
 }
 
 
@@ -99,6 +100,11 @@ class Step:
     def lost(self) -> int:
         """How many steps before this one could not be explained."""
         return int(self.arrays.get("lost", 0))
+
+    @property
+    def model_id(self) -> str | None:
+        """The LoggedModel of MLflow whose weights were explained, if there is one."""
+        return str(self.arrays["model_id"]) if "model_id" in self.arrays else None
 
     def measured(self, name: str) -> Array:
         """(N, K) float64 of what was recorded under a name; NaN where it was not."""

@@ -8,10 +8,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.sweeping import formats
 from gradcam_callbacks.sweeping.formats import Checkpoint
+
+if TYPE_CHECKING:
+    from gradcam_callbacks.publishing.mlflow_store import Downloaded
 
 StepFrom = str | Callable[[Path], int] | None
 Recognised = tuple[type[Checkpoint], Path]
@@ -34,31 +38,43 @@ def find_checkpoints(
     Raises:
         GradCAMError: if there is nothing at all.
     """
-    looked_at = {path: found for item in listed(checkpoints) for path, found in _expand(item, stack)}
+    models: dict[Path, Downloaded] = {}
+    looked_at = {path: found for item in listed(checkpoints) for path, found in _expand(item, stack, models)}
     if not looked_at:
         raise GradCAMError(f"No checkpoint in {listed(checkpoints)}. Expected {_expected()}, or folders of them.")
     errors = {str(path): found for path, found in looked_at.items() if isinstance(found, GradCAMError)}
     recognised = {path: found for path, found in looked_at.items() if not isinstance(found, GradCAMError)}
-    steps = _steps(recognised, step_from, errors)
+    steps = _steps(recognised, step_from, errors, _steps_of_models(recognised, models))
     by_step: dict[int, Checkpoint] = {}
-    for path in sorted(steps, key=lambda path: (steps[path], str(path))):
+    for path in sorted(steps, key=lambda path: (steps[path], models[path].created if path in models else 0, str(path))):
         format_, place = recognised[path]
-        checkpoint = format_(place, steps[path])
+        checkpoint = format_(place, steps[path], model_id=models[path].model_id if path in models else None)
         first = by_step.setdefault(steps[path], checkpoint)
         if first is not checkpoint:
-            problem = f"It is step {first.step}, as '{first.path.name}' is."
+            named = first.path.name if first.model_id is None else first.model_id
+            problem = f"It is step {first.step}, as '{named}' is."
             errors[str(path)] = GradCAMError(problem, "Name one of them, or {argument}.", argument="step_from")
     return list(by_step.values()), errors
 
 
-def _expand(item: str | Path, stack: ExitStack) -> Iterator[tuple[Path, Recognised | GradCAMError]]:
-    """What one argument stands for: paths, each with its format, or with what is wrong with it."""
+def _expand(
+    item: str | Path, stack: ExitStack, models: dict[Path, Downloaded]
+) -> Iterator[tuple[Path, Recognised | GradCAMError]]:
+    """What one argument stands for: paths, each with its format, or with what is wrong with it.
+
+    `models` gets what MLflow says of the paths that are LoggedModels.
+    """
     text, path = str(item), Path(item)
     if text.startswith(("runs:/", "models:/")):
         from gradcam_callbacks.publishing import mlflow_store
 
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gradcam-"))
-        yield from _look(mlflow_store.download(text, Path(folder)))
+        for downloaded in mlflow_store.download(text, Path(folder)):
+            looked = list(_look(downloaded.path))
+            if downloaded.model_id is not None:
+                models |= {path: downloaded for path, _ in looked}
+                looked = looked or [(downloaded.path, GradCAMError("It holds no checkpoint of Keras."))]
+            yield from looked
     elif path.exists() or not glob.has_magic(text):
         yield from _look(path)
     else:
@@ -98,11 +114,26 @@ def _look(path: Path, *, is_named: bool = True) -> Iterator[tuple[Path, Recognis
         yield path, GradCAMError(problem)
 
 
+def _steps_of_models(recognised: Mapping[Path, Recognised], models: Mapping[Path, Downloaded]) -> dict[Path, int]:
+    """The 0-based steps of those paths that are LoggedModels, as they were logged.
+
+    Where all were logged at the same step, because nobody said one, they are counted in the order in which they were
+    logged.
+    """
+    known = {path: models[path].step or 0 for path in recognised if path in models}
+    if len(known) > 1 and len(set(known.values())) == 1:
+        return {path: step for step, path in enumerate(sorted(known, key=lambda path: models[path].created))}
+    return known
+
+
 def _steps(
-    recognised: Mapping[Path, Recognised], step_from: StepFrom, errors: dict[str, GradCAMError]
+    recognised: Mapping[Path, Recognised],
+    step_from: StepFrom,
+    errors: dict[str, GradCAMError],
+    of_models: Mapping[Path, int],
 ) -> dict[Path, int]:
     """The 0-based step of each path; where there is none, `errors` gets the reason."""
-    said = {path: format_.step_of(path) for path, (format_, _) in recognised.items()}
+    said = {path: of_models.get(path, format_.step_of(path)) for path, (format_, _) in recognised.items()}
     numbers = _numbers([path for path, step in said.items() if step is None])
     steps: dict[Path, int] = {}
     for path, step in said.items():

@@ -15,7 +15,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,12 +36,14 @@ class Checkpoint(ABC):
     Attributes:
         path: the file, the prefix of TensorFlow's files, or the folder.
         step: the 0-based epoch.
+        model_id: the LoggedModel of MLflow that it is, or None.
         kind: "model" (.keras, .h5), "weights" (.weights.h5, .h5), "tensorflow" or "orbax".
         files: what the files of the format are called, for messages.
     """
 
     path: Path
     step: int
+    model_id: str | None = field(default=None, kw_only=True)
     kind: ClassVar[str]
     files: ClassVar[str]
 

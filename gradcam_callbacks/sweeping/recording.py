@@ -39,6 +39,7 @@ class Recording:
         run_id: str | None,
         experiment: str | None,
         store: Store | None,
+        metrics: str = "means",
     ) -> None:
         """Finds the run that the sweep goes on with, and what it holds.
 
@@ -49,6 +50,7 @@ class Recording:
             run_id: the run that the user named.
             experiment: the name of the experiment of a new run.
             store: the run, where it is not one of MLflow.
+            metrics: which metrics the run gets; see `Manifest`.
 
         Raises:
             mlflow.MlflowException: if there is no such run, or no tracking server.
@@ -57,6 +59,7 @@ class Recording:
         self._task = task
         self._source = json.dumps({"checkpoints": checkpoints, "layer": task.layer, "output": task.output})
         self._experiment = experiment
+        self._metrics = metrics
         self._delivery = delivery
         journal_dir = delivery.journal_dir
         self._store = store or _run_to_go_on_with(task, self._source, run_id, experiment, journal_dir)
@@ -120,7 +123,8 @@ class Recording:
                 "Explain it into a run of its own.",
             )
         assert self._recorder is not None
-        self._recorder.record(outcome.checkpoint.step, outcome.arrays, {}, noisy=outcome.noisy)
+        checkpoint = outcome.checkpoint
+        self._recorder.record(checkpoint.step, outcome.arrays, {}, noisy=outcome.noisy, model_id=checkpoint.model_id)
         self.leave_test(outcome)
         return None
 
@@ -143,6 +147,7 @@ class Recording:
             notes=notes,
             output="" if task.output is None else str(task.output),
             source=self._source,
+            metrics=self._metrics,
         )
         store = self._store
         if store is None:

@@ -13,6 +13,7 @@ from gradcam_callbacks import notebook
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import as_probes
 from gradcam_callbacks.publishing.delivery import Delivery
+from gradcam_callbacks.publishing.metrics import chosen_metrics
 from gradcam_callbacks.publishing.store import Store
 from gradcam_callbacks.sweeping.failures import why_not_loaded
 from gradcam_callbacks.sweeping.finding import StepFrom, find_checkpoints, listed
@@ -93,6 +94,7 @@ def explain_checkpoints(
     noise_floor: bool = True,
     reliance: bool = True,
     animation: bool = False,
+    metrics: str | Sequence[str] = "means",
     flush_timeout: float = 60,
     verbose: bool = True,
     on_start: Callable[[int], None] = lambda total: None,
@@ -105,8 +107,9 @@ def explain_checkpoints(
 
     Args:
         checkpoints: a glob, a folder, a file, a list of these, "runs:/ID/checkpoints" or another artifact folder of a
-            run, or "models:/NAME/VERSION". Files are .keras, .h5, .weights.h5, or TensorFlow's (ckpt-1.index); folders
-            are those of Keras's OrbaxCheckpoint.
+            run, "models:/NAME/VERSION", a LoggedModel, "models:/ID", or all LoggedModels of a run, "runs:/ID/models".
+            LoggedModels get the metrics of their step as their own. Files are .keras, .h5, .weights.h5, or TensorFlow's
+            (ckpt-1.index); folders are those of Keras's OrbaxCheckpoint.
         probes: a `ProbeSet`, an array of images, or an (images, labels) pair; or a function that makes one for a model,
             such as at its size. It is called once, with `model` or the first model in the checkpoints.
         model: the model that weights are loaded into, or a function that builds it; needed where the files hold weights
@@ -122,14 +125,15 @@ def explain_checkpoints(
         jobs: how many processes on this machine. Inside `joblib.parallel_config(backend="dask")` or "ray" its workers
             are used.
         step_from: a regular expression whose first group is the 0-based step, or a function of the path. By default the
-            number in the name: "model-01.keras" of Keras's ModelCheckpoint is step 0, "epoch_0/checkpoint.h5" of
-            MLflow's too.
+            step of a LoggedModel, or the order in which they were logged where all have the same; or else the number in
+            the name: "model-01.keras" of Keras's ModelCheckpoint is step 0, "epoch_0/checkpoint.h5" of MLflow's too.
         custom_objects: see `keras.saving.load_model`.
         safe_mode: see `keras.saving.load_model`: whether code in a file, such as of a Lambda layer, is refused.
         noise_floor: see `GradCAMCallback`.
         reliance: whether the network of the last checkpoint is asked whether its answers rest on something beside the
             objects; see `GradCAMCallback`.
         animation: see `GradCAMCallback`.
+        metrics: see `GradCAMCallback`.
         flush_timeout: how many seconds to wait for MLflow at most.
         verbose: whether to print where the pictures are.
         on_start: told how many checkpoints will be explained.
@@ -140,7 +144,7 @@ def explain_checkpoints(
 
     Raises:
         GradCAMError: if there is no checkpoint, or the run holds maps of other probes, another layer or another method,
-            or `probes` is a function and all checkpoints hold weights alone.
+            or `probes` is a function and all checkpoints hold weights alone, or `metrics` makes no sense.
         mlflow.MlflowException: if there is no such run, or no tracking server.
         Exception: what the store raises, if it cannot say which steps it holds.
     """
@@ -148,6 +152,7 @@ def explain_checkpoints(
         raise GradCAMError(
             "A store is a run already.", "Leave {argument} away.", argument="run_id" if run_id else "experiment"
         )
+    which = chosen_metrics(metrics)
     probes = probes if callable(probes) else as_probes(probes)  # what is wrong with them is said before a download
     objects = None if custom_objects is None else dict(custom_objects)
     with ExitStack() as stack:
@@ -159,7 +164,7 @@ def explain_checkpoints(
         task = Task(probes, model, layer, method, output, grid, objects, safe_mode)
         named = [str(item) for item in listed(checkpoints)]
         delivery = Delivery(journal_dir, animation=animation, flush_timeout=flush_timeout, verbose=verbose)
-        recording = Recording(task, named, delivery, run_id=run_id, experiment=experiment, store=store)
+        recording = Recording(task, named, delivery, run_id=run_id, experiment=experiment, store=store, metrics=which)
         wanted = [checkpoint for checkpoint in found if checkpoint.step not in recording.known]
         on_start(len(wanted))
         told: set[str] = set()

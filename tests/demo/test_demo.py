@@ -65,6 +65,7 @@ def test_both_networks_are_right_and_only_one_looks_at_the_boat() -> None:
         run_id = runs[name].info.run_id
         cards = [entry for entry in client.list_artifacts(run_id, "images") if entry.path.endswith(".png")]
         assert len(cards) == PROBES * EPOCHS
+        assert len(runs[name].data.metrics) == 11  # means, and the states of the maps
         last[name] = Journal(f"gradcam-demo/journals/{run_id}").read(EPOCHS - 1)
         assert last[name].logs["val_accuracy"] >= 0.9
         np.testing.assert_allclose(

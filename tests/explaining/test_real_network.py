@@ -131,7 +131,9 @@ def test_fine_tuning_on_crops_lands_in_mlflow(client: MlflowClient) -> None:
     )
     frozen = [weight.copy() for weight in backbone.get_weights()]
     with mlflow.start_run() as run:
-        model.fit(x_train, y_train, batch_size=8, epochs=3, verbose=0, callbacks=[GradCAMCallback(probes)])
+        model.fit(
+            x_train, y_train, batch_size=8, epochs=3, verbose=0, callbacks=[GradCAMCallback(probes, metrics="all")]
+        )
     run_id = run.info.run_id
     assert image_steps(client, run_id) == {f"gradcam/{name}": [0, 1, 2] for name in probes.names}
     paths = artifact_paths(client, run_id)

@@ -261,7 +261,7 @@ def assert_complete(
     expected = {(name, step, kind): 1 for name in names for step in steps for kind in ("png", "webp")}
     assert image_files(client, run_id) == expected
     metrics = metric_steps(client, run_id)
-    assert {f"gradcam_score/{name}.predicted" for name in names} <= metrics.keys()
+    assert not [key for key in metrics if "predicted" in key]  # means alone
     assert len([key for key in metrics if key.startswith("gradcam_health/")]) == 7
     assert metrics == {key: list(steps) for key in metrics}
     maps = sorted(f"gradcam/maps/{step}.npz" for step in [-1, *steps])

@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+from support.manifests import a_manifest
 from support.models import pictures
 
 from gradcam_callbacks import ProbeSet, drawing
@@ -42,7 +44,8 @@ def step(number: int, place: int = 0, **more: Any) -> Step:
 def test_metrics_name_probe_and_target_and_leave_out_what_is_not_known() -> None:
     """NaN is no metric; means are over what is known; the states are counted."""
     moved = np.array([[0.25, np.nan], [0.75, np.nan]])
-    metrics = step_numbers.step_metrics(step(3, drift=moved, floor=moved / 10, lost=np.array(2)), MANIFEST)
+    manifest = replace(MANIFEST, metrics="all")
+    metrics = step_numbers.step_metrics(step(3, drift=moved, floor=moved / 10, lost=np.array(2)), manifest)
     assert metrics == {
         "gradcam_score/probe_0.cat": 1.5,
         "gradcam_score/probe_0.dog": -2.0,
@@ -61,6 +64,42 @@ def test_metrics_name_probe_and_target_and_leave_out_what_is_not_known() -> None
     }
     unknown = step_numbers.step_metrics(step(3, drift=np.full((2, 2), np.nan)), MANIFEST)
     assert not [key for key in unknown if key.startswith("gradcam_drift")]
+
+
+def test_by_default_metrics_are_means_and_means_a_class() -> None:
+    """Of the maps of that class's probes, where what is known; of one class, or more than ten, there is none."""
+    moved = np.array([[0.25, np.nan], [0.75, 0.25]])
+    classes = replace(MANIFEST, labels=(0, 1))
+    found = step_numbers.step_metrics(step(3, drift=moved, floor=moved / 10), classes)
+    assert {key: value for key, value in found.items() if not key.startswith("gradcam_health/")} == {
+        "gradcam_drift/mean": (0.25 + 0.75 + 0.25) / 3,
+        "gradcam_drift/mean of cat": 0.25,
+        "gradcam_drift/mean of dog": 0.5,
+        "gradcam_drift/noise_floor": (0.25 + 0.75 + 0.25) / 30,
+    }
+    assert list(found)[-1] == step_numbers.ARRIVED
+    same = step_numbers.step_metrics(step(3, drift=moved), replace(MANIFEST, labels=(1, 1)))
+    assert [key for key in same if key.startswith("gradcam_drift")] == ["gradcam_drift/mean"]
+    assert step_numbers.step_metrics(step(3, drift=moved), replace(classes, metrics="none")) == {}
+
+
+@pytest.mark.parametrize(("count", "expected"), [(10, 10), (11, 0)])
+def test_dozens_of_classes_have_no_means(count: int, expected: int) -> None:
+    """Ten do; the names of classes stay distinct where their keys would be the same."""
+    manifest = a_manifest(
+        [f"p{n}" for n in range(count)],
+        ["a"],
+        labels=tuple(range(count)),
+        class_names=tuple("a b" for _ in range(count)),
+    )
+    arrays = {
+        "drift": np.arange(count, dtype=float)[:, None],
+        "scores": np.zeros((count, 1)),
+        "health": np.full((count, 1), "ok"),
+    }
+    found = step_numbers.step_metrics(Step(0, arrays, {}, 0.0), manifest)
+    of_classes = {key: value for key, value in found.items() if key.startswith("gradcam_drift/mean of ")}
+    assert sorted(of_classes.values()) == list(range(expected))
 
 
 def test_a_misplaced_map_is_a_label_and_no_colours() -> None:

@@ -12,7 +12,7 @@ import pytest
 from support.journals import make_journal
 from support.reliance import a_test
 
-from gradcam_callbacks import InMemoryStore
+from gradcam_callbacks import GradCAMError, InMemoryStore
 from gradcam_callbacks.publishing.metrics import ARRIVED, step_metrics
 from gradcam_callbacks.publishing.recorder import steps_of
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, UnreachableError
@@ -203,12 +203,29 @@ def test_a_step_has_arrived_when_the_named_metric_has(journal: Journal, monkeypa
     assert list(metrics)[-1] == ARRIVED
 
 
-def test_the_steps_of_a_run_are_those_whose_metrics_arrived(journal: Journal) -> None:
-    """Not those of which only the maps have."""
+def test_the_steps_of_a_run_are_those_whose_metrics_or_maps_arrived(journal: Journal) -> None:
+    """A run may have been asked for no metrics; the baseline is no step of the training."""
     store = Sick(None, None, None, None, None, ValueError("metrics of step 1"))
     Uploader(journal, store).send()
-    assert steps_of(store) == {0}
+    assert steps_of(store) == {0, 1}
+    assert {item.step for item in store.held(Kind.METRICS)} == {0}
     assert {item.step for item in store.held(Kind.MAPS)} == {-1, 0, 1}
+
+
+def test_a_journal_sends_the_metrics_that_were_asked_for_last(journal: Journal) -> None:
+    """Also in another process; without any, no item of them is missing."""
+    for asked in ("none", "all"):
+        manifest = replace(journal.manifest, metrics=asked)
+        Journal.create(journal.directory, manifest=manifest, pictures=journal.pictures())
+        store = Sick()
+        assert Uploader(Journal(journal.directory), store).send()
+        kinds = [name for name in store.arrived if name.startswith("metrics")]
+        assert kinds == ([] if asked == "none" else ["metrics/0", "metrics/1"])
+        (journal.directory / "uploaded").unlink()
+    assert "gradcam_score/cat.predicted" in store.metrics[1]
+    (journal.directory / "manifest.json").write_bytes(replace(journal.manifest, metrics="some").encoded())
+    with pytest.raises(GradCAMError, match=r"its 'metrics' are not one of means, all, none"):
+        Journal(journal.directory)
 
 
 def test_marks_are_those_of_version_0_1_0() -> None:

@@ -83,7 +83,7 @@ def test_a_new_row_reaches_record_metrics_and_page(spread: Measure, tmp_path: Pa
     assert "spread" in found
     health = np.full((2, 1), "ok")
     arrays = {"maps": MAPS, "scores": classes, "explained": classes, "predicted": classes[:, 0], "health": health}
-    manifest = a_manifest(["cat", "dog"], ["tabby"])
+    manifest = a_manifest(["cat", "dog"], ["tabby"], metrics="all")
     metrics = step_metrics(Step(0, arrays | found, {}, 0.0), manifest)
     assert metrics["gradcam_spread/cat.tabby"] == pytest.approx(float(found["spread"][0, 0]))
     assert metrics["gradcam_spread/mean"] == pytest.approx(float(found["spread"].mean()))

@@ -51,7 +51,7 @@ def two_probes() -> ProbeSet:
 
 def test_a_run_holds_tiles_maps_metrics_and_tags_of_every_epoch(client: MlflowClient) -> None:
     """One tile a probe and epoch, one map file an epoch, scores as metrics, settings as tags and never as params."""
-    callback = GradCAMCallback(two_probes())
+    callback = GradCAMCallback(two_probes(), metrics="all")
     with mlflow.start_run() as run:
         fit(compiled_model(), callback)
         assert mlflow.active_run().info.run_id == run.info.run_id, "a user's own run stays active"
@@ -82,7 +82,41 @@ def test_a_run_holds_tiles_maps_metrics_and_tags_of_every_epoch(client: MlflowCl
     assert {metric for metric in data.metrics if metric.startswith("gradcam_focus/")} == {
         *(f"gradcam_focus/cat_1.{target}" for target in ("espresso", "predicted", "label")),
         "gradcam_focus/mean",
+        "gradcam_focus/mean of tabby",
     }
+
+
+def test_metrics_are_means_unless_all_are_asked_for(client: MlflowClient) -> None:
+    """Over all probes, and over those of each class; no key names a probe, and a region that is not there no focus."""
+    with mlflow.start_run() as run:
+        fit(compiled_model(), GradCAMCallback(two_probes()))
+    metrics = client.get_run(run.info.run_id).data.metrics
+    assert {key for key in metrics if not key.startswith("gradcam_health/")} == {
+        *("gradcam_drift/mean", "gradcam_drift/mean of tabby", "gradcam_drift/mean of vizsla"),
+        *("gradcam_focus/mean", "gradcam_focus/mean of tabby"),
+        *("gradcam_pointing/mean", "gradcam_pointing/mean of tabby"),
+    }
+    assert len(metrics) == 14
+    of_classes = [metrics[f"gradcam_drift/mean of {name}"] for name in ("tabby", "vizsla")]
+    assert metrics["gradcam_drift/mean"] == pytest.approx(np.mean(of_classes))
+
+
+def test_a_run_without_metrics_has_all_else_and_each_step_once(client: MlflowClient) -> None:
+    """With metrics=(), a second training goes on after the steps whose maps are there."""
+    with mlflow.start_run() as run:
+        for _ in range(2):
+            fit(compiled_model(), GradCAMCallback(two_probes(), metrics=(), baseline=False), epochs=2)
+    run_id = run.info.run_id
+    assert client.get_run(run_id).data.metrics == {}
+    assert image_steps(client, run_id)["gradcam/cat_1"] == [0, 1, 2, 3]
+    assert artifact_paths(client, run_id, "gradcam/maps") == [f"gradcam/maps/{step}.npz" for step in range(4)]
+
+
+@pytest.mark.parametrize("wrong", ["mean", "none", ("means",), None, 3])
+def test_other_words_for_metrics_are_refused(wrong: object) -> None:
+    """Where the callback is made, with what can be passed."""
+    with pytest.raises(GradCAMError, match=r"'means', 'all' or none at all, \(\), not .*Pass metrics='means'"):
+        GradCAMCallback(two_probes(), metrics=wrong)  # type: ignore[arg-type]
 
 
 def test_the_maps_in_mlflow_are_those_of_the_model(client: MlflowClient, tmp_path: Path) -> None:
@@ -251,7 +285,7 @@ class Poison(keras.callbacks.Callback):
 
 def test_weights_that_turn_nan_are_recorded_as_such(client: MlflowClient) -> None:
     """Training goes on, the health of the maps says non-finite, and no NaN reaches the metrics."""
-    callback = GradCAMCallback(pictures(1), journal_dir="kept")
+    callback = GradCAMCallback(pictures(1), journal_dir="kept", metrics="all")
     fit(compiled_model(), Poison(), callback)
     journal = Journal("kept")
     assert [journal.read(step).arrays["health"][0, 0] for step in journal.steps()] == [
