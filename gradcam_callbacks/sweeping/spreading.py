@@ -12,6 +12,9 @@ from importlib import import_module
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
+
+from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.sweeping.formats import Checkpoint
 from gradcam_callbacks.sweeping.loading import Loader, Outcome, Task
@@ -99,10 +102,12 @@ def _spread(task: Task, turns: Sequence[Turn], workers: int) -> Iterator[Outcome
     import cloudpickle
     import joblib
 
-    packed = cloudpickle.dumps(task)
+    # As an array it is sent once to each process, by joblib on this machine and by Dask: probes can be hundreds of MB.
+    packed = np.frombuffer(cloudpickle.dumps(task), np.uint8)
     threads = _threads_of(workers)
     chunks = [turns[start : start + _CHUNK] for start in range(0, len(turns), _CHUNK)]
-    jobs = [joblib.delayed(_explain_chunk)(packed, [_absolute(turn) for turn in chunk], threads) for chunk in chunks]
+    explain = joblib.delayed(_explain_chunk)
+    jobs = [explain(task.name, packed, [_absolute(turn) for turn in chunk], threads) for chunk in chunks]
     done, failures, error = 0, 0, None
     while failures < _ATTEMPTS:
         before = done
@@ -153,13 +158,19 @@ def _load_libraries(threads: int) -> None:
     import_module("gradcam_callbacks.explaining.capture")
 
 
-def _explain_chunk(packed: bytes, chunk: Sequence[Turn], threads: int) -> list[Outcome]:
-    """Explains a chunk in a worker process, which keeps its model for the next one."""
+def _explain_chunk(name: str, packed: Array, chunk: Sequence[Turn], threads: int) -> list[Outcome]:
+    """Explains a chunk in a worker process, which keeps its model for the next one.
+
+    Args:
+        name: of the task.
+        packed: the task, pickled.
+        chunk: which checkpoints.
+        threads: how many threads the process has for its computations.
+    """
     global _loader
     _load_libraries(threads)
-    task: Task = pickle.loads(packed)
-    if _loader is None or _loader.name != task.name:
-        _loader = Loader(task)
+    if _loader is None or _loader.name != name:
+        _loader = Loader(pickle.loads(packed.data))
     return [*_explained(_loader, chunk)]
 
 
