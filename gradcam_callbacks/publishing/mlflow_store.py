@@ -1,7 +1,8 @@
 """Where MLflow begins: a run as a `Store`, and how runs are found. The only file that imports mlflow.
 
 What we rely on of MLflow that it does not promise stands here too: that its HTTP settings are asked for through objects
-whose `get` can be replaced, how it names the files of images, and the words of its errors.
+whose `get` can be replaced, where it makes its client of S3, how it names the files of images, and the words of its
+errors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,12 @@ from mlflow.environment_variables import (
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
     MLFLOW_RUN_ID,
+    MLFLOW_S3_ENDPOINT_URL,
+    MLFLOW_S3_IGNORE_TLS,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
 )
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 from mlflow.tracking.context import registry as context_registry
 from PIL import Image
 
@@ -660,13 +664,18 @@ def _has_hung_up(error: BaseException) -> bool:
 
 
 def _nobody_answers(error: BaseException | None) -> bool:
+    """Whether MLflow itself cannot be reached.
+
+    Where S3 or another place of artifacts is away, metrics can still be sent. Such a place has errors of its own, some
+    of which are those of requests and urllib3, too; so it is MLflow's own words that decide.
+    """
     while error is not None:
-        if "error responses" in str(error) or _has_hung_up(error):  # somebody did: "too many 500 error responses"
-            return False
-        if type(error).__module__.partition(".")[0] in ("requests", "urllib3") or isinstance(error, ConnectionError):
-            return True
-        if "failed with exception" in str(error) or "Read timed out" in str(error):
-            return True
+        request = re.match(r"API request to (\S+) failed with (?:timeout )?exception", str(error))
+        if request:
+            is_answered = "error responses" in str(error) or _has_hung_up(error)  # "too many 500 error responses"
+            # A server that hands artifacts on waits for the place where they are.
+            waits_for_artifacts = "/mlflow-artifacts/" in request[1] and "Read timed out" in str(error)
+            return not (is_answered or waits_for_artifacts)
         error = error.__cause__ or error.__context__
     return False
 
@@ -755,7 +764,7 @@ def _bounded_requests(timeout: float) -> Iterator[None]:
 
     MLflow has such settings for the whole process only, as environment variables; it asks an object for each. Inside,
     the `get` of that object is replaced by one that gives our values to the threads that asked for bounds, and the
-    user's to all others.
+    user's to all others. For S3 it has no such settings: there the threads that asked get a client of their own.
     """
     global _bounded_threads
     with _lock:
@@ -763,6 +772,7 @@ def _bounded_requests(timeout: float) -> Iterator[None]:
         if _bounded_threads == 1:
             for variable in _VARIABLES:
                 variable.__dict__["get"] = partial(_value, variable)
+            S3ArtifactRepository._get_s3_client = _s3_client  # type: ignore[method-assign]
     before = _bounds.by_name
     _bounds.by_name = {
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: 0,
@@ -781,6 +791,7 @@ def _bounded_requests(timeout: float) -> Iterator[None]:
             if _bounded_threads == 0:
                 for variable in _VARIABLES:
                     del variable.__dict__["get"]
+                S3ArtifactRepository._get_s3_client = _s3_client_of_mlflow  # type: ignore[method-assign]
 
 
 def _value(variable: Any) -> Any:
@@ -790,6 +801,39 @@ def _value(variable: Any) -> Any:
     return type(variable).get(variable)
 
 
+_s3_client_of_mlflow = S3ArtifactRepository._get_s3_client
+
+
+def _s3_client(artifacts: S3ArtifactRepository) -> Any:
+    """The client of S3 that the thread gets which asks."""
+    client = _s3_client_of_mlflow(artifacts)  # type: ignore[no-untyped-call]
+    if _bounds.by_name is None:
+        return client
+    keys = artifacts._access_key_id, artifacts._secret_access_key, artifacts._session_token
+    return _bounded_s3_client(client, keys, _bounds.by_name[MLFLOW_HTTP_REQUEST_TIMEOUT.name])
+
+
+@lru_cache(maxsize=8)
+def _bounded_s3_client(client: Any, keys: tuple[str | None, str | None, str | None], timeout: float) -> Any:
+    """A client of S3 like another one, which tries twice, and so many seconds each: S3 closes idle connections.
+
+    By itself boto waits for 60 seconds, three to five times, on threads that the end of the process waits for.
+    """
+    import boto3
+    from botocore.config import Config
+
+    bounds = Config(connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 2})
+    return boto3.client(
+        "s3",
+        config=client.meta.config.merge(bounds),
+        endpoint_url=MLFLOW_S3_ENDPOINT_URL.get(),  # type: ignore[no-untyped-call]
+        verify=False if MLFLOW_S3_IGNORE_TLS.get() else None,  # type: ignore[no-untyped-call]
+        aws_access_key_id=keys[0],
+        aws_secret_access_key=keys[1],
+        aws_session_token=keys[2],
+    )
+
+
 def _forked() -> None:
     """Forgets in a child what belongs to the threads of its parent."""
     global _lock, _bounded_threads
@@ -797,6 +841,7 @@ def _forked() -> None:
     _bounded_threads = 0
     for variable in _VARIABLES:
         variable.__dict__.pop("get", None)
+    S3ArtifactRepository._get_s3_client = _s3_client_of_mlflow  # type: ignore[method-assign]
 
 
 if hasattr(os, "register_at_fork"):

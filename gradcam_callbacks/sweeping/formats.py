@@ -10,16 +10,16 @@ import json
 import logging
 import re
 import tempfile
-import warnings
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.sweeping.layout import load_by_keras
 
 if TYPE_CHECKING:
     import keras
@@ -97,6 +97,13 @@ class Checkpoint(ABC):
     def load_weights(self, model: keras.Model) -> None:
         """Loads the weights into a model of the same architecture."""
 
+    def weights_file(self) -> AbstractContextManager[Path | None]:
+        """The .weights.h5 file that a checkpoint is or contains, while the context is open; None where there is none.
+
+        Such a file is read ahead, and loaded without a walk through the model; see `Layout`.
+        """
+        return nullcontext()
+
 
 class _OfKeras(Checkpoint):
     """What Keras itself loads."""
@@ -107,9 +114,8 @@ class _OfKeras(Checkpoint):
         return keras.saving.load_model(self.path, custom_objects, compile=False, safe_mode=safe_mode)
 
     def load_weights(self, model: keras.Model) -> None:
-        with _unpacked(self.path) as weights, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # no map depends on it
-            model.load_weights(weights)
+        with _unpacked(self.path) as weights:
+            load_by_keras(model, weights)
 
 
 class KerasArchive(_OfKeras):
@@ -125,6 +131,11 @@ class KerasArchive(_OfKeras):
     def describe(self) -> dict[str, Any] | None:
         with zipfile.ZipFile(self.path) as archive:
             return dict(json.loads(archive.read("config.json")))
+
+    @contextmanager
+    def weights_file(self) -> Iterator[Path | None]:
+        with _unpacked(self.path) as weights:
+            yield weights if weights != self.path else None
 
 
 class KerasH5(_OfKeras):
@@ -161,6 +172,9 @@ class WeightsH5(_OfKeras):
     @staticmethod
     def recognise(path: Path) -> Path | None:
         return path if path.suffix in (".h5", ".hdf5") and path.is_file() else None
+
+    def weights_file(self) -> AbstractContextManager[Path | None]:
+        return nullcontext(self.path if self.path.name.endswith(".weights.h5") else None)
 
 
 class TensorFlowCheckpoint(Checkpoint):

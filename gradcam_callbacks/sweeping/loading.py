@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.sweeping.failures import why_not_loaded
 from gradcam_callbacks.sweeping.formats import Checkpoint
+from gradcam_callbacks.sweeping.layout import Layout, read_arrays
 
 if TYPE_CHECKING:
     import keras
@@ -90,17 +92,26 @@ class Loader:
         self._model: keras.Model | None = None
         self._architecture: str | None = None
         self._explainer: Explainer | None = None
+        self._layout: Layout | None = None
+        self._is_layout_asked = False
+        self._ahead: _Reading | None = None
 
-    def outcome(self, checkpoint: Checkpoint, *, with_noise: bool, with_test: bool = False) -> Outcome:
+    def outcome(
+        self, checkpoint: Checkpoint, *, with_noise: bool, with_test: bool = False, following: Checkpoint | None = None
+    ) -> Outcome:
         """Explains a checkpoint; an error is an outcome too.
 
         Args:
             checkpoint: which.
             with_noise: whether to explain the probes under a tiny change, too.
             with_test: whether to test what the answers rest on; an error of that is logged, and no outcome.
+            following: the checkpoint that is asked for next: its file is read while this one is explained.
         """
         try:
-            model = self._load(checkpoint)
+            try:
+                model = self._load(checkpoint)
+            finally:
+                self._ahead = None if following is None or self._layout is None else _Reading(following)
         except Exception as error:  # Keras, h5py, zipfile and TensorFlow raise a dozen kinds at damaged files
             logger.debug("'%s' could not be loaded.", checkpoint.path, exc_info=True)
             whole = checkpoint.path if self._task.model is None else None
@@ -129,12 +140,38 @@ class Loader:
                 remedy = "pass {argument}, the model or a function that builds it."
                 raise GradCAMError("It holds weights alone:", remedy, argument="model")
             if self._model is None or architecture != self._architecture:
-                self._model = self._explainer = None  # never two models in memory
+                self._model = self._explainer = self._layout = None  # never two models in memory
+                self._is_layout_asked = False
                 model = checkpoint.build(custom_objects=task.custom_objects, safe_mode=task.safe_mode)
                 self._model, self._architecture = self._ready(model), architecture
                 return self._model
-        checkpoint.load_weights(self._model)
+        if not self._assign(checkpoint):
+            checkpoint.load_weights(self._model)
         return self._model
+
+    def _assign(self, checkpoint: Checkpoint) -> bool:
+        """Loads the weights of a checkpoint as it is known how Keras does it; false where it must be asked."""
+        ahead = self._ahead
+        try:
+            if self._layout is not None:
+                is_read = ahead is not None and ahead.checkpoint == checkpoint
+                arrays = ahead.arrays() if is_read else _read(checkpoint)  # type: ignore[union-attr]
+                if arrays is None or not self._layout.is_of(arrays):
+                    return False
+                self._layout.assign(arrays)
+                return True
+            with checkpoint.weights_file() as weights:
+                if weights is None or self._is_layout_asked:
+                    return False
+                layout = Layout.learned(self._model, weights)
+                checkpoint.load_weights(self._model)
+                self._is_layout_asked = True
+                if layout is not None and layout.is_assigned(read_arrays(weights)):
+                    self._layout = layout
+            return True
+        except Exception:  # a damaged file, of which Keras says what is wrong
+            logger.debug("'%s' could not be read into arrays.", checkpoint.path, exc_info=True)
+            return False
 
     def _ready(self, model: keras.Model) -> keras.Model:
         """The model, with weights: a subclassed one has none before its first call."""
@@ -169,6 +206,36 @@ class Loader:
         except Exception:
             logger.exception("What the answers rest on could not be tested; the sweep goes on without.")
             return None
+
+
+class _Reading:
+    """A file that is read on a thread, of the checkpoint that comes next."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._arrays: dict[str, Array] | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._read, name="gradcam-reading", daemon=True)
+        self._thread.start()
+
+    def arrays(self) -> dict[str, Array] | None:
+        """What `_read` gives or raises, when it is there."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._arrays
+
+    def _read(self) -> None:
+        try:
+            self._arrays = _read(self.checkpoint)
+        except Exception as error:
+            self._error = error
+
+
+def _read(checkpoint: Checkpoint) -> dict[str, Array] | None:
+    """The arrays of a checkpoint's file of weights; None where it has none of Keras's."""
+    with checkpoint.weights_file() as weights:
+        return None if weights is None else read_arrays(weights)
 
 
 def built(model: Any) -> Any:

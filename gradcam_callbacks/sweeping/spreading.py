@@ -5,10 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import zip_longest
 from typing import Any
 
+import numpy as np
+
+from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.sweeping.formats import Checkpoint
 from gradcam_callbacks.sweeping.loading import Loader, Outcome, Task
@@ -33,6 +39,27 @@ class Turn:
     with_test: bool
 
 
+def start_workers(jobs: int) -> None:
+    """Starts the processes on this machine that `outcomes` will use; returns at once.
+
+    Each needs seconds to load TensorFlow. Meanwhile this process loads MLflow and opens the run.
+    """
+    import joblib
+    from joblib.parallel import get_active_backend
+
+    workers = joblib.effective_n_jobs(jobs)
+    if jobs == 1 or workers == 1 or type(get_active_backend()[0]) is not joblib.parallel.BACKENDS.get("loky"):
+        return
+
+    def start() -> None:
+        try:
+            joblib.Parallel(workers)(joblib.delayed(_load_libraries)(_threads_of(workers)) for _ in range(workers))
+        except Exception:  # they are started again when there is something to explain
+            logger.debug("The workers were not started ahead.", exc_info=True)
+
+    threading.Thread(target=start, name="gradcam-starting", daemon=True).start()
+
+
 def outcomes(
     task: Task, wanted: Sequence[Checkpoint], jobs: int, *, noise_floor: bool, tests_last: bool = False
 ) -> Iterator[Outcome]:
@@ -55,9 +82,7 @@ def outcomes(
     ]
     workers = joblib.effective_n_jobs(_workers_of_cluster() if jobs == 1 else jobs)
     if workers == 1 or len(turns) < 2:
-        loader = Loader(task)
-        for turn in turns:
-            yield loader.outcome(turn.checkpoint, with_noise=turn.with_noise, with_test=turn.with_test)
+        yield from _explained(Loader(task), turns)
         return
     yield from _spread(task, turns, workers)
 
@@ -77,10 +102,12 @@ def _spread(task: Task, turns: Sequence[Turn], workers: int) -> Iterator[Outcome
     import cloudpickle
     import joblib
 
-    packed = cloudpickle.dumps(task)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    # As an array it is sent once to each process, by joblib on this machine and by Dask: probes can be hundreds of MB.
+    packed = np.frombuffer(cloudpickle.dumps(task), np.uint8)
+    threads = _threads_of(workers)
     chunks = [turns[start : start + _CHUNK] for start in range(0, len(turns), _CHUNK)]
-    jobs = [joblib.delayed(_explain_chunk)(packed, [_absolute(turn) for turn in chunk], threads) for chunk in chunks]
+    explain = joblib.delayed(_explain_chunk)
+    jobs = [explain(task.name, packed, [_absolute(turn) for turn in chunk], threads) for chunk in chunks]
     done, failures, error = 0, 0, None
     while failures < _ATTEMPTS:
         before = done
@@ -118,13 +145,36 @@ def _in_order(jobs: Sequence[Any], workers: int) -> Iterator[list[Outcome]]:
     yield from parallel(jobs)
 
 
-def _explain_chunk(packed: bytes, chunk: Sequence[Turn], threads: int) -> list[Outcome]:
-    """Explains a chunk in a worker process, which keeps its model for the next one."""
-    global _loader
+def _threads_of(workers: int) -> int:
+    """How many threads each worker of this machine has for its computations."""
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+def _load_libraries(threads: int) -> None:
+    """Loads in a worker process what every model needs."""
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(variable, str(threads))  # TensorFlow reads it when it loads, and else takes all cores
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    task: Task = pickle.loads(packed)
-    if _loader is None or _loader.name != task.name:
-        _loader = Loader(task)
-    return [_loader.outcome(turn.checkpoint, with_noise=turn.with_noise, with_test=turn.with_test) for turn in chunk]
+    import_module("gradcam_callbacks.explaining.capture")
+
+
+def _explain_chunk(name: str, packed: Array, chunk: Sequence[Turn], threads: int) -> list[Outcome]:
+    """Explains a chunk in a worker process, which keeps its model for the next one.
+
+    Args:
+        name: of the task.
+        packed: the task, pickled.
+        chunk: which checkpoints.
+        threads: how many threads the process has for its computations.
+    """
+    global _loader
+    _load_libraries(threads)
+    if _loader is None or _loader.name != name:
+        _loader = Loader(pickle.loads(packed.data))
+    return [*_explained(_loader, chunk)]
+
+
+def _explained(loader: Loader, turns: Sequence[Turn]) -> Iterator[Outcome]:
+    """The outcomes in their order."""
+    for turn, following in zip_longest(turns, [turn.checkpoint for turn in turns[1:]]):
+        yield loader.outcome(turn.checkpoint, with_noise=turn.with_noise, with_test=turn.with_test, following=following)

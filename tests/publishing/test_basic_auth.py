@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import mlflow
-import numpy as np
 import pytest
 import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from support.mlflow_runs import Server, artifact_paths, image_steps
-from support.models import pictures, small_model
+from support.models import pictures
+from support.trainings import At, fit, warnings_of
 
 from gradcam_callbacks import GradCAMCallback
 from gradcam_callbacks.cli import main
@@ -57,29 +55,6 @@ def change_password(server: Server, old: str, new: str) -> None:
     requests.patch(address, json=asked, auth=(NAME, old), timeout=30).raise_for_status()
 
 
-class At(keras.callbacks.Callback):
-    """Does something at the end of an epoch."""
-
-    def __init__(self, epoch: int, do: Callable[[], object]) -> None:
-        super().__init__()
-        self.epoch, self.do = epoch, do
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if epoch == self.epoch:
-            self.do()
-
-
-def fit(*callbacks: keras.callbacks.Callback) -> None:
-    model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(pictures(8), np.arange(8) % 4, epochs=EPOCHS, callbacks=list(callbacks), verbose=0)
-
-
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    ours = [record for record in caplog.records if record.name.startswith("gradcam_callbacks")]
-    return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
-
-
 def assert_complete(run_id: str) -> None:
     client = MlflowClient()
     assert image_steps(client, run_id) == {"gradcam/probe_0": [*range(EPOCHS)]}
@@ -92,7 +67,7 @@ def assert_complete(run_id: str) -> None:
 
 def test_right_credentials_send_everything(own_server: Server, caplog: pytest.LogCaptureFixture) -> None:
     """As without authentication; neither is in the journal."""
-    fit(GradCAMCallback(pictures(1), keep_journal=True))
+    fit(GradCAMCallback(pictures(1), keep_journal=True), epochs=EPOCHS)
     run = mlflow.last_active_run()
     assert run is not None
     assert_complete(run.info.run_id)
@@ -106,7 +81,7 @@ def test_credentials_that_expire_cost_one_warning(
 ) -> None:
     """The training ends, its journal has every step, and the printed command says what to do; new ones complete it."""
     expire = At(1, lambda: change_password(own_server, FIRST, SECOND))
-    fit(expire, GradCAMCallback(pictures(1), flush_timeout=3))
+    fit(expire, GradCAMCallback(pictures(1), flush_timeout=3), epochs=EPOCHS)
     (folder,) = Path(".gradcam").iterdir()
     journal = Journal(folder)
     assert journal.steps() == [-1, *range(EPOCHS)]
@@ -129,7 +104,7 @@ def test_credentials_that_are_renewed_in_time_lose_nothing(
     """As a job does that gets a new token while it trains: all arrives with `fit`."""
     expire = At(0, lambda: change_password(own_server, FIRST, SECOND))
     renew = At(EPOCHS - 1, lambda: monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECOND))
-    fit(expire, GradCAMCallback(pictures(1)), renew)
+    fit(expire, GradCAMCallback(pictures(1)), renew, epochs=EPOCHS)
     run = mlflow.last_active_run()
     assert run is not None
     assert_complete(run.info.run_id)
@@ -141,7 +116,7 @@ def test_wrong_credentials_are_said_before_the_first_batch(own_server: Server, m
     """No run can be opened with them: MLflow's own error, which names what to set, and no password."""
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "no-such-password")
     with pytest.raises(mlflow.MlflowException, match="401") as caught:
-        fit(GradCAMCallback(pictures(1)))
+        fit(GradCAMCallback(pictures(1)), epochs=EPOCHS)
     assert "no-such-password" not in str(caught.value)
 
 
@@ -152,7 +127,7 @@ def test_wrong_credentials_in_a_run_that_is_open_cost_warnings_and_no_step(
     run = mlflow.start_run()
     try:
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "no-such-password")
-        fit(GradCAMCallback(pictures(1), flush_timeout=2))
+        fit(GradCAMCallback(pictures(1), flush_timeout=2), epochs=EPOCHS)
     finally:
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", FIRST)
         mlflow.end_run()

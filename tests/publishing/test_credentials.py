@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import mlflow
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from support.mlflow_runs import Server
-from support.models import pictures, small_model
+from support.models import pictures
+from support.trainings import At, fit
 
 from gradcam_callbacks import GradCAMCallback
 from gradcam_callbacks.cli import main
@@ -75,35 +74,17 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.kill()
 
 
-class At(keras.callbacks.Callback):
-    """Does something at the end of an epoch."""
-
-    def __init__(self, epoch: int, do: Callable[[], object]) -> None:
-        super().__init__()
-        self.epoch, self.do = epoch, do
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if epoch == self.epoch:
-            self.do()
-
-
-def fit(*callbacks: keras.callbacks.Callback) -> None:
-    model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(pictures(8), np.arange(8) % 4, epochs=3, callbacks=list(callbacks), verbose=0)
-
-
 def test_no_name_and_no_password_is_in_what_we_write_print_send_or_log(
     own_server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """With a server that is well, that dies under the training, and that is dead; then `gradcam upload`."""
     folder = own_server._folder
     with caplog.at_level(logging.DEBUG, "gradcam_callbacks"):
-        fit(GradCAMCallback(pictures(1), keep_journal=True))
-        fit(GradCAMCallback(pictures(1), flush_timeout=1), At(1, own_server.kill))
+        fit(GradCAMCallback(pictures(1), keep_journal=True), epochs=3)
+        fit(GradCAMCallback(pictures(1), flush_timeout=1), At(1, own_server.kill), epochs=3)
         said = []
         with pytest.raises(mlflow.MlflowException) as caught:
-            fit(GradCAMCallback(pictures(1)))
+            fit(GradCAMCallback(pictures(1)), epochs=3)
         said += traceback.format_exception(caught.value)
         journals = sorted(Path(".gradcam").iterdir())
         assert len(journals) == 2

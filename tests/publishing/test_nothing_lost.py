@@ -32,10 +32,11 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from support.mlflow_runs import Server, artifact_paths
 from support.models import pictures, small_model
+from support.trainings import At
 
 from gradcam_callbacks import GradCAMCallback
 from gradcam_callbacks.cli import main
-from gradcam_callbacks.publishing import recorder
+from gradcam_callbacks.publishing import mlflow_store, recorder
 from gradcam_callbacks.publishing.mlflow_store import choose_run, find_run
 from gradcam_callbacks.publishing.store import Item, Kind
 from gradcam_callbacks.publishing.uploader import Uploader
@@ -68,6 +69,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
 class Proxy(ThreadingHTTPServer):
     """Before a server: "ok", "dead", "hang", "500", "slow", "lost" (a third of the answers) or odd about images.
 
+    "artifacts hang" answers no request for one for two seconds, as where the server waits for S3.
     "late" gives up on the client of each first image and hands it on a second later, as gateways do. "half" refuses the
     first WebP of all, and deletes nothing. "no artifacts" fails for each and hangs up on what comes next on that line.
     """
@@ -111,7 +113,8 @@ class _Forward(BaseHTTPRequestHandler):
         is_half = self.command == "PUT" and self.path.endswith("compressed.webp") and not self.server.halves
         if mode == "half" and (is_half or self.command == "DELETE"):
             self.server.halves += 1
-        elif mode == "no artifacts" and "mlflow-artifacts" in self.path:
+        elif mode in ("no artifacts", "artifacts hang") and "mlflow-artifacts" in self.path:
+            self.server.ended.wait(2 if mode == "artifacts hang" else 0)
             self.has_failed = True
         elif mode != "500":
             self.server.ended.wait(2 if mode == "slow" else 0)
@@ -152,19 +155,6 @@ def proxy(mlflow_server: str, client: MlflowClient) -> Iterator[Proxy]:
     thread.join(10)
 
 
-class At(keras.callbacks.Callback):
-    """Does something at the end of an epoch."""
-
-    def __init__(self, epoch: int, action: Callable[[], object]) -> None:
-        super().__init__()
-        self._epoch = epoch
-        self._action = action
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if epoch == self._epoch:
-            self._action()
-
-
 class Pause(keras.callbacks.Callback):
     """Takes time, so that the worker has some."""
 
@@ -189,6 +179,7 @@ import os, signal, sys, time, threading
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the background of a script ignores it, as do its children
 import keras, mlflow, numpy as np
 from support.models import pictures, small_model
+from support.trainings import At
 from gradcam_callbacks import GradCAMCallback
 import gradcam_callbacks.publishing.mlflow_store, gradcam_callbacks.publishing.worker
 
@@ -512,6 +503,22 @@ def test_metrics_are_not_held_up_by_a_server_that_hangs_up_after_each_error(prox
     proxy.mode = "ok"
     upload("kept")
     assert_complete(client, run_id, range(4), probes=1)
+
+
+def test_metrics_are_not_held_up_by_a_server_that_waits_for_where_artifacts_are(
+    proxy: Proxy, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer about an artifact is not a server that is away: one pass brings the metrics of all steps."""
+    callback = GradCAMCallback(pictures(1), journal_dir="kept", flush_timeout=1)
+    dead = At(0, lambda: setattr(proxy, "mode", "dead"))
+    train(dead, callback, epochs=4)
+    proxy.mode = "artifacts hang"
+    monkeypatch.setattr(mlflow_store, "REQUEST_TIMEOUT", 0.5)
+    run_id = Journal("kept").manifest.run_id
+    assert not Uploader(Journal("kept"), find_run(run_id, proxy.address)).send()
+    metrics = metric_steps(client, run_id)
+    assert metrics
+    assert metrics == {key: [0, 1, 2, 3] for key in metrics}
 
 
 def test_a_run_is_ended_by_a_server_that_hangs_up_after_an_error(proxy: Proxy, client: MlflowClient) -> None:
