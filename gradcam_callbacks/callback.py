@@ -274,6 +274,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         manifest = Manifest(
             **self.probes.description(),
             layer=" + ".join(info.path for info in traced.layers),
+            place=traced.place,
             method=method,
             score_kind=traced.score_kind,
             notes=traced.sentences,
