@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.publishing.store import Kind, Store, steps_of
+from gradcam_callbacks.publishing.store import Store
 from gradcam_callbacks.publishing.uploader import Kept
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest, differences
@@ -88,29 +88,6 @@ class Found:
         steps = {step for journal in self.others.values() for step in journal.steps()}
         steps |= {step for number, one in self.kept.items() if number != self.number for step in one.steps}
         return {step for step in steps if step >= 0}
-
-    def steps_of_run(self, store: Store) -> tuple[set[int], set[int]]:
-        """The steps that the run holds, of all parts, and those of the part that goes on.
-
-        Raises:
-            RuntimeError: if it may hold some that are not known here, and does not answer.
-        """
-        if store.is_new:
-            return set(), set()
-        try:
-            steps = of_part = steps_of(store)
-            if self.told - {self.number}:
-                is_there = self.number in self.told
-                held = store.part(self.number).held(Kind.MAPS) if is_there else ()
-                of_part = {item.step for item in held if item.step is not None}
-            return steps, of_part - self.steps_elsewhere()
-        except Exception as error:
-            if store.was_empty or any(one.steps for one in self.kept.values()):
-                return set(), set()
-            raise RuntimeError(
-                f"{store.title} does not say which steps run {store.run_id} holds already, so that new ones could "
-                f"replace them: {error}. Try again when it answers, or use a new run."
-            ) from error
 
 
 def _shares_page(before: Mapping[str, str | None] | Manifest, manifest: Manifest) -> bool:

@@ -20,7 +20,7 @@ from gradcam_callbacks.publishing import living
 from gradcam_callbacks.publishing.claims import Claim
 from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.publishing.found import Found
-from gradcam_callbacks.publishing.store import HungUpError, Item, Store
+from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Store, steps_of
 from gradcam_callbacks.publishing.uploader import Kept, Uploader
 from gradcam_callbacks.publishing.worker import Worker
 from gradcam_callbacks.record.health import in_place
@@ -169,12 +169,12 @@ class Recorder:
             alive = living.hold(journal.directory / "status") if ends_run else None
             journaled = journal.steps()
             kept = found.kept.get(found.number, Kept(manifest))
-            in_run, of_part = found.steps_of_run(store)
+            in_run, of_part = _steps_of_run(store, found)
             part_steps = frozenset(journaled) | kept.steps.keys() | of_part
             last = max(part_steps, default=BASELINE)
             compared = None
             if last >= 0 and last not in journaled:
-                compared = _fetched(store, journal, last, kept.steps)
+                compared = _fetched(store.part(found.number), journal, last, kept.steps)
             uploader = Uploader(
                 journal,
                 store,
@@ -436,6 +436,30 @@ def _open_journal(found: Found, probes: ProbeSet, manifest: Manifest, delivery: 
             value=other,
         )
     return journal
+
+
+def _steps_of_run(store: Store, found: Found) -> tuple[set[int], set[int]]:
+    """The steps that the run holds, of all parts, and those of the part that goes on.
+
+    Raises:
+        RuntimeError: if it may hold some that are not known here, and does not answer.
+    """
+    if store.is_new:
+        return set(), set()
+    try:
+        steps = of_part = steps_of(store)
+        if found.told - {found.number}:
+            is_there = found.number in found.told
+            held = store.part(found.number).held(Kind.MAPS) if is_there else ()
+            of_part = {item.step for item in held if item.step is not None}
+        return steps, of_part - found.steps_elsewhere()
+    except Exception as error:
+        if store.was_empty or any(one.steps for one in found.kept.values()):
+            return set(), set()
+        raise RuntimeError(
+            f"{store.title} does not say which steps run {store.run_id} holds already, so that new ones could "
+            f"replace them: {error}. Try again when it answers, or use a new run."
+        ) from error
 
 
 def _fetched(store: Store, journal: Journal, step: int, left: Mapping[int, bytes]) -> Step | None:

@@ -310,11 +310,7 @@ class Uploader:
         """The page of the parts that have the probes of this one, and the verdict on all parts."""
         self._fetch_earlier()
         for other in (*self._others, *self._fetched_copies()):
-            try:
-                other._fetch_earlier()
-            except _UnusableError as error:
-                other._has_earlier = True
-                logger.warning("Of part %d the review has not all steps: %s", other.journal.manifest.part, error)
+            other._fetch_earlier()
         steps, pictures, name = read_steps(self.journal), self._pictures_of_probes(), self.store.current_name()
         found = _made(lambda: parts.assessed(self.journals))
         self.verdict = verdict = _made(lambda: parts.verdict_of(found))
@@ -367,7 +363,8 @@ class Uploader:
                     logger.warning("Part %d of the run is left out of the review: %s", number, error)
                     continue
                 steps, tests = (None, None) if kept is None else (kept.steps, kept.tests)
-                self._copies[number] = Uploader(journal, self.store, earlier=steps, earlier_tests=tests)
+                self._copies[number] = copy = Uploader(journal, self.store, earlier=steps, earlier_tests=tests)
+                copy._tells = False
             self._has_copies = True
         return list(self._copies.values())
 
@@ -393,7 +390,13 @@ class Uploader:
             if step is None or step in known:
                 continue
             content = self._earlier[step] if step in self._earlier else self.store.fetch(step)
-            _made(lambda step=step, content=content: self.journal.add(step, content))  # type: ignore[misc]
+            try:
+                _made(lambda step=step, content=content: self.journal.add(step, content))  # type: ignore[misc]
+            except _UnusableError as error:
+                if self._tells:
+                    raise
+                logger.warning("In part %d, step %d is left out: %s", self.journal.manifest.part, step, error)
+                continue
             tiles = [Item(Kind.TILE, step, probe) for probe in self._probes]
             if not self._mark(Item(Kind.METRICS, step), Item(Kind.MAPS, step), *tiles) and self.error is not None:
                 raise self.error
