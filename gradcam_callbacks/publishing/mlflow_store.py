@@ -215,12 +215,10 @@ class MLflowStore:
 
     def _put_description(self, manifest: Manifest) -> None:
         prefix = "gradcam." if self.number == 1 else f"gradcam.{self.number}."
-        for name in TAGS:
-            if getattr(manifest, name):
-                self._client.set_tag(self.run_id, f"{prefix}{name}", getattr(manifest, name), synchronous=True)
-        real = [RunTag(f"{prefix}{key}", _sendable(name)[:_LONGEST_TAG]) for key, name in _real_names(manifest).items()]
-        for start in range(0, len(real), _TAGS_AT_ONCE):
-            self._client.log_batch(self.run_id, tags=real[start : start + _TAGS_AT_ONCE], synchronous=True)
+        told = {name: getattr(manifest, name) for name in TAGS if getattr(manifest, name)} | _real_names(manifest)
+        tags = [RunTag(f"{prefix}{key}", _sendable(value)[:_LONGEST_TAG]) for key, value in told.items()]
+        for start in range(0, len(tags), _TAGS_AT_ONCE):
+            self._client.log_batch(self.run_id, tags=tags[start : start + _TAGS_AT_ONCE], synchronous=True)
         self._put_file(self._folder, "manifest.json", manifest.encoded())
 
     def _put_metrics(self, item: Item, values: Mapping[str, float], time: int) -> None:

@@ -26,7 +26,7 @@ from gradcam_callbacks.publishing.worker import Worker
 from gradcam_callbacks.record.health import in_place
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
-from gradcam_callbacks.record.parts import part_folder
+from gradcam_callbacks.record.parts import part_folder, run_folder
 from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.record.step import BASELINE, Step
 from gradcam_callbacks.reviewing import parts
@@ -322,6 +322,7 @@ class Recorder:
             try:
                 self._say_goodbye(missing, journals, keeps_journal=self._delivery.keeps_journal or is_needed)
             finally:
+                worker.uploader.remove_copies()
                 self._claim.release()
 
     def _warn_of_disk(self) -> None:
@@ -353,7 +354,7 @@ class Recorder:
 
     def _say_goodbye(self, missing: list[Item], journals: Sequence[Journal], *, keeps_journal: bool) -> None:
         """Says what is missing, or where to look; a journal that is not needed any more is removed."""
-        directory = self._delivery.folder(self.store.run_id)
+        directory = run_folder(self.journal.directory)
         if self.problems:
             logger.warning("%d steps could not be explained, and are not recorded.", self.problems)
         if self._delivery.verbose and self.verdict is not None:

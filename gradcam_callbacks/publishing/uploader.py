@@ -120,6 +120,7 @@ class Uploader:
         self._others, self._unsent = list(others), list(others)
         self._kept = dict(kept or {})
         self._copies: dict[int, Uploader] = {}  # of the other parts that have no journal
+        self._removals: list[weakref.finalize[..., Any]] = []
         self._has_copies = store.is_new
         for other in others:
             other._tells = other.ends_run = False
@@ -129,6 +130,12 @@ class Uploader:
     def journals(self) -> list[Journal]:
         """Of all parts of the run, as far as they are known: also copies of what the run alone holds."""
         return [self.journal, *(other.journal for other in (*self._others, *self._copies.values()))]
+
+    def remove_copies(self) -> None:
+        """Removes what was fetched of parts that have no journal here; a next review fetches it again."""
+        for remove in self._removals:
+            remove()
+        self._removals, self._copies, self._has_copies = [], {}, self.store.is_new
 
     def missing(self, steps: Collection[int] | None = None, *, whole: bool = True) -> list[Item]:
         """The items that are not known to have arrived, in the order in which they are sent; other parts come first.
@@ -344,7 +351,7 @@ class Uploader:
     def _fetched_copies(self) -> list[Uploader]:
         """Copies of the parts that the run alone holds, whose steps `_fetch_earlier` brings; they send nothing.
 
-        They lie in a folder that is gone with this object.
+        They lie in folders that are gone with this object, at the latest.
         """
         if not self._has_copies and not self._is_copy:
             here = {journal.manifest.part for journal in self.journals}
@@ -355,7 +362,7 @@ class Uploader:
                     self.store.part(number).fetch(None, Kind.DESCRIPTION) if kept is None else kept.manifest.encoded()
                 )
                 folder = Path(tempfile.mkdtemp(prefix="gradcam-"))
-                weakref.finalize(self, _remove, folder, os.getpid())
+                self._removals.append(weakref.finalize(self, _remove, folder, os.getpid()))
                 (folder / "manifest.json").write_bytes(content)
                 try:
                     journal = Journal(folder)

@@ -737,7 +737,7 @@ def test_the_parts_of_a_run_are_side_by_side_at_their_own_epochs(opened: Opener,
     page.keyboard.press("ArrowLeft")
     wait_for(page, "epoch 1")
     places = [canvas.evaluate(DARKEST)[:2] for canvas in group.locator("canvas").all()]
-    wanted = [place_of(1), place_of(4, width=5)]
+    wanted = [place_of(1), place_of(4)]
     for place, (x, y) in zip(places, wanted, strict=True):
         assert abs(place[0] - x) < 0.1
         assert abs(place[1] - y) < 0.1
