@@ -560,7 +560,7 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     """Send what JOURNAL holds and its MLflow run lacks.
 
     For trainings that ended before everything had arrived. Safe to repeat, and from another machine too: what the run
-    holds already is not sent again.
+    holds already is not sent again. All parts of the run that the journal holds are sent.
 
     Where only the journal names the address, you are asked before anything goes there, and without a terminal it is
     refused. Name the address with --tracking-uri, or set MLFLOW_TRACKING_URI to it, to say yes.

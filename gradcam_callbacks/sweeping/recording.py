@@ -104,7 +104,7 @@ class Recording:
         """Records an outcome; where that cannot be, gives the reason.
 
         Raises:
-            GradCAMError: if the run holds maps of other probes, another layer or another method.
+            GradCAMError: if the run holds maps of other probes, another layer or another method, and no part of these.
             mlflow.MlflowException: if no run can be started.
         """
         if outcome.error is not None:
