@@ -60,8 +60,9 @@ class Found:
         if not store.is_new:
             with contextlib.suppress(Exception):  # the worker will say so
                 told = store.descriptions()
-        if any(journal.manifest.run_id != store.run_id for journal in journals.values()):
-            return cls(folder, 1, 1, None, {}, set(), kept)  # which `_open_journal` refuses
+        for journal in journals.values():
+            if journal.manifest.run_id != store.run_id:
+                return cls(folder, 1, 1, journal.directory, {}, set(), {})  # which the recorder refuses
         manifests = {number: one.manifest for number, one in kept.items()}
         known: dict[int, Mapping[str, str | None] | Manifest] = {**told, **manifests}
         known |= {number: journal.manifest for number, journal in journals.items()}

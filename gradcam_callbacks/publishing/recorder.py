@@ -174,7 +174,8 @@ class Recorder:
             last = max(part_steps, default=BASELINE)
             compared = None
             if last >= 0 and last not in journaled:
-                compared = _fetched(store.part(found.number), journal, last, kept.steps)
+                part = store if found.number == 1 else store.part(found.number)
+                compared = _fetched(part, journal, last, kept.steps)
             uploader = Uploader(
                 journal,
                 store,

@@ -88,7 +88,7 @@ class Uploader:
 
         Args:
             journal: of the run, or of another one whose record is to be copied.
-            store: the run.
+            store: the run, as it was opened.
             has_animation: whether each probe gets an animated picture.
             earlier: files of steps that the run holds and the journal does not, by number; others are fetched from the
                 run.
@@ -97,7 +97,7 @@ class Uploader:
             kept: the other parts that have none, by number; those that are not here are fetched from the run.
         """
         self.journal = journal
-        self.store = store.part(journal.manifest.part)
+        self.store = store if journal.manifest.part == 1 else store.part(journal.manifest.part)
         self.error: Exception | None = None
         self.verdict: Verdict | None = None
         directories = [journal.directory, *(other.journal.directory for other in others)]
@@ -116,6 +116,7 @@ class Uploader:
         self._pictures: Array | None = None
         page = journal.manifest.page
         self._tiles = [probe if page == 1 else f"part{page}/{probe}" for probe in self._probes]
+        self._run = store
         self._tells = True  # of the run: it makes the review
         self._others, self._unsent = list(others), list(others)
         self._kept = dict(kept or {})
@@ -130,6 +131,11 @@ class Uploader:
     def journals(self) -> list[Journal]:
         """Of all parts of the run, as far as they are known: also copies of what the run alone holds."""
         return [self.journal, *(other.journal for other in (*self._others, *self._copies.values()))]
+
+    @property
+    def _status(self) -> str | None:
+        """What the run is still to be ended with, as one of its journals says; None where it is not."""
+        return next((journal.status for journal in self.journals if journal.status is not None), None)
 
     def remove_copies(self) -> None:
         """Removes what was fetched of parts that have no journal here; a next review fetches it again."""
@@ -161,7 +167,7 @@ class Uploader:
             items += [Item(Kind.ANIMATION, recorded[-1], probe) for probe in probes if self._has_animation]
             items += [Item(Kind.TEST, step) for step in self.journal.tests()]
             items += [Item(Kind.REVIEW, recorded[-1])] * self._tells
-        if whole and self.ends_run and not self._is_copy and self.journal.status is not None:
+        if whole and self.ends_run and not self._is_copy and self._status is not None:
             items.append(Item(Kind.STATUS))
         return [item for item in items if self._mark_of(item) not in self._sent]
 
@@ -278,7 +284,7 @@ class Uploader:
 
     def _send(self, item: Item) -> None:
         if item.kind is Kind.STATUS:
-            self.store.finish(self.journal.status or "FAILED")
+            self.store.finish(self._status or "FAILED")
             return
         step = self._read(item.step) if item.kind in (Kind.METRICS, Kind.MAPS, Kind.TILE) else None
         manifest = self.journal.manifest
@@ -370,7 +376,7 @@ class Uploader:
                     logger.warning("Part %d of the run is left out of the review: %s", number, error)
                     continue
                 steps, tests = (None, None) if kept is None else (kept.steps, kept.tests)
-                self._copies[number] = copy = Uploader(journal, self.store, earlier=steps, earlier_tests=tests)
+                self._copies[number] = copy = Uploader(journal, self._run, earlier=steps, earlier_tests=tests)
                 copy._tells = False
             self._has_copies = True
         return list(self._copies.values())
@@ -430,8 +436,8 @@ def of_parts(journals: Mapping[int, Journal], store: Store) -> Uploader:
         journals: of all parts that have one, by number; see `record.parts.journals_in`.
         store: the run.
     """
-    unended = [number for number, journal in journals.items() if journal.status is not None]
-    last = max(unended or journals)
+    recorded = [number for number, journal in journals.items() if journal.steps()] or [*journals]
+    last = max([number for number in recorded if journals[number].status is not None] or recorded)
     others = [Uploader(journal, store) for number, journal in journals.items() if number != last]
     return Uploader(journals[last], store, others=others)
 

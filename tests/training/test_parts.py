@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +274,44 @@ def test_a_journal_of_the_run_takes_another_part_and_that_of_another_run_does_no
         fit(network(5), callback(journal_dir="kept"))
     with mlflow.start_run(), pytest.raises(GradCAMError, match=rf"holds the maps of run {run.info.run_id}"):
         fit(network(3), callback(journal_dir="kept"))
+
+
+def test_a_journal_without_its_first_part_is_still_of_its_run(client: MlflowClient) -> None:
+    """It takes nothing of another one."""
+    with mlflow.start_run() as run:
+        fit(network(3), callback(journal_dir="kept"))
+        fit(network(5), callback(journal_dir="kept"))
+    shutil.rmtree("kept/steps")
+    Path("kept/manifest.json").unlink()
+    with mlflow.start_run(), pytest.raises(GradCAMError, match=rf"holds the maps of run {run.info.run_id}"):
+        fit(network(5), callback(journal_dir="kept"))
+
+
+def test_another_process_that_records_another_part_is_not_disturbed() -> None:
+    """Two trainings would take the same steps: the second is refused before its first batch, and leaves nothing."""
+    store = InMemoryStore()
+    fit(network(3), callback(store=store, journal_dir="kept"))
+    with Path("kept/manifest.json").open("rb") as manifest:
+        fcntl.flock(manifest, fcntl.LOCK_EX)
+        with pytest.raises(GradCAMError, match=r"Journal '.*/kept' is recorded into by another process now\."):
+            fit(network(5), callback(store=store, journal_dir="kept"))
+    assert [*journals_in("kept")] == [1]
+
+
+def test_a_part_without_a_step_does_not_hide_the_others(client: MlflowClient) -> None:
+    """The second training was killed before its first step: `gradcam upload` sends the first, and ends the run."""
+    run_id = client.create_run(mlflow.tracking.fluent._get_experiment_id()).info.run_id
+    fit(network(3), callback(run_id=run_id, journal_dir="kept"))
+    first = Journal("kept")
+    manifest = replace(first.manifest, part=2, layer="other", place="")
+    second = Journal.create("kept/parts/2", manifest=manifest, pictures=first.pictures())
+    second.leave_status("FAILED")
+    Path("kept/uploaded").unlink()
+    done = CliRunner().invoke(main, ["upload", "kept", "--tracking-uri", client.tracking_uri])
+    assert done.exit_code == 0, done.output
+    assert client.get_run(run_id).info.status == "FAILED"
+    assert steps_of(client, run_id) == [0, 1]
+    assert steps_on(page_of(client, run_id)) == [[-1, 0, 1]]
 
 
 def test_a_report_shows_the_parts_of_a_run_and_of_a_journal(
