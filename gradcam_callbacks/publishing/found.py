@@ -75,7 +75,7 @@ class Found:
             )
         number = number or max(known, default=0) + 1
         page = min((other for other, before in known.items() if _shares_page(before, manifest)), default=number)
-        if number > 1 or page > 1:
+        if number > 1:
             _say_part(store, number, page, different, is_new=number not in known)
         own = journals.pop(number).directory if number in journals else None
         return cls(folder, number, page, own, journals, told.keys(), kept)

@@ -406,7 +406,9 @@ def fetch_journal(run: MLflowStore, directory: Path) -> Journal:
     client = run._client
     folder = directory / "journal"
     with _bounded_requests(REQUEST_TIMEOUT):
-        matches = (_PART.fullmatch(entry.path) for entry in client.list_artifacts(run.run_id, "gradcam/parts"))
+        held = [entry.path for entry in client.list_artifacts(run.run_id, "gradcam")]
+        later = client.list_artifacts(run.run_id, "gradcam/parts") if "gradcam/parts" in held else []
+        matches = (_PART.fullmatch(entry.path) for entry in later)
         parts = [run.part(1), *(run.part(int(match[1])) for match in matches if match)]
         found = [part.number for part in parts if _fetch_part(part, directory, part_folder(folder, part.number))]
     if not found:

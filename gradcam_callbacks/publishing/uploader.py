@@ -194,10 +194,13 @@ class Uploader:
             Whether everything has arrived that can be read.
         """
         self.error = None
+        have_arrived = True
         for other in list(self._unsent):
             if other.send(stop=stop, on_item=on_item):
-                self._unsent.remove(other)
+                if not other.missing():  # else something of it cannot be read
+                    self._unsent.remove(other)
                 continue
+            have_arrived = False
             self.error = self.error or other.error
             if stop() or isinstance(other.error, UnreachableError):
                 return False
@@ -224,7 +227,7 @@ class Uploader:
             on_item(item)
             if not self._mark(item):
                 return False
-        return not failed and not self._unsent
+        return not failed and have_arrived
 
     def tidy(self) -> None:
         """Removes what is there twice because it arrived after it had been given up."""
