@@ -13,7 +13,7 @@ from gradcam_callbacks.publishing.store import Store
 from gradcam_callbacks.publishing.uploader import Kept
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest, differences
-from gradcam_callbacks.record.parts import decided, journals_in, part_of
+from gradcam_callbacks.record.parts import decided, journals_in, part_folder, part_of
 
 logger = logging.getLogger(__name__)
 
@@ -23,19 +23,17 @@ class Found:
     """What is there of a run: which part goes on, and the others.
 
     Attributes:
-        folder: where the journals of the run are, or will be.
         number: of the part that goes on, or begins.
         page: of that part, see `Manifest`.
-        own: the folder of its journal where there is one, or None.
+        own: the folder of its journal.
         others: the journals of the other parts.
         told: the parts that the run was told of.
         kept: the parts that the last training in this process left.
     """
 
-    folder: Path
     number: int
     page: int
-    own: Path | None
+    own: Path
     others: Mapping[int, Journal]
     told: Set[int]
     kept: Mapping[int, Kept]
@@ -62,7 +60,8 @@ class Found:
                 told = store.descriptions()
         for journal in journals.values():
             if journal.manifest.run_id != store.run_id:
-                return cls(folder, 1, 1, journal.directory, {}, set(), {})  # which the recorder refuses
+                own = _own(folder, journal)
+                return cls(journal.manifest.part, 1, own, {}, set(), {})  # which the recorder refuses
         manifests = {number: one.manifest for number, one in kept.items()}
         known: dict[int, Mapping[str, str | None] | Manifest] = {**told, **manifests}
         known |= {number: journal.manifest for number, journal in journals.items()}
@@ -77,8 +76,8 @@ class Found:
         page = min((other for other, before in known.items() if _shares_page(before, manifest)), default=number)
         if number > 1:
             _say_part(store, number, page, different, is_new=number not in known)
-        own = journals.pop(number).directory if number in journals else None
-        return cls(folder, number, page, own, journals, told.keys(), kept)
+        own = _own(folder, journals.pop(number)) if number in journals else part_folder(folder, number)
+        return cls(number, page, own, journals, told.keys(), kept)
 
     def as_part(self, manifest: Manifest) -> Manifest:
         """The manifest of that part."""
@@ -89,6 +88,12 @@ class Found:
         steps = {step for journal in self.others.values() for step in journal.steps()}
         steps |= {step for number, one in self.kept.items() if number != self.number for step in one.steps}
         return {step for step in steps if step >= 0}
+
+
+def _own(folder: Path, journal: Journal) -> Path:
+    """Where a journal is, as the user named it; one that was moved is not where a part of its number would be."""
+    usual = part_folder(folder, journal.manifest.part)
+    return usual if usual.absolute() == journal.directory else journal.directory
 
 
 def _shares_page(before: Mapping[str, str | None] | Manifest, manifest: Manifest) -> bool:

@@ -26,7 +26,7 @@ from gradcam_callbacks.publishing.worker import Worker
 from gradcam_callbacks.record.health import in_place
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
-from gradcam_callbacks.record.parts import part_folder, run_folder
+from gradcam_callbacks.record.parts import run_folder
 from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.record.step import BASELINE, Step
 from gradcam_callbacks.reviewing import parts
@@ -426,8 +426,7 @@ def _open_journal(found: Found, probes: ProbeSet, manifest: Manifest, delivery: 
     Raises:
         GradCAMError: if it holds other maps, or those of another run.
     """
-    folder = found.own or part_folder(found.folder, found.number)
-    journal = Journal.create(folder, manifest=manifest, pictures=probes.pictures, strict=delivery.strict)
+    journal = Journal.create(found.own, manifest=manifest, pictures=probes.pictures, strict=delivery.strict)
     other = journal.manifest.run_id
     if other != manifest.run_id:
         raise GradCAMError(
