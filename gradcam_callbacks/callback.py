@@ -56,6 +56,10 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
     The step of a record is its 0-based epoch. In a second `fit` of one run that starts at epoch 0 again, the steps go
     on after those of the first. Of several workers of a distributed training only the chief records.
 
+    A run may hold several trainings. What can be compared, such as the folds of a cross-validation, is one record.
+    Where probes, method, output or the layer's place, class or shape are others, the training is recorded as another
+    part of the run, which a warning says: with the same probes side by side on the page, else with a page of its own.
+
     Layers that are random when they predict draw the same noise at each step, so that two epochs differ by what the
     model learned. The training draws what it would draw without the callback.
 
@@ -175,8 +179,8 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         """Checks everything against the model, and opens run, journal and worker.
 
         Raises:
-            GradCAMError: if the model cannot be explained with these settings, or the journal or the run hold the
-                record of something else.
+            GradCAMError: if the model cannot be explained with these settings, the journal holds the record of another
+                run, or another training records into the run or the journal now.
         """
         self._close("FAILED")  # an earlier training of this callback that is still open has failed
         if not is_chief():
@@ -284,6 +288,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         manifest = Manifest(
             **self.probes.description(),
             layer=" + ".join(info.path for info in traced.layers),
+            place=traced.place,
             method=method,
             score_kind=traced.score_kind,
             notes=traced.sentences,

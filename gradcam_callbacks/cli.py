@@ -573,7 +573,7 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     """Send what JOURNAL holds and its MLflow run lacks.
 
     For trainings that ended before everything had arrived. Safe to repeat, and from another machine too: what the run
-    holds already is not sent again.
+    holds already is not sent again. All parts of the run that the journal holds are sent.
 
     Where only the journal names the address, you are asked before anything goes there, and without a terminal it is
     refused. Name the address with --tracking-uri, or set MLFLOW_TRACKING_URI to it, to say yes.
@@ -587,19 +587,20 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     from rich.progress import Progress
 
     from gradcam_callbacks.publishing import mlflow_store
-    from gradcam_callbacks.publishing.uploader import Uploader
-    from gradcam_callbacks.record.journal import Journal
+    from gradcam_callbacks.publishing.uploader import of_parts
+    from gradcam_callbacks.record.parts import journals_in, run_folder
 
     console = Console(stderr=True)
-    if not (journal / "manifest.json").is_file():
+    journals = journals_in(run_folder(journal))
+    if not journals:
         raise click.BadParameter(f"'{journal}' is no journal: it holds no manifest.json.", param_hint="JOURNAL")
-    opened = Journal(journal)
+    opened = next(iter(journals.values()))
     if not tracking_uri and not opened.manifest.tracking_uri:
         raise click.UsageError(
             f"The run of '{journal}' is not in MLflow. To send it there, name a run with --run and --tracking-uri."
         )
     run = mlflow_store.find_run_of(opened, run_id, tracking_uri, argument="tracking_uri", is_trusted=_is_trusted)
-    sending = Uploader(opened, run)
+    sending = of_parts(journals, run)
     missing = len(sending.missing())
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("Uploading", total=missing)
@@ -608,7 +609,7 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     if not arrived:
         left = len(sending.missing())
         raise click.ClickException(f"{left} of {missing} items have not arrived: {sending.error}. Try again later.")
-    count = len([step for step in opened.steps() if step >= 0])
+    count = len([step for each in journals.values() for step in each.steps() if step >= 0])
     click.echo(f"Run {run.run_id} holds all {count} steps:\n{run.where_to_look()}")
 
 

@@ -57,6 +57,8 @@ class Capture:
 
     Attributes:
         layers: those that are explained, in the order in which they were asked for.
+        place: where these stand in the model, whatever they are called, with the shapes of their outputs; see
+            `Layers.place`.
         explainable: all that have a map of more than one place, in the order of their calls.
         runners_up: those that would be picked next where none was asked for, the best first.
         notes: what a user must know of the layers explained, in whole sentences.
@@ -71,6 +73,7 @@ class Capture:
     """
 
     layers: tuple[LayerInfo, ...]
+    place: str
     explainable: tuple[LayerInfo, ...]
     runners_up: tuple[LayerInfo, ...]
     notes: tuple[str, ...]
@@ -309,6 +312,7 @@ class _Tracing:
         listed += [view.info for view in chosen if view.info not in listed]
         self.found = {
             "layers": tuple(view.info for view in chosen),
+            "place": " + ".join(f"{self._layers.place(view.info.path)}, {_shape_of(view.info)}" for view in chosen),
             "runners_up": tuple(view.info for view in choice.others),
             "notes": choice.notes,
             "misplaced": tuple(view.misplaced for view in chosen),
@@ -322,6 +326,11 @@ class _Tracing:
                 head.scored,
             ),
         }
+
+
+def _shape_of(info: LayerInfo) -> str:
+    """Of what a layer gives for one picture, such as "14x14x8"; "?" for a side that depends on the picture."""
+    return "x".join("?" if side is None else str(side) for side in info.shape[1:])
 
 
 def _after_gradient(call: Call) -> Call:

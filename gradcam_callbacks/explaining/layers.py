@@ -66,6 +66,31 @@ class Layers:
             f"No layer '{name}'.{hint} The model's layers: {_some(list(self.by_path))}.", argument="layer"
         )
 
+    def place(self, path: str) -> str:
+        """Where a layer stands in the model, whatever it is called: "Functional 1 of 1 > Conv2D 2 of 5".
+
+        Each part is the class of a layer and its number among the layers of that class that stand beside it. What a
+        path says beyond a layer, such as the number of a call, stays as it is.
+
+        Args:
+            path: of the layer, as `LayerInfo` has it.
+        """
+        found, start = [], 0
+        for end in [*(match.start() for match in re.finditer(r"[/\[>]", path)), len(path)]:
+            layer = self.by_path.get(path[:end])
+            if layer is None:
+                continue
+            parent = path[:end].rpartition("/")[0]
+            beside = [
+                other
+                for name, other in self.by_path.items()
+                if type(other) is type(layer) and name.rpartition("/")[0] == parent
+            ]
+            number = next(n for n, other in enumerate(beside, 1) if other is layer)
+            found.append(f"{type(layer).__name__} {number} of {len(beside)}")
+            start = end
+        return " > ".join(found) + path[start:]
+
 
 def weights_by_layer(model: keras.Model) -> dict[str, list[Any]]:
     """The weights of a model by the path of the layer that holds them, in the order of the model.

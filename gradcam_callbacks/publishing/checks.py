@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,11 @@ from gradcam_callbacks.publishing.reports import Training, opened
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import Step
 from gradcam_callbacks.record.verdicts import VERDICTS, is_serious
-from gradcam_callbacks.reviewing.assessing import Assessment, assess
+from gradcam_callbacks.reviewing.assessing import Assessment
 from gradcam_callbacks.reviewing.drift import drift
-from gradcam_callbacks.reviewing.report import read_steps
+from gradcam_callbacks.reviewing.parts import Part, verdict_of
 from gradcam_callbacks.reviewing.suspicion import own_focus
+from gradcam_callbacks.reviewing.verdict import Verdict
 from gradcam_callbacks.reviewing.words import at, name_of, percent
 
 # Maps are float32: what equals a limit up to their noise holds.
@@ -38,6 +39,9 @@ def check(
     tracking_uri: str | None = None,
 ) -> list[str]:
     """Says what of a training does not hold: a gate for pipelines and tests, which assert that it is nothing.
+
+    Of a run with several parts, such as trainings of two architectures, all must hold; the verdict is the most serious.
+    What it is compared with is the part of `against` that was recorded last.
 
     Args:
         source: a journal's folder, or a run as "runs:/ID".
@@ -72,17 +76,24 @@ def check(
             )
     with ExitStack() as stack:
         (training,) = stack.enter_context(opened(source, tracking_uri, argument="source"))
-        side = _side(training)
-        other = None
+        parts, others, name = training.parts(), [], ""
         if against is not None:
             (production,) = stack.enter_context(opened(against, tracking_uri, argument="against"))
-            other = _side(production)
-            _keep_common(side, other)
-        return [
-            *_of_verdict(side, other, fail_on),
-            *_of_focus(side, other, min_focus, max_fall),
-            *_of_drift(side, other, max_drift),
-        ]
+            others, name = production.parts(), production.name
+        other = verdict_of(others) if others else None
+        wrong = [*_of_verdict(verdict_of(parts), other, name, fail_on)]
+        pairs = [(_side(training, part), _side(production, _last(others)) if others else None) for part in parts]
+        compared = [pair for pair in pairs if pair[1] is None or _keep_common(pair[0], pair[1])]
+        if not compared:
+            raise GradCAMError(
+                f"'{training.name}' and '{name}' have no picture in common, so that nothing can be compared.",
+                "Pass another {argument}.",
+                argument="against",
+            )
+        for side, beside in compared:
+            said = [*_of_focus(side, beside, min_focus, max_fall), *_of_drift(side, beside, max_drift)]
+            wrong += [f"{side.part}: {line}" if side.part else line for line in said]
+        return wrong
 
 
 @dataclass(eq=False)
@@ -91,6 +102,7 @@ class _Side:
 
     Attributes:
         name: what people call it.
+        part: what people call the part of it, or "".
         manifest: of its journal.
         found: what can be said of it.
         probes: which count, in the order of the other's.
@@ -98,6 +110,7 @@ class _Side:
     """
 
     name: str
+    part: str
     manifest: Manifest
     found: Assessment
     probes: list[int]
@@ -119,41 +132,33 @@ class _Side:
         return array[self.probes][:, self.targets]
 
 
-def _side(training: Training) -> _Side:
-    manifest = training.journal.manifest
-    found = assess(training.journal, read_steps(training.journal))
-    return _Side(training.name, manifest, found, [*range(len(manifest.names))], [*range(len(manifest.targets))])
+def _side(training: Training, part: Part) -> _Side:
+    manifest = part.journal.manifest
+    probes, targets = [*range(len(manifest.names))], [*range(len(manifest.targets))]
+    return _Side(training.name, part.title, manifest, part.found, probes, targets)
 
 
-def _keep_common(one: _Side, other: _Side) -> None:
-    """Leaves to both sides the pictures that they have in common, and the targets.
+def _last(parts: Sequence[Part]) -> Part:
+    """The part that was recorded last."""
+    return max(parts, key=lambda part: max(part.journal.steps()))
 
-    Raises:
-        GradCAMError: if they have no picture in common.
-    """
+
+def _keep_common(one: _Side, other: _Side) -> bool:
+    """Leaves to both sides the pictures that they have in common, and the targets; false where there is no picture."""
     pictures = {picture: n for n, picture in enumerate(other.manifest.pictures)}
     one.probes = [n for n, picture in enumerate(one.manifest.pictures) if picture in pictures]
     other.probes = [pictures[one.manifest.pictures[n]] for n in one.probes]
-    if not one.probes:
-        raise GradCAMError(
-            f"'{one.name}' and '{other.name}' have no picture in common, so that nothing can be compared.",
-            "Pass another {argument}.",
-            argument="against",
-        )
     targets = {target: k for k, target in enumerate(other.manifest.targets)}
     one.targets = [k for k, target in enumerate(one.manifest.targets) if target in targets]
     other.targets = [targets[one.manifest.targets[k]] for k in one.targets]
+    return bool(one.probes)
 
 
-def _of_verdict(side: _Side, other: _Side | None, fail_on: str | None) -> Iterator[str]:
-    verdict = side.found.verdict
+def _of_verdict(verdict: Verdict, other: Verdict | None, name: str, fail_on: str | None) -> Iterator[str]:
     if fail_on is not None and is_serious(verdict.name, fail_on):
         yield f"The verdict is {verdict.name}, and fails on {fail_on}: {verdict.sentence}"
-    if other is not None and VERDICTS.index(verdict.name) < VERDICTS.index(other.found.verdict.name):
-        yield (
-            f"The verdict is {verdict.name}, and that of '{other.name}' is {other.found.verdict.name}: "
-            f"{verdict.sentence}"
-        )
+    if other is not None and VERDICTS.index(verdict.name) < VERDICTS.index(other.name):
+        yield f"The verdict is {verdict.name}, and that of '{name}' is {other.name}: {verdict.sentence}"
 
 
 def _of_focus(side: _Side, other: _Side | None, min_focus: float | None, max_fall: float) -> Iterator[str]:

@@ -42,16 +42,23 @@ class Claim:
                 raise _is_taken(taken, "another training of this process")
             time.sleep(0.05)
 
+    def check(self, journal: Path) -> None:
+        """Refuses to go on where another process has a journal, such as that of another part of the run.
+
+        Raises:
+            GradCAMError: if one has.
+        """
+        if living.is_held(journal / "manifest.json"):
+            raise _is_taken(self._names[1], "another process")
+
     def against_processes(self, journal: Path) -> None:
         """Claims a journal that is there against other processes of this machine.
 
         Raises:
             GradCAMError: if one has it.
         """
-        manifest = journal / "manifest.json"
-        if living.is_held(manifest):
-            raise _is_taken(self._names[1], "another process")
-        self._file = living.hold(manifest)
+        self.check(journal)
+        self._file = living.hold(journal / "manifest.json")
         weakref.finalize(self, living.release, self._file)
 
     def release(self) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.publishing.store import Item, Kind, Review
-from gradcam_callbacks.record.manifest import DECIDING, Manifest
+from gradcam_callbacks.record.manifest import Manifest
+from gradcam_callbacks.record.parts import decided
 
 
 class InMemoryStore:
     """Keeps one run in memory: `GradCAMCallback(probes, store=InMemoryStore())`.
+
+    What is said of manifest, maps, animations, tests and review is of part 1; `part(2)` has those of the second part.
 
     Attributes:
         run_id: of the run.
@@ -51,7 +54,8 @@ class InMemoryStore:
         self.review: Review | None = None
         self.verdict = self.summary = ""
         self.status = "RUNNING"
-        self._lock = threading.Lock()
+        self._parts: dict[int, InMemoryStore] = {1: self}
+        self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         """What it holds; a lock is of one process."""
@@ -60,15 +64,25 @@ class InMemoryStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def current_name(self) -> str:
         """The same as `run_id`: a run in memory has no other name."""
         return self.name
 
-    def description(self) -> Mapping[str, str | None]:
+    def part(self, number: int) -> InMemoryStore:
         """See `Store`."""
-        return {} if self.manifest is None else {name: getattr(self.manifest, name) for name in DECIDING}
+        with self._lock:
+            if number not in self._parts:
+                self._parts[number] = part = InMemoryStore(self.run_id)
+                part.metrics, part.tiles, part._parts = self.metrics, self.tiles, self._parts
+            return self._parts[number]
+
+    def descriptions(self) -> Mapping[int, Mapping[str, str | None]]:
+        """See `Store`."""
+        with self._lock:
+            told = {number: part.manifest for number, part in self._parts.items()}
+        return {number: decided(manifest) for number, manifest in told.items() if manifest is not None}
 
     def held(self, kind: Kind) -> Set[Item]:
         """See `Store`."""
@@ -101,17 +115,23 @@ class InMemoryStore:
                 self.tests[step] = content
             elif item.kind is Kind.REVIEW:
                 self.review = content
-                if content.verdict is not None:
-                    self.verdict, self.summary = content.verdict.name, content.verdict.summary
-            self.is_new = self.was_empty = False
+                for part in self._parts.values() if content.verdict is not None else ():
+                    part.verdict, part.summary = content.verdict.name, content.verdict.summary
+            for part in self._parts.values():
+                part.is_new = part.was_empty = False
 
-    def fetch(self, step: int, kind: Kind = Kind.MAPS) -> bytes:
+    def fetch(self, step: int | None, kind: Kind = Kind.MAPS) -> bytes:
         """See `Store`."""
+        if kind is Kind.DESCRIPTION:
+            assert self.manifest is not None
+            return self.manifest.encoded()
+        assert step is not None
         return (self.tests if kind is Kind.TEST else self.maps)[step]
 
     def finish(self, status: str) -> None:
         """See `Store`."""
-        self.status = status
+        for part in self._parts.values():
+            part.status = status
 
     def tidy(self) -> None:
         """Nothing is there twice."""

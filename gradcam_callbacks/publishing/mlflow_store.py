@@ -7,6 +7,7 @@ errors.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -35,6 +36,7 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.environment_variables import (
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
     MLFLOW_RUN_ID,
@@ -55,14 +57,18 @@ from gradcam_callbacks.publishing.metrics import ARRIVED
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import DECIDING, Manifest
+from gradcam_callbacks.record.parts import part_folder
 from gradcam_callbacks.reviewing.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT = 10.0
 """Seconds that one request of ours may take."""
-TAGS = ("layer", "method", "output", "score_kind", "probes", "version")
-"""What of a manifest is a tag of the run, "gradcam.<name>". A run with the first of them is one that we wrote to."""
+TAGS = ("layer", "place", "method", "output", "score_kind", "probes", "unit", "version")
+"""What of a manifest is a tag of the run, "gradcam.<name>", or "gradcam.<number>.<name>" of a later part.
+
+A run with the first of them is one that we wrote to.
+"""
 _METRICS_AT_ONCE, _TAGS_AT_ONCE = 1000, 100
 """The most that MLflow takes in one request."""
 _LONGEST_TAG = 5000
@@ -79,20 +85,20 @@ _DIGEST = 8
 _IMAGE = re.compile(
     r"(images/gradcam[~#](.+)[+%]step[+%](\d+)[+%]timestamp[+%]\d+[+%][^+%]+?)(\.png|[+%]compressed\.webp)"
 )
-_FILES = {  # of a step: the folder, the ending, and what a path looks like
-    Kind.MAPS: ("gradcam/maps", "npz", re.compile(r"gradcam/maps/(-1|\d+)\.npz")),
-    Kind.TEST: ("gradcam/tests", "json", re.compile(r"gradcam/tests/(-1|\d+)\.json")),
-}
+_FILES = {Kind.MAPS: ("maps", "npz"), Kind.TEST: ("tests", "json")}  # of a step: the folder, and the ending
 # Our line in a run's description. It is found again by its first words, so that the user's text stays as it is.
 _VERDICT_LINE = re.compile(r"^\*\*Grad-CAM verdict: [a-z]+\.\*\*.*$", re.MULTILINE)
+_PART = re.compile(r"gradcam/parts/([1-9]\d{0,5})")
+_TAG_OF_PART = re.compile(rf"gradcam\.(?:([1-9]\d*)\.)?({'|'.join(DECIDING)})")
 _STRIP = "[![Open the Grad-CAM review]("
 
 
 class MLflowStore:
-    """A run of MLflow as a `Store`; see there for what the methods promise.
+    """A run of MLflow as a `Store`, or a part of one; see there for what the methods promise.
 
     Attributes:
         run_id: of the run.
+        number: of the part; 1 is the run as it is opened.
         name: what people called it when it was opened.
         experiment_id: of its experiment.
         address: the tracking URI without name and password; of a store on this machine with an absolute path.
@@ -109,6 +115,7 @@ class MLflowStore:
         """Takes a run as MLflow gives it; one of ours is a new one."""
         info = found.info
         self.run_id: str = info.run_id
+        self.number = 1
         self.name: str = info.run_name or info.run_id
         self.experiment_id: str = info.experiment_id
         self.address = without_credentials(address)
@@ -133,11 +140,23 @@ class MLflowStore:
             self.name = self._client.get_run(self.run_id).info.run_name or self.run_id
         return self.name
 
-    def description(self) -> Mapping[str, str | None]:
-        """The run's tags that say what decided its maps."""
+    def part(self, number: int) -> MLflowStore:
+        """A part of the run."""
+        if number == self.number:
+            return self
+        part = copy.copy(self)
+        part.number, part._halves = number, {}
+        return part
+
+    def descriptions(self) -> Mapping[int, Mapping[str, str | None]]:
+        """The run's tags that say what decided the maps of each part; one without a layer was not told yet."""
         with _asking():
             tags = self._client.get_run(self.run_id).data.tags
-        return {name: tags[f"gradcam.{name}"] for name in DECIDING if f"gradcam.{name}" in tags}
+        told: dict[int, dict[str, str | None]] = {}
+        for tag, value in tags.items():
+            if match := _TAG_OF_PART.fullmatch(tag):
+                told.setdefault(int(match[1] or 1), {})[match[2]] = value
+        return {number: decided for number, decided in sorted(told.items()) if "layer" in decided}
 
     def held(self, kind: Kind) -> Set[Item]:
         """Which metrics, maps or tiles have arrived; a tile whose small copy is missing has not."""
@@ -146,7 +165,9 @@ class MLflowStore:
                 history = self._client.get_metric_history(self.run_id, ARRIVED)
                 return {Item(kind, int(metric.step)) for metric in history}
             if kind in _FILES:
-                folder, _, pattern = _FILES[kind]
+                name, ending = _FILES[kind]
+                folder = f"{self._folder}/{name}"
+                pattern = re.compile(rf"{re.escape(folder)}/(-1|\d+)\.{ending}")
                 paths = [entry.path for entry in self._client.list_artifacts(self.run_id, folder)]
                 return {Item(kind, int(match[1])) for match in map(pattern.fullmatch, paths) if match}
             return self._whole_tiles() if kind is Kind.TILE else set()
@@ -159,12 +180,12 @@ class MLflowStore:
             elif item.kind is Kind.METRICS:
                 self._put_metrics(item, content, _milliseconds(time))
             elif item.kind in _FILES:
-                folder, ending, _ = _FILES[item.kind]
-                self._put_file(folder, f"{item.step}.{ending}", content)
+                name, ending = _FILES[item.kind]
+                self._put_file(f"{self._folder}/{name}", f"{item.step}.{ending}", content)
             elif item.kind is Kind.TILE:
                 self._put_tile(item, content, _milliseconds(time))
             elif item.kind is Kind.ANIMATION:
-                self._put_file("gradcam/animation", f"{item.probe}.webp", content)
+                self._put_file(f"{self._folder}/animation", f"{item.probe}.webp", content)
             elif item.kind is Kind.REVIEW:
                 self._put_review(content)
 
@@ -186,11 +207,12 @@ class MLflowStore:
         """The LoggedModel that this thread trains: the one that was begun for it, or else MLflow's active one."""
         return self._model_in_training or mlflow.get_active_model_id()
 
-    def fetch(self, step: int, kind: Kind = Kind.MAPS) -> bytes:
-        """The file of a step's maps, or of its test."""
-        folder, ending, _ = _FILES[kind]
+    def fetch(self, step: int | None, kind: Kind = Kind.MAPS) -> bytes:
+        """The file of a step's maps, or of its test, or the manifest."""
+        name, ending = _FILES.get(kind, ("", ""))
+        file = f"{name}/{step}.{ending}" if name else "manifest.json"
         with _asking(), tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
-            path = self._client.download_artifacts(self.run_id, f"{folder}/{step}.{ending}", temporary)
+            path = self._client.download_artifacts(self.run_id, f"{self._folder}/{file}", temporary)
             return Path(path).read_bytes()
 
     def finish(self, status: str) -> None:
@@ -222,7 +244,7 @@ class MLflowStore:
         server = self.address.rstrip("/") if self._has_server else "http://127.0.0.1:5000"
         lines = [
             f"  pictures  {server}/{ui_path(self.experiment_id, self.run_id)}",
-            f"  review    {server}/{report_path(self.experiment_id, self.run_id)}",
+            f"  review    {server}/{report_path(self.experiment_id, self.run_id, self._folder)}",
         ]
         if not self._has_server:
             lines.append(f"  after     mlflow server --port 5000 --backend-store-uri {shlex.quote(self.address)}")
@@ -232,14 +254,18 @@ class MLflowStore:
     def _has_server(self) -> bool:
         return self.address.startswith(("http://", "https://"))
 
+    @property
+    def _folder(self) -> str:
+        """Where the artifacts of the part are."""
+        return "gradcam" if self.number == 1 else f"gradcam/parts/{self.number}"
+
     def _put_description(self, manifest: Manifest) -> None:
-        for name in TAGS:
-            if getattr(manifest, name):
-                self._client.set_tag(self.run_id, f"gradcam.{name}", getattr(manifest, name), synchronous=True)
-        real = [RunTag(f"gradcam.{key}", _sendable(name)[:_LONGEST_TAG]) for key, name in _real_names(manifest).items()]
-        for start in range(0, len(real), _TAGS_AT_ONCE):
-            self._client.log_batch(self.run_id, tags=real[start : start + _TAGS_AT_ONCE], synchronous=True)
-        self._put_file("gradcam", "manifest.json", manifest.encoded())
+        prefix = "gradcam." if self.number == 1 else f"gradcam.{self.number}."
+        told = {name: getattr(manifest, name) for name in TAGS if getattr(manifest, name)} | _real_names(manifest)
+        tags = [RunTag(f"{prefix}{key}", _sendable(value)[:_LONGEST_TAG]) for key, value in told.items()]
+        for start in range(0, len(tags), _TAGS_AT_ONCE):
+            self._client.log_batch(self.run_id, tags=tags[start : start + _TAGS_AT_ONCE], synchronous=True)
+        self._put_file(self._folder, "manifest.json", manifest.encoded())
         self._put_dataset(manifest)
 
     def _put_dataset(self, manifest: Manifest) -> None:
@@ -321,16 +347,18 @@ class MLflowStore:
             self.verdict, self.summary = review.verdict.name, review.verdict.summary
             self._client.set_tag(self.run_id, "gradcam.verdict", self.verdict, synchronous=True)
             self._client.set_tag(self.run_id, "gradcam.summary", self.summary, synchronous=True)
-        self._put_file("gradcam", "report.html", review.page.encode())
+        self._put_file(self._folder, "report.html", review.page.encode())
         if review.strip is not None:
-            self._put_file("gradcam", "strip.png", review.strip)
+            self._put_file(self._folder, "strip.png", review.strip)
         before = self._client.get_run(self.run_id).data.tags.get("mlflow.note.content", "")
         note = before
         if review.verdict is not None:
             note = _with_verdict(before, review.verdict)
-        if "gradcam%2Fstrip.png" not in note:
-            strip = f"get-artifact?path=gradcam%2Fstrip.png&run_uuid={self.run_id}"
-            note = f"{note}\n\n{_STRIP}{strip})]({report_path(self.experiment_id, self.run_id)})".strip()
+        path = f"{self._folder}/strip.png".replace("/", "%2F")
+        if path not in note:
+            strip = f"get-artifact?path={path}&run_uuid={self.run_id}"
+            page = report_path(self.experiment_id, self.run_id, self._folder)
+            note = f"{note}\n\n{_STRIP}{strip})]({page})".strip()
         if note != before:
             self._client.set_tag(self.run_id, "mlflow.note.content", note, synchronous=True)
 
@@ -360,7 +388,8 @@ class MLflowStore:
             match = _IMAGE.fullmatch(entry.path)
             if match:
                 stem, slug, step, end = match.groups()
-                found.setdefault(Item(Kind.TILE, int(step), slug), {}).setdefault(stem, {})[end] = entry.path
+                probe = slug.replace("~", "/").replace("#", "/")
+                found.setdefault(Item(Kind.TILE, int(step), probe), {}).setdefault(stem, {})[end] = entry.path
         return found
 
 
@@ -489,32 +518,50 @@ def find_run_of(
 
 
 def fetch_journal(run: MLflowStore, directory: Path) -> Journal:
-    """The journal of a run, as its artifacts hold it.
+    """The journal of a run, as its artifacts hold it; those of later parts lie in it, see `record.parts`.
 
     Args:
         run: the run.
         directory: an empty folder for it.
+
+    Returns:
+        That of the first part.
 
     Raises:
         GradCAMError: if the run holds no maps of ours.
         mlflow.MlflowException: if nobody answers.
     """
     client = run._client
-    with _bounded_requests(REQUEST_TIMEOUT):
-        held = {entry.path for entry in client.list_artifacts(run.run_id, "gradcam")}
-        if not {"gradcam/manifest.json", "gradcam/maps"} <= held:
-            raise GradCAMError(f"Run {run.run_id} holds no maps of gradcam_callbacks.")
-        manifest = client.download_artifacts(run.run_id, "gradcam/manifest.json", str(directory))
-        maps = client.download_artifacts(run.run_id, "gradcam/maps", str(directory))
-        has_tests = "gradcam/tests" in held
-        tests = client.download_artifacts(run.run_id, "gradcam/tests", str(directory)) if has_tests else None
     folder = directory / "journal"
-    folder.mkdir()
-    Path(manifest).rename(folder / "manifest.json")
-    Path(maps).rename(folder / "steps")
-    if tests is not None:
-        Path(tests).rename(folder / "tests")
-    return Journal(folder)
+    with _bounded_requests(REQUEST_TIMEOUT):
+        held = [entry.path for entry in client.list_artifacts(run.run_id, "gradcam")]
+        later = client.list_artifacts(run.run_id, "gradcam/parts") if "gradcam/parts" in held else []
+        matches = (_PART.fullmatch(entry.path) for entry in later)
+        parts = [run.part(1), *(run.part(int(match[1])) for match in matches if match)]
+        found = [part.number for part in parts if _fetch_part(part, directory, part_folder(folder, part.number))]
+    if not found:
+        raise GradCAMError(f"Run {run.run_id} holds no maps of gradcam_callbacks.")
+    return Journal(part_folder(folder, min(found)))
+
+
+def _fetch_part(part: MLflowStore, directory: Path, folder: Path) -> bool:
+    """Fetches the journal of a part into a folder of its own; false where it holds no maps.
+
+    Args:
+        part: of a run.
+        directory: where downloads go.
+        folder: what becomes the journal.
+    """
+    held = {entry.path for entry in part._client.list_artifacts(part.run_id, part._folder)}
+    names = {"manifest.json": "manifest.json", "maps": "steps", "tests": "tests"}
+    if not {f"{part._folder}/manifest.json", f"{part._folder}/maps"} <= held:
+        return False
+    folder.mkdir(parents=True)
+    for name, ours in names.items():
+        if f"{part._folder}/{name}" in held:
+            fetched = part._client.download_artifacts(part.run_id, f"{part._folder}/{name}", str(directory))
+            Path(fetched).rename(folder / ours)
+    return True
 
 
 @dataclass(frozen=True)
@@ -616,9 +663,9 @@ def default_uri() -> str:
     return uri
 
 
-def report_path(experiment_id: str, run_id: str) -> str:
-    """Where a run's review page is, below the address of an MLflow server."""
-    page = "artifacts/gradcam/report.html"
+def report_path(experiment_id: str, run_id: str, folder: str = "gradcam") -> str:
+    """Where a run's review page is, below the address of an MLflow server; `folder` is that of its artifact."""
+    page = f"artifacts/{folder}/report.html"
     return f"#/experiments/{experiment_id}/runs/{run_id}/{page}?workflowType=machine_learning"
 
 
@@ -752,6 +799,7 @@ _bounds = _Bounds()
 _lock = threading.Lock()
 _bounded_threads = 0
 _VARIABLES = (
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,  # a bar for each file that is fetched would stand in the log of the training
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,  # MLflow prints the tracking URI with its password when a run ends
@@ -775,6 +823,7 @@ def _bounded_requests(timeout: float) -> Iterator[None]:
             S3ArtifactRepository._get_s3_client = _s3_client  # type: ignore[method-assign]
     before = _bounds.by_name
     _bounds.by_name = {
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name: False,
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: 0,
         MLFLOW_HTTP_REQUEST_TIMEOUT.name: timeout,
         MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name: True,

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO
 
@@ -20,18 +20,19 @@ from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.publishing import living
 from gradcam_callbacks.publishing.claims import Claim
 from gradcam_callbacks.publishing.delivery import Delivery
-from gradcam_callbacks.publishing.store import HungUpError, Item, Store, steps_of
-from gradcam_callbacks.publishing.uploader import Uploader
+from gradcam_callbacks.publishing.found import Found
+from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Store, steps_of
+from gradcam_callbacks.publishing.uploader import Kept, Uploader
 from gradcam_callbacks.publishing.worker import Worker
 from gradcam_callbacks.record.health import in_place
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.record.manifest import Manifest, differences
+from gradcam_callbacks.record.manifest import Manifest
+from gradcam_callbacks.record.parts import run_folder
 from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.record.step import BASELINE, Step
-from gradcam_callbacks.reviewing.assessing import assess
+from gradcam_callbacks.reviewing import parts
 from gradcam_callbacks.reviewing.drift import unevenness
 from gradcam_callbacks.reviewing.measuring import Explained, measure_step
-from gradcam_callbacks.reviewing.report import read_steps
 from gradcam_callbacks.reviewing.suspicion import Suspicion
 from gradcam_callbacks.reviewing.verdict import Verdict
 
@@ -45,11 +46,10 @@ _MOST_LEFT = 64 * 2**20
 
 @dataclass
 class _Left:
-    """The steps of the last training, and its tests, in a run that it left open."""
+    """The parts of a run that the last training left open, by number."""
 
     run_id: str = ""
-    steps: dict[int, bytes] = field(default_factory=dict)
-    tests: dict[int, bytes] = field(default_factory=dict)
+    parts: dict[int, Kept] = field(default_factory=dict)
 
 
 _left = _Left()
@@ -58,11 +58,15 @@ _left = _Left()
 class Recorder:
     """Measures and journals explanations; a worker sends them to a store.
 
+    What the run holds of other maps stays beside what is recorded now, which is another part of the run then; see
+    `record.parts`.
+
     Attributes:
         store: the run.
-        journal: on disk.
-        earlier: the steps that journal or run held before.
+        journal: on disk, of the part of the run that is recorded.
+        earlier: the steps that journal or run held before, of all parts; the baseline is that of the part.
         next_free: the step after the last of them.
+        part_steps: those of the part that is recorded.
         recorded: the steps of this recorder.
         drift: the mean drift of the last record, or None where it is not known.
         problems: how many steps could not be explained.
@@ -80,6 +84,7 @@ class Recorder:
         delivery: Delivery,
         *,
         earlier: frozenset[int],
+        part_steps: frozenset[int],
         last: Step | None,
         ends_run: bool,
         alive: IO[bytes] | None,
@@ -93,8 +98,9 @@ class Recorder:
             worker: that sends the journal to the run.
             probes: what is explained.
             delivery: the user's settings.
-            earlier: the steps that journal or run held before.
-            last: the last of them, to compare the next one with, if that is known.
+            earlier: the steps that journal or run held before, of all parts.
+            part_steps: those of the part of the journal.
+            last: the last of these, to compare the next one with, if that is known.
             ends_run: whether to end the run at the end.
             alive: the lock that tells others that this process still records.
             claim: on run and journal; released at the end.
@@ -103,6 +109,7 @@ class Recorder:
         self.journal = journal
         self.earlier = earlier
         self.next_free = max(earlier, default=-1) + 1
+        self.part_steps = part_steps
         self.recorded: set[int] = set()
         self.drift: float | None = None
         self.problems = 0
@@ -125,15 +132,18 @@ class Recorder:
     def open(cls, store: Store, probes: ProbeSet, manifest: Manifest, delivery: Delivery) -> Recorder:
         """Opens the journal and starts the worker.
 
+        Where the run holds maps of other probes, another layer or another method, a training is recorded as another
+        part of the run, which is said. A sweep is refused: the numbers of its steps are given.
+
         Args:
             store: the run. If this fails, a new one of ours is ended as FAILED.
             probes: what is explained.
-            manifest: what decides and describes the maps; the run is filled in here.
+            manifest: what decides and describes the maps; run and part are filled in here.
             delivery: the user's settings.
 
         Raises:
-            GradCAMError: if the journal or the run hold maps of other probes, another layer or another method, or the
-                journal is of another run, or another training records into one of them now.
+            GradCAMError: if the journal is of another run, or another training records into journal or run now, or
+                they hold other maps and this is a sweep.
             RuntimeError: if the run may hold steps, and does not answer which.
             OSError: if strict, and the disk does not take the journal.
         """
@@ -144,23 +154,40 @@ class Recorder:
             run_name=store.name,
             tracking_uri=store.address,
         )
+        folder = delivery.folder(store.run_id)
         alive = claim = None
         try:
-            claim = Claim(store.run_id, delivery.folder(store.run_id))
-            _check_run(store, manifest)
-            journal = _open_journal(store, probes, manifest, delivery)
+            claim = Claim(store.run_id, folder)
+            found = Found.of(store, folder, manifest, _left.parts if _left.run_id == store.run_id else {})
+            for other in found.others.values():
+                claim.check(other.directory)
+            manifest = found.as_part(manifest)
+            journal = _open_journal(found, probes, manifest, delivery)
             claim.against_processes(journal.directory)
             # An earlier training may have left a note that its run still has to be ended. This recorder does it then.
-            ends_run = store.is_ours or journal.status is not None
+            ends_run = store.is_ours or any(one.status is not None for one in (journal, *found.others.values()))
             journal.leave_status("FAILED" if ends_run else None)  # if this process is killed, `gradcam upload` does it
+            for other in found.others.values():
+                other.leave_status(None)
             alive = living.hold(journal.directory / "status") if ends_run else None
             journaled = journal.steps()
-            before = _left
-            left, tests = (before.steps, before.tests) if before.run_id == store.run_id else ({}, {})
-            earlier = frozenset(journaled) | left.keys() | _steps_of_run(store, left)
-            last = max(earlier, default=BASELINE)
-            compared = None if last < 0 or last in journaled else _fetched(store, journal, last, left)
-            uploader = Uploader(journal, store, has_animation=delivery.animation, earlier=left, earlier_tests=tests)
+            kept = found.kept.get(found.number, Kept(manifest))
+            in_run, of_part = _steps_of_run(store, found)
+            part_steps = frozenset(journaled) | kept.steps.keys() | of_part
+            last = max(part_steps, default=BASELINE)
+            compared = None
+            if last >= 0 and last not in journaled:
+                part = store if found.number == 1 else store.part(found.number)
+                compared = _fetched(part, journal, last, kept.steps)
+            uploader = Uploader(
+                journal,
+                store,
+                has_animation=delivery.animation,
+                earlier=kept.steps,
+                earlier_tests=kept.tests,
+                others=[Uploader(other, store) for other in found.others.values()],
+                kept=found.kept,
+            )
             uploader.ends_run = False
             worker = Worker(uploader)
         except BaseException:
@@ -179,7 +206,8 @@ class Recorder:
             worker,
             probes,
             delivery,
-            earlier=earlier,
+            earlier=part_steps | in_run | found.steps_elsewhere(),
+            part_steps=part_steps,
             last=compared,
             ends_run=ends_run,
             alive=alive,
@@ -304,12 +332,14 @@ class Recorder:
                 self.journal.flush()
             living.release(self._alive)
             worker.uploader.ends_run = True
-            missing = worker.uploader.missing()
-            self.verdict = self._judged() if missing else worker.uploader.verdict or self._judged()
+            missing, journals = worker.uploader.missing(), worker.uploader.journals
+            judged = None if missing else worker.uploader.verdict
+            self.verdict = self._judged(journals) if judged is None else judged
             is_needed = self.journal.manifest.source is not None and status != "FINISHED"
             try:
-                self._say_goodbye(missing, keeps_journal=self._delivery.keeps_journal or is_needed)
+                self._say_goodbye(missing, journals, keeps_journal=self._delivery.keeps_journal or is_needed)
             finally:
+                worker.uploader.remove_copies()
                 self._claim.release()
 
     def _warn_of_disk(self) -> None:
@@ -339,9 +369,9 @@ class Recorder:
                 f"'{self.journal.directory}'."
             )
 
-    def _say_goodbye(self, missing: list[Item], *, keeps_journal: bool) -> None:
+    def _say_goodbye(self, missing: list[Item], journals: Sequence[Journal], *, keeps_journal: bool) -> None:
         """Says what is missing, or where to look; a journal that is not needed any more is removed."""
-        directory = self.journal.directory
+        directory = run_folder(self.journal.directory)
         if self.problems:
             logger.warning("%d steps could not be explained, and are not recorded.", self.problems)
         if self._delivery.verbose and self.verdict is not None:
@@ -357,40 +387,48 @@ class Recorder:
             )
             return
         if self._delivery.verbose:
-            print(f"Grad-CAM of {len(self._probes)} probes:\n{self.store.where_to_look()}")  # noqa: T201
+            page = self.journal.manifest.page
+            store = self.store if page == 1 else self.store.part(page)
+            print(f"Grad-CAM of {len(self._probes)} probes:\n{store.where_to_look()}")  # noqa: T201
         if not keeps_journal:
             if not self._ends_run:  # another `fit` may follow in it
-                self._leave_steps()
+                self._leave_steps(journals)
             with contextlib.suppress(OSError):
                 shutil.rmtree(directory)
             with contextlib.suppress(OSError):  # other runs still keep theirs there
                 directory.parent.rmdir()
 
-    def _judged(self) -> Verdict | None:
-        """The verdict on what the journal holds, for where no review was made at the end."""
+    def _judged(self, journals: Sequence[Journal]) -> Verdict | None:
+        """The verdict on what journals hold, for where no review was made at the end."""
         try:
-            return assess(self.journal, read_steps(self.journal)).verdict
-        except Exception:  # of a damaged journal, or one without a step
+            return parts.verdict_of(parts.assessed(journals))
+        except Exception:  # of a damaged journal, or without a step
             logger.debug("There is no verdict.", exc_info=True)
             return None
 
-    def _leave_steps(self) -> None:
-        """Keeps the last steps in memory, so that a next `fit` in this run need not fetch them."""
+    def _leave_steps(self, journals: Sequence[Journal]) -> None:
+        """Keeps the last steps in memory, so that a next `fit` in this run need not fetch them.
+
+        Args:
+            journals: of the parts of the run; those of the first one come first.
+        """
         global _left
         _left = left = _Left(self.store.run_id)
         size = 0
-        with contextlib.suppress(OSError):
-            left.tests = {step: self.journal.test_content(step) for step in self.journal.tests()}
-            for step in reversed(self.journal.steps()):
-                content = self.journal.content(step)
-                size += len(content)
-                if size > _MOST_LEFT:
-                    return
-                left.steps[step] = content
+        for journal in journals:
+            left.parts[journal.manifest.part] = kept = Kept(journal.manifest)
+            with contextlib.suppress(OSError):
+                kept.tests.update({step: journal.test_content(step) for step in journal.tests()})
+                for step in reversed(journal.steps()):
+                    content = journal.content(step)
+                    size += len(content)
+                    if size > _MOST_LEFT:
+                        break
+                    kept.steps[step] = content
 
     def _before(self, step: int) -> Step | None:
         """The last record before a step: of this recorder, or of an earlier one."""
-        earlier = max((number for number in self.earlier if number < step), default=BASELINE - 1)
+        earlier = max((number for number in self.part_steps if number < step), default=BASELINE - 1)
         if self._last is not None and earlier <= self._last.step < step:
             return self._last
         with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
@@ -398,38 +436,18 @@ class Recorder:
         return None
 
 
-def _check_run(store: Store, manifest: Manifest) -> None:
-    """Refuses a run that holds maps of something else; one that cannot be asked now is not refused.
-
-    Raises:
-        GradCAMError: if the run's maps are of other probes, another layer or another method.
-    """
-    if store.is_new:
-        return
-    try:
-        before = store.description()
-    except Exception:  # the worker will say so
-        return
-    different = differences(before, manifest)
-    if different and before.get("layer") is not None:
-        raise GradCAMError(
-            f"Run {store.run_id} holds maps that were made with {different}. Choose another run, such as a nested one."
-        )
-
-
-def _open_journal(store: Store, probes: ProbeSet, manifest: Manifest, delivery: Delivery) -> Journal:
-    """The journal of a run, new or gone on with.
+def _open_journal(found: Found, probes: ProbeSet, manifest: Manifest, delivery: Delivery) -> Journal:
+    """The journal of a part, new or gone on with.
 
     Raises:
         GradCAMError: if it holds other maps, or those of another run.
     """
-    folder = delivery.folder(store.run_id)
-    journal = Journal.create(folder, manifest=manifest, pictures=probes.pictures, strict=delivery.strict)
+    journal = Journal.create(found.own, manifest=manifest, pictures=probes.pictures, strict=delivery.strict)
     other = journal.manifest.run_id
-    if other != store.run_id:
+    if other != manifest.run_id:
         raise GradCAMError(
             f"Journal '{delivery.journal_dir}' holds the maps of run {other}, and this training logs to run "
-            f"{store.run_id}.",
+            f"{manifest.run_id}.",
             "Pass {argument} to go on with that run, or another journal.",
             argument="run_id",
             value=other,
@@ -437,22 +455,27 @@ def _open_journal(store: Store, probes: ProbeSet, manifest: Manifest, delivery: 
     return journal
 
 
-def _steps_of_run(store: Store, left: Mapping[int, bytes]) -> set[int]:
-    """The steps that the run holds.
+def _steps_of_run(store: Store, found: Found) -> tuple[set[int], set[int]]:
+    """The steps that the run holds, of all parts, and those of the part that goes on.
 
     Raises:
         RuntimeError: if it may hold some that are not known here, and does not answer.
     """
     if store.is_new:
-        return set()
+        return set(), set()
     try:
-        return steps_of(store)
+        steps = of_part = steps_of(store)
+        if found.told - {found.number}:
+            is_there = found.number in found.told
+            held = store.part(found.number).held(Kind.MAPS) if is_there else ()
+            of_part = {item.step for item in held if item.step is not None}
+        return steps, of_part - found.steps_elsewhere()
     except Exception as error:
-        if store.was_empty or left:
-            return set()
+        if store.was_empty or any(one.steps for one in found.kept.values()):
+            return set(), set()
         raise RuntimeError(
-            f"{store.title} does not say which steps run {store.run_id} holds already, so that new ones could replace "
-            f"them: {error}. Try again when it answers, or use a new run."
+            f"{store.title} does not say which steps run {store.run_id} holds already, so that new ones could "
+            f"replace them: {error}. Try again when it answers, or use a new run."
         ) from error
 
 

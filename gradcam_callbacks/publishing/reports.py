@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.record.parts import journals_in
 from gradcam_callbacks.record.reliance import COUNTS
-from gradcam_callbacks.reviewing.assessing import assess
 from gradcam_callbacks.reviewing.findings import last_test, text
-from gradcam_callbacks.reviewing.report import read_steps, write
+from gradcam_callbacks.reviewing.parts import Part, assessed, verdict_of
+from gradcam_callbacks.reviewing.report import write
+
+logger = logging.getLogger(__name__)
 
 
 def write_report(
@@ -26,10 +30,15 @@ def write_report(
 ) -> Path:
     """Writes the review page of one training, or of several side by side, aligned by probe and step.
 
+    A run with several parts, such as trainings of two architectures, is shown with all that have the probes of the
+    first one, each counted from its own epoch 0. A later part of other probes is left out, which is said; its own
+    folder, "parts/2" in that of the run's journal, is a source, too.
+
     Args:
         sources: a journal's folder, a run as "runs:/ID", or a list of these; all of the same probes.
         out: the file of the page, an HTML file that loads nothing else; one that is there is replaced.
-        names: of the trainings on the page; by default those of the runs, or of the folders.
+        names: of the sources on the page; by default those of the runs, or of the folders. Where one has several parts
+            it stands before the name of each, if there are other sources.
         tracking_uri: where the runs are; by default MLflow's own tracking URI.
 
     Returns:
@@ -41,11 +50,21 @@ def write_report(
         OSError: if the page cannot be written.
     """
     with opened(sources, tracking_uri) as trainings:
+        if names is not None and len(names) != len(trainings):
+            raise GradCAMError(f"{len(trainings)} sources, but {len(names)} names; pass one each.", argument="names")
+        called = [training.name for training in trainings] if names is None else list(names)
+        shown = [
+            (training, name, part)
+            for training, name in zip(trainings, called, strict=True)
+            for part in _on_page(training)
+        ]
         return write(
-            [training.journal for training in trainings],
+            [part.journal for _, _, part in shown],
             out,
-            names=[training.name for training in trainings] if names is None else names,
-            links=[training.link for training in trainings],
+            names=[_called(name, part, is_one=len(trainings) == 1) for _, name, part in shown],
+            links=[training.link for training, _, _ in shown],
+            assessments=[part.found for _, _, part in shown],
+            title=", ".join(called),
         )
 
 
@@ -58,34 +77,69 @@ def told(sources: str | Path | Sequence[str | Path], *, tracking_uri: str | None
 
     Returns:
         For each its name, verdict, summary, events, and the findings of its last test of reliance. A count is how many
-        answers or pictures changed, and of how many.
+        answers or pictures changed, and of how many. Of a run with several parts, the verdict is the most serious one;
+        each event and each finding has the name of its part, whose first epoch is 0, and "parts" has the verdict of
+        each.
 
     Raises:
         Exception: see `write_report`.
     """
     with opened(sources, tracking_uri) as trainings:
-        return [_of(training.name, training.journal) for training in trainings]
+        return [_of(training) for training in trainings]
 
 
-def _of(name: str, journal: Journal) -> dict[str, Any]:
-    found = assess(journal, read_steps(journal))
-    when, test = last_test(found.tests)
-    return {
-        "name": name,
-        "verdict": found.verdict.name,
-        "summary": found.verdict.summary,
-        "events": [dataclasses.asdict(event) for event in found.events],
-        "findings": [
-            {
-                "step": when,
-                "class": journal.manifest.class_name(finding.answer),
-                "text": text(finding, journal.manifest),
-            }
-            | {key: getattr(finding, key) for key in ("answer", "kind", "outcome", "alike", "in_place", *COUNTS)}
-            | {key: [journal.manifest.names[n] for n in getattr(finding, key)] for key in ("probes", "decisive")}
-            for finding in test.findings
-        ],
-    }
+def _on_page(training: Training) -> list[Part]:
+    """The parts of a source that are shown together: those that have the probes of its first one.
+
+    Raises:
+        GradCAMError: if no part has a step that can be read.
+    """
+    parts = training.parts()
+    others = [part for part in parts if part.page != parts[0].page]
+    if others:
+        numbers = ", ".join(str(part.journal.manifest.part) for part in others)
+        logger.warning(
+            "'%s' has parts of other probes, which have reviews of their own and are left out: %s.",
+            training.name,
+            numbers,
+        )
+    return [part for part in parts if part.page == parts[0].page]
+
+
+def _called(name: str, part: Part, *, is_one: bool) -> str:
+    """What a part is called on a page."""
+    if not part.name:
+        return name
+    return part.name if is_one else f"{name}, {part.name}"
+
+
+def _of(training: Training) -> dict[str, Any]:
+    parts = training.parts()
+    verdict = verdict_of(parts)
+    told = {"name": training.name, "verdict": verdict.name, "summary": verdict.summary}
+    events = [
+        dataclasses.asdict(event) | ({"part": part.name} if part.name else {})
+        for part in parts
+        for event in part.found.events
+    ]
+    findings = [finding for part in parts for finding in _findings(part)]
+    each = [
+        {"name": part.name, "verdict": part.found.verdict.name, "summary": part.found.verdict.summary} for part in parts
+    ]
+    return told | {"events": events, "findings": findings} | ({"parts": each} if parts[0].name else {})
+
+
+def _findings(part: Part) -> list[dict[str, Any]]:
+    """Those of the last test of a part."""
+    when, test = last_test(part.found.tests)
+    manifest = part.journal.manifest
+    return [
+        {"step": when, "class": manifest.class_name(finding.answer), "text": text(finding, manifest)}
+        | {key: getattr(finding, key) for key in ("answer", "kind", "outcome", "alike", "in_place", *COUNTS)}
+        | {key: [manifest.names[n] for n in getattr(finding, key)] for key in ("probes", "decisive")}
+        | ({"part": part.name} if part.name else {})
+        for finding in test.findings
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +147,27 @@ class Training:
     """A source that was opened.
 
     Attributes:
-        journal: what was recorded.
+        journals: what was recorded, of each part.
         name: what people call it.
         link: the address of its run, or None.
     """
 
-    journal: Journal
+    journals: Sequence[Journal]
     name: str
     link: str | None
+
+    def parts(self) -> list[Part]:
+        """What can be said of its parts, at least one.
+
+        Raises:
+            GradCAMError: if no part has a step that can be read.
+        """
+        parts = assessed(self.journals)
+        if not parts:
+            raise GradCAMError(
+                f"Journal '{self.journals[0].directory}' has no step that can be read: nothing to report."
+            )
+        return parts
 
 
 @contextmanager
@@ -128,10 +195,11 @@ def _open(source: str, directory: Path, tracking_uri: str | None, argument: str)
         from gradcam_callbacks.publishing import mlflow_store
 
         run = mlflow_store.find_run(source.removeprefix("runs:/"), tracking_uri or mlflow_store.default_uri())
-        return Training(mlflow_store.fetch_journal(run, directory), run.name, run.link())
-    if not Path(source, "manifest.json").is_file():
+        mlflow_store.fetch_journal(run, directory)
+        return Training([*journals_in(directory / "journal").values()], run.name, run.link())
+    journals = [*journals_in(source).values()]
+    if not journals:
         raise GradCAMError(
             f"'{source}' is no journal: it holds no manifest.json. A run is written runs:/ID.", argument=argument
         )
-    journal = Journal(source)
-    return Training(journal, journal.manifest.run_name or Path(source).name, None)
+    return Training(journals, journals[0].manifest.run_name or Path(source).name, None)

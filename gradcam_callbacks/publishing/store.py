@@ -34,7 +34,8 @@ class Item:
         kind: what it is.
         step: of which step; of what is of the whole record, the last one that is in it. None for the description and
             the status.
-        probe: the name of its probe in ASCII, see `ascii_slugs`, for tiles and animations.
+        probe: the name of its probe in ASCII, see `ascii_slugs`, for tiles and animations. Tiles of a part with other
+            probes than the first one have the number of the page before it, "part2/cat".
     """
 
     kind: Kind
@@ -42,7 +43,7 @@ class Item:
     probe: str | None = None
 
     def __str__(self) -> str:
-        """Its mark in a journal, such as "image/cat/3"; a slug has no slash."""
+        """Its mark in a journal, such as "image/cat/3"."""
         return "/".join(str(part) for part in (self.kind, self.probe, self.step) if part is not None)
 
 
@@ -70,7 +71,11 @@ class HungUpError(Exception):
 
 
 class Store(Protocol):
-    """One run in one place that keeps runs, such as MLflow.
+    """One run in one place that keeps runs, such as MLflow; or one part of it.
+
+    Trainings whose maps cannot be compared, such as those of another architecture, are parts of one run, from 1. The
+    run as it is opened is its part 1, and `part` gives the others. Metrics, tiles, status and verdict are those of the
+    run; description, maps, tests, animations and page each part has of its own.
 
     All methods may be called from any thread. What goes wrong raises: `UnreachableError` where nobody answers,
     `HungUpError` where the same request may do on a new connection, and anything else for this item alone. Then it is
@@ -99,11 +104,14 @@ class Store(Protocol):
     def current_name(self) -> str:
         """What people call the run now."""
 
-    def description(self) -> Mapping[str, str | None]:
-        """What the run was told of its maps: of the manifest that was put, each name in `DECIDING`; empty for none."""
+    def part(self, number: int) -> Store:
+        """A part of the run, whether it holds something yet or not; of a part, too, any part of its run."""
+
+    def descriptions(self) -> Mapping[int, Mapping[str, str | None]]:
+        """What the run was told of the maps of each part, by its number: of the manifest each name in `DECIDING`."""
 
     def held(self, kind: Kind) -> Set[Item]:
-        """Which items of a kind have arrived as a whole: of `METRICS`, `MAPS`, `TILE` and `TEST`."""
+        """Which items of a kind have arrived as a whole: metrics and tiles of the run, maps and tests of the part."""
 
     def put(self, item: Item, content: Any, time: float) -> None:
         """Takes an item.
@@ -119,8 +127,8 @@ class Store(Protocol):
             time: seconds since 1970 when the step was recorded.
         """
 
-    def fetch(self, step: int, kind: Kind = Kind.MAPS) -> bytes:
-        """The file of a step's maps, or of its test, as it was put."""
+    def fetch(self, step: int | None, kind: Kind = Kind.MAPS) -> bytes:
+        """The file of a step's maps, or of its test, as it was put; of no step the encoded manifest of the part."""
 
     def finish(self, status: str) -> None:
         """Ends the run with "FINISHED" or "FAILED"."""
@@ -138,5 +146,7 @@ def steps_of(store: Store) -> set[int]:
     Raises:
         UnreachableError: if the store cannot be reached; or whatever else it raises.
     """
-    held = store.held(Kind.METRICS) | store.held(Kind.MAPS)
+    held = set(store.held(Kind.METRICS))
+    for number in {1, *store.descriptions()}:
+        held |= store.part(number).held(Kind.MAPS)
     return {item.step for item in held if item.step is not None and item.step > BASELINE}

@@ -32,7 +32,8 @@ _STATES = ("FINISHED", "FAILED", "KILLED")
 class Journal:
     """A folder with `manifest.json`, one `steps/<step>.npz` a recorded step, and the list `uploaded`.
 
-    Where the model was tested, `tests/<step>.json` says what its answers rest on.
+    Where the model was tested, `tests/<step>.json` says what its answers rest on. Later parts of the run are journals
+    of their own in `parts/<number>`, see `record.parts`.
 
     A file is there as a whole or not at all. What the disk does not take is held in memory, served from there, and
     written as soon as the disk takes it. Threads may share a journal; other processes may read it meanwhile.

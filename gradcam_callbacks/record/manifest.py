@@ -37,8 +37,8 @@ _MOST_PICTURE_BYTES = 1 << 30  # of all pictures together
 _MOST_INTEGER = 2**31
 METRICS = ("means", "all", "none")
 """Which metrics a run gets: means over its maps, those and one a map, or none."""
-DECIDING = ("probes", "layer", "method", "output")
-"""What of a manifest decides the maps: steps of one journal, or one run, have all of it in common."""
+DECIDING = ("probes", "layer", "place", "method", "output", "unit")
+"""What of a manifest decides the maps: the steps of one journal have all of it in common; see `differences`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,11 @@ class Manifest:
         regions: N base64 PNGs of one bit a pixel, None for a probe without a region; or None.
         pictures: N base64 PNGs, what people see.
         layer: the path of the explained layer; of several joined by " + ".
+        place: where that layer stands in its model, whatever it is called, such as "Conv2D 2 of 5, 14x14x8"; of
+            several joined by " + "; "" in records of earlier versions. See `Layers.place`.
+        part: which part of its run the record is, from 1; see `record.parts`.
+        page: the first part of the run with the same probes and unit: these are side by side on one page, and have
+            their tiles in common.
         method: the name of the CAM method.
         output: the head that was asked for, or "".
         score_kind: "logit" or "probability".
@@ -87,6 +92,9 @@ class Manifest:
     regions: tuple[str | None, ...] | None = None
     pictures: tuple[str, ...] = ()
     layer: str = ""
+    place: str = ""
+    part: int = 1
+    page: int = 1
     method: str = ""
     output: str = ""
     score_kind: str = "logit"
@@ -179,6 +187,8 @@ class Manifest:
                 raise ValueError("its slugs are no names of files, or one is there twice")
         if manifest.metrics not in METRICS:
             raise ValueError(f"its 'metrics' are not one of {', '.join(METRICS)}")
+        if not 1 <= manifest.page <= manifest.part:
+            raise ValueError(f"it is part {manifest.part} on the page of part {manifest.page}")
         if manifest.slices is not None and manifest.slices < 1:
             raise ValueError(f"its volumes have {manifest.slices} slices")
         return manifest
@@ -283,24 +293,56 @@ class Manifest:
 def differences(before: Mapping[str, str | None] | Manifest, now: Manifest) -> str:
     """What decides the maps and is not the same in two records, in words; "" if nothing.
 
+    A layer is the same where it stands at the same place of its model. Where one of the records does not say the place,
+    the names are compared, without the numbers that Keras gives by itself: a model that is built again has "conv2d_1"
+    where the first one had "conv2d". A unit of steps that is not said is the same.
+
     Args:
         before: a manifest, or what a run says of itself by the names in `DECIDING`.
         now: the manifest to compare.
     """
-    digits = {"probes": 8}  # of the digest, enough to tell two apart
+    then, new = (
+        {key: str((getattr(one, key) if isinstance(one, Manifest) else one.get(key)) or "") for key in DECIDING}
+        for one in (before, now)
+    )
     told = []
     for key in DECIDING:
-        earlier = getattr(before, key) if isinstance(before, Manifest) else before.get(key)
-        then, new = (str(value or "")[: digits.get(key)] for value in (earlier, getattr(now, key)))
-        if then != new:
-            told.append(f"{key} {then or 'not named'}, now it is {new or 'not named'}")
+        is_said = key != "unit" or bool(then[key] and new[key])
+        if key == "place" or not is_said or (_same_layer(then, new) if key == "layer" else then[key] == new[key]):
+            continue
+        words = [one[key][:8] if key == "probes" else one[key] for one in (then, new)]  # of the digest enough to tell
+        if key == "layer" and then["place"] and new["place"]:
+            words = [f"{word} ({one['place']})" for word, one in zip(words, (then, new), strict=True)]
+        told.append(f"{key} {words[0] or 'not named'}, now it is {words[1] or 'not named'}")
     return "; ".join(told)
+
+
+def _same_layer(then: Mapping[str, str], new: Mapping[str, str]) -> bool:
+    """Whether two records explain the same layer."""
+    if then["place"] and new["place"]:
+        return then["place"] == new["place"]
+    # Keras names a layer by itself after its class, which the place says.
+    kinds = {_snake_case(kind) for one in (then, new) for kind in re.findall(r"(\w+) \d+ of \d+", one["place"])}
+
+    def unnumbered(found: re.Match[str]) -> str:
+        name = re.sub(r"_\d+$", "", found[0])
+        return name if not kinds or name in kinds else found[0]
+
+    one, other = (re.sub(r"[^/#\[\]> +]+", unnumbered, each["layer"]) for each in (then, new))
+    return one == other
+
+
+def _snake_case(name: str) -> str:
+    """The name that Keras gives to the first layer of a class."""
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 _SAYS: Mapping[str, str] = {
     "str": "a text",
     "str | None": "a text",
     "float": "a number",
+    "int": "a whole number",
     "int | None": "a whole number",
     "tuple[str, ...]": "a list of texts",
     "tuple[str, ...] | None": "a list of texts",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.journal import Journal
@@ -36,12 +36,13 @@ class Assessment:
     verdict: Verdict
 
 
-def assess(journal: Journal, steps: Sequence[Step]) -> Assessment:
+def assess(journal: Journal, steps: Sequence[Step], *, first: int = 0) -> Assessment:
     """Measures a journal's steps, and says what they come to.
 
     Args:
         journal: of the steps.
         steps: those that could be read, in order; see `report.read_steps`.
+        first: which of them is epoch 0 of the assessment; the baseline stays where it is.
 
     Raises:
         GradCAMError: if there is none, or the regions are damaged.
@@ -51,8 +52,11 @@ def assess(journal: Journal, steps: Sequence[Step]) -> Assessment:
     manifest = journal.manifest
     is_measured = any("focus" in step.arrays for step in steps)
     regions = journal.regions()  # in any case: they are counted, and drawn
+    tests: Mapping[int, Reliance] = journal.tests()
+    if first:
+        steps = [replace(step, step=_moved(step.step, first)) for step in steps]
+        tests = {_moved(step, first): test for step, test in tests.items()}
     measures = measure(steps, None if is_measured else regions)
-    tests = journal.tests()
     events = find_events(steps, measures, manifest, tests)
     return Assessment(
         steps=steps,
@@ -62,3 +66,7 @@ def assess(journal: Journal, steps: Sequence[Step]) -> Assessment:
         summary=summary(steps, measures, manifest, events),
         verdict=find_verdict(steps, measures, manifest, events, tests),
     )
+
+
+def _moved(step: int, first: int) -> int:
+    return step if step < 0 else step - first

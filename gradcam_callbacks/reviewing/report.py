@@ -92,6 +92,8 @@ def build(
     names: Sequence[str] | None = None,
     links: Sequence[str | None] | None = None,
     assessments: Sequence[Assessment] | None = None,
+    title: str | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """The review page of one journal, or of several side by side, aligned by probe and step.
 
@@ -100,6 +102,8 @@ def build(
         names: of the runs; by default the name or id that the journal has, or its folder's.
         links: an address (http or https) of each run, or None.
         assessments: of each journal, where it has been assessed already.
+        title: of the page; by default the names of the runs.
+        notes: what a reader has to know beside.
 
     Returns:
         HTML that loads nothing else.
@@ -129,8 +133,10 @@ def build(
     if assessments is None:
         assessments = [assess(journal, read_steps(journal)) for journal in journals]
     runs = [_run(*of_run) for of_run in zip(journals, assessments, names, links, strict=True)]
-    data = _content(runs, journals[0].pictures())
-    return _page(data, " ".join(f"Verdict: {run.verdict.name}. {run.summary}" for run in runs))
+    data = _content(runs, journals[0].pictures(), notes)
+    return _page(
+        data, title or ", ".join(names), " ".join(f"Verdict: {run.verdict.name}. {run.summary}" for run in runs)
+    )
 
 
 def write(
@@ -139,6 +145,9 @@ def write(
     *,
     names: Sequence[str] | None = None,
     links: Sequence[str | None] | None = None,
+    assessments: Sequence[Assessment] | None = None,
+    title: str | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Writes the review page; a page that is there is replaced as a whole.
 
@@ -147,6 +156,9 @@ def write(
         path: of the file; its folder is made if it is missing.
         names: see `build`.
         links: see `build`.
+        assessments: see `build`.
+        title: see `build`.
+        notes: see `build`.
 
     Returns:
         The path.
@@ -155,7 +167,7 @@ def write(
         GradCAMError: see `build`.
         OSError: if the file cannot be written.
     """
-    page = build(journals, names=names, links=links)
+    page = build(journals, names=names, links=links, assessments=assessments, title=title, notes=notes)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page.encode(), is_durable=False)
@@ -245,7 +257,7 @@ def _run(journal: Journal, found: Assessment, name: str, link: str | None) -> _R
     )
 
 
-def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
+def _content(runs: Sequence[_Run], pictures: Array, notes: Sequence[str]) -> dict[str, Any]:
     """What the script gets, as JSON takes it: the `PageData` of `page/js/types.js`."""
     manifest = runs[0].manifest
     grids, kept = _plan(runs, pictures.shape[1:3])
@@ -273,11 +285,13 @@ def _content(runs: Sequence[_Run], pictures: Array) -> dict[str, Any]:
             name: {"title": row.title, "says": row.says, "unit": row.unit, "low": row.low, "high": row.high}
             for name, row in _shown_measures().items()
         },
-        "runs": [_of_run(run, grid, kept, pictures.shape[1:3]) for run, grid in zip(runs, grids, strict=True)],
+        "runs": [_of_run(run, grid, kept, pictures.shape[1:3], notes) for run, grid in zip(runs, grids, strict=True)],
     }
 
 
-def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, int]) -> dict[str, Any]:
+def _of_run(
+    run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, int], notes: Sequence[str]
+) -> dict[str, Any]:
     """What the script gets of a run: the `RunData` of `page/js/types.js`."""
     shown = [s for s, step in enumerate(run.steps) if step.step in kept]
     steps = [run.steps[s] for s in shown]
@@ -306,7 +320,7 @@ def _of_run(run: _Run, grid: tuple[int, int], kept: set[int], size: tuple[int, i
         "summary": _told(run),
         "tests": _tests(run),
         "events": _listed_events(run),
-        "notes": [*run.manifest.notes, *_notes(run, len(steps)), *_unlisted_events(run)],
+        "notes": [*run.manifest.notes, *_notes(run, len(steps)), *_unlisted_events(run), *notes],
     }
 
 
@@ -536,14 +550,14 @@ def _encoded(pictures: Array) -> list[str]:
     return uris
 
 
-def _page(data: Mapping[str, Any], summary: str) -> str:
+def _page(data: Mapping[str, Any], title: str, summary: str) -> str:
     """The template with style, script and data in it."""
     resources = files("gradcam_callbacks.reviewing") / "page"
     template, style = ((resources / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css"))
     whole = script(resources / "js")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(template).render(
-        title=", ".join(run["name"] for run in data["runs"]),
+        title=title,
         summary=summary,
         style=style,
         script=whole,

@@ -76,6 +76,16 @@ def find_verdict(
     return Verdict(name, _cut(" ".join(reasons[reason] for reason in order if reasons.get(reason))))
 
 
+def most_serious(verdicts: Sequence[tuple[str, Verdict]]) -> Verdict:
+    """The most serious of several verdicts, and whose it is; of equals the last.
+
+    Args:
+        verdicts: at least one, each with what people call the record that it is of, or "".
+    """
+    title, worst = min(reversed(verdicts), key=lambda one: VERDICTS.index(one[1].name))
+    return Verdict(worst.name, _cut(f"{title}: {worst.summary}")) if title else worst
+
+
 def _reasons(
     steps: Sequence[Step],
     measures: Measures,

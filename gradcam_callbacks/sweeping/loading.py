@@ -61,6 +61,7 @@ class Outcome:
         arrays: of its `Explanation`; none where there is an error.
         noisy: the arrays under `ProbeSet.jittered`, where they were asked for.
         layer: the path of the explained layer.
+        place: where it stands in the model; see `Manifest`.
         score_kind: "logit" or "probability".
         notes: what to know of the layer; see `Manifest`.
         reliance: what the answers rest on, where that was asked for.
@@ -72,6 +73,7 @@ class Outcome:
     arrays: Mapping[str, Array] = field(default_factory=dict)
     noisy: Mapping[str, Array] | None = None
     layer: str = ""
+    place: str = ""
     score_kind: str = ""
     notes: tuple[str, ...] = ()
     reliance: Reliance | None = None
@@ -191,7 +193,13 @@ class Loader:
         jittered = task.probes.jittered() if with_noise else None
         noisy = None if jittered is None else self._explainer(jittered).arrays()
         return Outcome(
-            checkpoint, explanation.arrays(), noisy, explanation.layer, explanation.score_kind, explanation.notes
+            checkpoint,
+            explanation.arrays(),
+            noisy,
+            layer=explanation.layer,
+            place=self._explainer.prepare(task.probes).place,
+            score_kind=explanation.score_kind,
+            notes=explanation.notes,
         )
 
     def _tested(self) -> Reliance | None:

@@ -68,7 +68,7 @@ class Recording:
         if self._store is not None:
             self.known |= steps_of(self._store)
         self._recorder: Recorder | None = None
-        self._layer = ""
+        self._layer = self._place = ""
         self._grid: tuple[int, ...] = ()
 
     @property
@@ -94,7 +94,7 @@ class Recording:
         held = self._held
         if held is not None and held.steps():  # they may not have arrived in MLflow: the recorder sends them
             maps = held.read(held.steps()[0]).maps
-            self._open(held.manifest.layer, maps.shape[2:], held.manifest.score_kind, held.manifest.notes)
+            self._open(held.manifest, maps.shape[2:])
         return self
 
     def __exit__(
@@ -107,15 +107,17 @@ class Recording:
         """Records an outcome; where that cannot be, gives the reason.
 
         Raises:
-            GradCAMError: if the run holds maps of other probes, another layer or another method.
+            GradCAMError: if the run holds maps of other probes, another layer or another method, and no part of these.
             mlflow.MlflowException: if no run can be started.
         """
         if outcome.error is not None:
             return outcome.error
         grid = outcome.arrays["maps"].shape[2:]
         if self._recorder is None:
-            self._open(outcome.layer, grid, outcome.score_kind, outcome.notes)
-        if (outcome.layer, grid) != (self._layer, self._grid):
+            self._open(outcome, grid)
+        # The journal of an earlier version does not say the place.
+        is_same = outcome.place == self._place if self._place else outcome.layer == self._layer
+        if not is_same or grid != self._grid:
             here, others = ("×".join(map(str, shape)) for shape in (grid, self._grid))
             return GradCAMError(
                 f"Another architecture: its map is {here} of layer '{outcome.layer}', those of the others are {others} "
@@ -133,18 +135,19 @@ class Recording:
         if self._recorder is not None and outcome.reliance is not None:
             self._recorder.leave_test(outcome.checkpoint.step, outcome.reliance)
 
-    def _open(self, layer: str, grid: tuple[int, ...], score_kind: str, notes: tuple[str, ...]) -> None:
-        """Opens the recorder for maps of this layer and size."""
+    def _open(self, first: Manifest | Outcome, grid: tuple[int, ...]) -> None:
+        """Opens the recorder for maps of the layer of a first record, and of this size."""
         from gradcam_callbacks.publishing.recorder import Recorder
 
-        self._layer, self._grid = layer, grid
+        self._layer, self._place, self._grid = first.layer, first.place, grid
         task = self._task
         manifest = Manifest(
             **task.probes.description(),
-            layer=layer,
+            layer=first.layer,
+            place=first.place,
             method=task.method_name,
-            score_kind=score_kind,
-            notes=notes,
+            score_kind=first.score_kind,
+            notes=first.notes,
             output="" if task.output is None else str(task.output),
             source=self._source,
             metrics=self._metrics,

@@ -143,8 +143,9 @@ def explain_checkpoints(
         What was recorded, and what was not.
 
     Raises:
-        GradCAMError: if there is no checkpoint, or the run holds maps of other probes, another layer or another method,
-            or `probes` is a function and all checkpoints hold weights alone, or `metrics` makes no sense.
+        GradCAMError: if there is no checkpoint, or the run holds maps of other probes, another layer or another method
+            and no part of these, or `probes` is a function and all checkpoints hold weights alone, or `metrics` makes
+            no sense.
         mlflow.MlflowException: if there is no such run, or no tracking server.
         Exception: what the store raises, if it cannot say which steps it holds.
     """

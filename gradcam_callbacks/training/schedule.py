@@ -26,7 +26,8 @@ class Schedule:
 
     A step is an epoch or, with `every_batches`, a batch. A training whose first epoch is 0 is new: its steps follow
     those that the run holds already. One that begins with a later epoch is resumed: its steps have the numbers that
-    they would have had without the break.
+    they would have had without the break. Where another part of the run has such numbers, or later ones, they follow
+    all that the run holds.
 
     Iterations are the batches that the optimizer has trained on in all, or None where nobody counts them. They tell
     how far the model has gone since its last step.
@@ -54,14 +55,20 @@ class Schedule:
         self._batches = batches
         self._answered: set[int] = set()
 
-    def train_began(self, next_free: int, iterations: int | None) -> None:
+    def train_began(
+        self, next_free: int, iterations: int | None, *, first: int = 0, last: int = -1, taken: int = -1
+    ) -> None:
         """Takes note of where the training begins.
 
         Args:
             next_free: the step after the last one that the run holds; 0 for an empty run.
             iterations: before the first batch.
+            first: the first step of the part of the run that it goes on with; 0 of the first part, or a new one.
+            last: the last step of that part; -1 if it has none.
+            taken: the last step of the other parts; -1 if there is none.
         """
         self._next_free = next_free
+        self._first, self._last, self._taken = first, last, taken
         self._offset: int | None = None  # the step of epoch 0; known with the first epoch
         self._epoch = next_free  # the step of the epoch under way
         self._first_batch = next_free  # the step of the first batch of that epoch
@@ -70,10 +77,24 @@ class Schedule:
     def epoch_began(self, epoch: int) -> None:
         """Takes note of the epoch under way, 0-based as Keras counts it."""
         if self._offset is None:
-            self._offset = self._next_free if epoch == 0 else 0
+            self._offset = self._next_free if epoch == 0 else self._offset_of(epoch)
             if epoch > 0 and self._batches is not None:
-                self._first_batch = epoch * self._batches
+                self._first_batch = epoch * self._batches + self._offset_of(epoch * self._batches)
         self._epoch = self._offset + epoch
+
+    def _offset_of(self, position: int) -> int:
+        """By how much the steps of a resumed training are more than its epochs, or its batches.
+
+        A later part may have begun with epoch 0, or with a later epoch, whose number was its step then. The one of the
+        two is taken that has the training go on where the part ends.
+
+        Args:
+            position: the epoch or the batch that it begins with.
+        """
+        offset = (
+            min((0, self._first), key=lambda offset: abs(position + offset - self._last - 1)) if self._last >= 0 else 0
+        )
+        return self._next_free - position if position + offset <= self._taken else offset
 
     def batch_ended(self, batch: int, iterations: int | None) -> int | None:
         """Answers the step to record now, or None; only called where batches are counted.

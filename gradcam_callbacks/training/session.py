@@ -73,11 +73,19 @@ class Session:
         """Begins the training; from now on it is closed when its `fit` fails.
 
         Args:
-            baseline: whether to record the model as it is now, where the run has no step yet.
+            baseline: whether to record the model as it is now, where its part of the run has no step yet.
         """
         try:
-            self.schedule.train_began(self.recorder.next_free, self._iterations())
-            if baseline and self.recorder.next_free == 0:
+            trained = sorted(step for step in self.recorder.part_steps if step >= 0)
+            others = self.recorder.earlier - self.recorder.part_steps
+            self.schedule.train_began(
+                self.recorder.next_free,
+                self._iterations(),
+                first=trained[0] if trained and self.recorder.journal.manifest.part > 1 else 0,
+                last=max(trained, default=-1),
+                taken=max(others, default=-1),
+            )
+            if baseline and not trained:
                 self._record(BASELINE)
             failed_fit.watch(self)
         except BaseException:

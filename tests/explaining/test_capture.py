@@ -337,3 +337,33 @@ def test_mixed_precision_gives_float32_maps() -> None:
     expected = closed_form(twin, pictures(), [1])
     np.testing.assert_allclose(maps, expected, atol=0.01 * expected.max())
     assert maps.max() > 0
+
+
+def test_the_place_of_a_layer_does_not_depend_on_its_name() -> None:
+    """Class, number among its kind beside it, and shape; of a layer inside another one the way to it."""
+
+    def place_of(model: keras.Model, layer: str | list[str] | None = None) -> str:
+        return Explainer(model, layer=layer).prepare(pictures(2)).place
+
+    def backbone() -> keras.Model:
+        layers = [keras.layers.Conv2D(3, 3), keras.layers.ReLU(), keras.layers.Conv2D(5, 3), keras.layers.ReLU()]
+        return keras.Sequential([keras.Input((16, 16, 3)), *layers])
+
+    def whole() -> keras.Model:
+        return keras.Sequential([backbone(), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4)])
+
+    models = [whole(), whole()]
+    for model in models:
+        model.build((None, 16, 16, 3))
+        assert place_of(model) == "Sequential 1 of 1 > ReLU 2 of 2, 12x12x5"
+    named = [[layer.name for layer in model.layers[0].layers[:3:2]] for model in models]
+    assert named[0] != named[1]
+    for model, names in zip(models, named, strict=True):
+        assert place_of(model, names) == (
+            "Sequential 1 of 1 > Conv2D 1 of 2, 14x14x3 + Sequential 1 of 1 > Conv2D 2 of 2, 12x12x5"
+        )
+    assert place_of(subclassed()) == "Conv2D 1 of 1, 14x14x6"
+    shared = keras.layers.Conv2D(3, 3, padding="same")
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalAveragePooling2D()(shared(shared(inputs)))
+    assert place_of(keras.Model(inputs, keras.layers.Dense(4)(x))) == "Conv2D 1 of 1[1], 16x16x3"

@@ -59,13 +59,14 @@ def test_a_second_training_goes_on_in_it() -> None:
     assert set(store.metrics) == {0, 1, 2, 3}
 
 
-def test_a_run_is_left_as_it_is_where_a_training_is_refused() -> None:
-    """Other probes are refused before the first batch, and the run that was there stays finished."""
+def test_a_run_is_left_as_it_is_where_a_sweep_is_refused() -> None:
+    """The numbers of its steps are given, so that other probes are no part of the run, which stays finished."""
     store = InMemoryStore()
-    fit(GradCAMCallback(PROBES, store=store, verbose=False))
+    fit(GradCAMCallback(PROBES, store=store, verbose=False)).save("m-05.keras")
     with pytest.raises(GradCAMError, match=r"holds maps that were made with probes"):
-        fit(GradCAMCallback(pictures(3), store=store, verbose=False))
+        explain_checkpoints("m-*.keras", pictures(3), store=store, verbose=False)
     assert store.status == "FINISHED"
+    assert [*store.descriptions()] == [1]
 
 
 def test_a_store_is_a_run() -> None:

@@ -16,6 +16,7 @@ from support.journals import HOSTILE, JAPANESE, jumping, make_journal, place_of
 from support.pages import PIXELS
 from support.reliance import a_finding, a_test, box
 
+from gradcam_callbacks import write_report
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.measures import MEASURES, Measure
 from gradcam_callbacks.record.reliance import Reliance
@@ -717,6 +718,29 @@ def test_two_runs_are_side_by_side(opened: Opener, folder: Path) -> None:
     group.locator(".cell").nth(1).click()
     assert page.locator("#large-pictures canvas").count() == 2
     assert page.locator("#large-table tbody tr").count() == 4
+
+
+def test_the_parts_of_a_run_are_side_by_side_at_their_own_epochs(opened: Opener, folder: Path) -> None:
+    """At epoch 1 each shows its second epoch, also the part that began after the other."""
+    run = folder / "parts"
+    make_journal(run, names=["white"], targets=["cup"], steps=range(-1, 3))
+    make_journal(run / "parts" / "2", names=["white"], targets=["cup"], steps=range(3, 6), grid=(5, 5), part=2)
+    page = opened(write_report(run, folder / "parts.html"))
+    ready(page)
+    assert page.title().startswith("parts")
+    page.locator("#colormap").select_option("Greys")
+    group = page.locator(".target").first
+    names = ["part 1: top_conv, 7 × 7, epochs 0–2", "part 2: top_conv, 5 × 5, epochs 3–5"]
+    assert group.locator(".run-name").all_inner_texts() == names
+    assert epoch(page) == "epoch 2"
+    assert group.locator(".cell.stale").count() == 0
+    page.keyboard.press("ArrowLeft")
+    wait_for(page, "epoch 1")
+    places = [canvas.evaluate(DARKEST)[:2] for canvas in group.locator("canvas").all()]
+    wanted = [place_of(1), place_of(4)]
+    for place, (x, y) in zip(places, wanted, strict=True):
+        assert abs(place[0] - x) < 0.1
+        assert abs(place[1] - y) < 0.1
 
 
 # ---- For everyone ----

@@ -262,3 +262,37 @@ def test_a_recording_that_was_interrupted_is_tried_again() -> None:
     assert play(schedule, range(2)) == [0, 1]
     schedule.interrupted(1)
     assert schedule.train_failed(2 * BATCHES) == Rest(1, is_cut_short=False)
+
+
+# ---- Parts of a run ----
+
+
+@pytest.mark.parametrize(
+    ("epoch", "held", "step"),
+    [
+        (0, {}, 6),  # a new training
+        (2, {}, 6),  # a new part that begins with a later epoch, whose number another part has
+        (7, {}, 7),  # one whose number is free
+        (3, {"first": 3, "last": 5}, 6),  # begun at step 3 with epoch 0, and resumed after epoch 2
+        (2, {"first": 3, "last": 5}, 5),  # with a checkpoint that is one epoch old
+        (6, {"first": 3, "last": 5}, 6),  # begun at step 3 with epoch 3
+    ],
+)
+def test_the_steps_of_a_later_part(epoch: int, held: dict[str, int], step: int) -> None:
+    """They never are those of another part, and go on where the part ends."""
+    schedule = Schedule(epochs=9, batches=BATCHES)
+    schedule.train_began(6, 0, taken=2 if held else 5, **held)
+    assert play(schedule, range(epoch, epoch + 2)) == [step, step + 1]
+
+
+def test_the_first_part_goes_on_after_what_another_has_taken() -> None:
+    """Also where steps are batches."""
+    schedule = Schedule(epochs=9, batches=BATCHES)
+    schedule.train_began(5, 0, last=2, taken=4)
+    assert play(schedule, range(3, 5)) == [5, 6]
+    schedule = Schedule(every_batches=1, epochs=9, batches=BATCHES)
+    schedule.train_began(12, 0, last=7, taken=11)
+    assert play(schedule, range(2, 3)) == [12, 13, 14, 15]
+    schedule = Schedule(every_batches=1, epochs=9, batches=BATCHES)
+    schedule.train_began(12, 0, first=8, last=11, taken=7)
+    assert play(schedule, range(1, 2)) == [12, 13, 14, 15]
