@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from gradcam_callbacks.reviewing.verdict import Verdict
 
-__all__ = ["HungUpError", "Item", "Kind", "Review", "Store", "UnreachableError"]
+__all__ = ["EncodedTile", "HungUpError", "Item", "Kind", "Review", "Store", "UnreachableError"]
 
 
 class Kind(StrEnum):
@@ -58,6 +58,19 @@ class Review:
     page: str
     strip: bytes | None
     verdict: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class EncodedTile:
+    """A tile as files.
+
+    Attributes:
+        png: all of it.
+        small: a WebP whose longer side has 256 pixels.
+    """
+
+    png: bytes
+    small: bytes
 
 
 class UnreachableError(Exception):
@@ -113,8 +126,9 @@ class Store(Protocol):
         Args:
             item: what it is; step -1 is the baseline, before the training, of which there are maps alone.
             content: of the description a `Manifest`; of metrics their finite values by key; of maps the bytes of the
-                step's .npz file; of a tile (height, width, 3) uint8; of an animation a WebP; of the review a `Review`;
-                of a test the bytes of its .json file.
+                step's .npz file; of a tile (height, width, 3) uint8, or an `EncodedTile` for a store that says
+                `takes_encoded_tiles = True`; of an animation a WebP; of the review a `Review`; of a test the bytes of
+                its .json file.
             time: seconds since 1970 when the step was recorded.
         """
 

@@ -32,7 +32,9 @@ class Worker:
         self.failures = 0
         self._steps: set[int] = set()
         self._unreported = 0
+        self._recorded = 0
         self._is_review_due = False
+        self._has_news = False  # since the pass under way began
         self._changed = threading.Condition()
         self._closing = False
         self._stopping = False
@@ -44,6 +46,8 @@ class Worker:
         """Asks for a recorded step to be sent; returns at once."""
         with self._changed:
             self._steps.add(step)
+            self._recorded += 1
+            self._has_news = True
             self._is_done = False
             self._changed.notify_all()
 
@@ -51,6 +55,7 @@ class Worker:
         """Asks for what is of the whole record to be sent, with what was recorded so far; returns at once."""
         with self._changed:
             self._is_review_due = True
+            self._has_news = True
             self._is_done = False
             self._changed.notify_all()
 
@@ -69,6 +74,7 @@ class Worker:
         """
         with self._changed:
             self._closing = True
+            self._has_news = True
             self._changed.notify_all()
         deadline = time.monotonic() + timeout
         try:
@@ -81,6 +87,8 @@ class Worker:
             with self._changed:
                 self._stopping = True  # a request cannot be interrupted: the thread ends when it returns
                 self._changed.notify_all()
+            if self._thread.is_alive():
+                self.uploader.close()
         self._thread.join(0.5)
 
     def _work(self) -> None:
@@ -88,10 +96,12 @@ class Worker:
         while not self._stopping:
             with self._changed:
                 steps, is_last, is_due = set(self._steps), self._closing, self._is_review_due
-                self._is_review_due = False
-            due = max(REPORT_EVERY, len(self.uploader.journal.steps()) // 5)
+                self._is_review_due = self._has_news = False
+            due = max(REPORT_EVERY, self._recorded // 5)
             whole = is_last or is_due or self._unreported + len(steps) >= due
-            arrived = self.uploader.send(steps, whole=whole, stop=lambda: self._stopping)
+            arrived = self.uploader.send(
+                steps, whole=whole, is_over=is_last, stop=lambda: self._stopping, gives_way=lambda: self._has_news
+            )
             pause = 0.0 if arrived else min(2 * pause or 1.0, LONGEST_PAUSE)
             if not arrived and not self._stopping:
                 self._failed()
@@ -101,13 +111,15 @@ class Worker:
                     self._unreported = 0 if whole else self._unreported + len(steps)
                 else:
                     self._is_review_due |= is_due
-                self._is_done = arrived and not self._steps and not self._is_review_due
+                is_left = bool(self._steps) or self._is_review_due or self.uploader.has_waiting
+                self._is_done = arrived and not is_left
                 self._changed.notify_all()
                 if self._is_done and is_last:
                     break
                 self._rest(pause)
         if not self._stopping:
             self.uploader.tidy()
+        self.uploader.close()
 
     def _rest(self, pause: float) -> None:
         """Waits for more to send, or for the next try; called with the lock held.

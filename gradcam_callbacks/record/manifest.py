@@ -61,6 +61,7 @@ class Manifest:
         score_kind: "logit" or "probability".
         notes: what to know of the layer, in whole sentences, such as a guess that was made.
         unit: what a step counts: "epoch" or "batch".
+        cards: which probes get cards: a number of them, "all", "moved" or "flagged"; "" for the default.
         source: what was swept, as JSON; None for a training.
         run_id: the run that the record belongs to.
         run_name: what people call it.
@@ -88,6 +89,7 @@ class Manifest:
     score_kind: str = "logit"
     notes: tuple[str, ...] = ()
     unit: str = "epoch"
+    cards: str = ""
     source: str | None = None
     run_id: str = ""
     run_name: str = ""
