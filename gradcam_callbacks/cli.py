@@ -48,6 +48,7 @@ class _OneLineErrors(click.Group):
 # The options by the arguments of Python that errors name.
 _OPTIONS = {
     "against": "--against",
+    "cards": "--cards",
     "class_names": "--classes",
     "custom_objects": "--import MODULE",
     "experiment": "--experiment",
@@ -341,6 +342,11 @@ def _number(value: float) -> float | None:
 @click.option(
     "--step-from", metavar="REGEX", help="Where the 0-based step is in a path: its first group, as in 'step_(\\d+)'."
 )
+@click.option(
+    "--cards",
+    metavar="N|all|moved|flagged",
+    help="Which probes get an image card in MLflow. [default: all up to 32; of more 16, and 16 with something to see]",
+)
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes on this machine; -1 for all cores.")
 @click.option("--backend", type=click.Choice(["loky", "dask", "ray"]), help="Where they run.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of the Dask or Ray cluster; by default one on this machine.")
@@ -357,6 +363,7 @@ def checkpoints(
     experiment: str | None,
     journal: Path | None,
     step_from: str | None,
+    cards: str | None,
     jobs: int,
     backend: str | None,
     scheduler: str | None,
@@ -402,6 +409,7 @@ def checkpoints(
             journal_dir=journal,
             jobs=jobs,
             step_from=step_from,
+            cards=cards,
             custom_objects=own_objects,
             safe_mode=not unsafe,
             verbose=not as_json,

@@ -140,6 +140,7 @@ class Recorder:
             run_id=store.run_id,
             run_name=store.name,
             tracking_uri=store.address,
+            cards=delivery.cards,
         )
         alive = claim = None
         try:
