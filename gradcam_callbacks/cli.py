@@ -600,6 +600,7 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
         task = progress.add_task("Uploading", total=missing)
         arrived = sending.send(on_item=lambda item: progress.advance(task))
         sending.tidy()
+        sending.close()
     if not arrived:
         left = len(sending.missing())
         raise click.ClickException(f"{left} of {missing} items have not arrived: {sending.error}. Try again later.")

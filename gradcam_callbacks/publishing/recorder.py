@@ -213,6 +213,7 @@ class Recorder:
         """
         before = self._before(step)
         maps = in_place(arrays["maps"], arrays["health"])
+        maps.flags.writeable = False  # what several measures need of them is worked out once
         measures = measure_step(
             Explained(maps, arrays["explained"]),
             before=None if before is None else Explained(before.shown, before.explained),
@@ -296,6 +297,10 @@ class Recorder:
                 self._say_goodbye(missing, keeps_journal=self._delivery.keeps_journal or is_needed)
             finally:
                 self._claim.release()
+
+    def undisturbed(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the worker begins nothing: what the training waits for goes first."""
+        return contextlib.nullcontext() if self._worker is None else self._worker.undisturbed()
 
     def _warn_of_disk(self) -> None:
         """Says once that the disk does not take the journal."""

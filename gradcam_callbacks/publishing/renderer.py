@@ -11,9 +11,9 @@ import json
 import logging
 import os
 import pickle
+import select
 import subprocess
 import sys
-import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +59,7 @@ class Renderer:
         self._count = 0
         self._is_started = False
         self._is_over = False
+        self._finalizer: weakref.finalize[..., Renderer] | None = None  # ends the process of a renderer that is left
         _running.add(self)
 
     def tiles(self, step: Step, content: bytes, probes: Sequence[int], *, is_encoded: bool) -> list[Drawn]:
@@ -107,22 +108,19 @@ class Renderer:
         process = self.process
         if process is None:
             return None
-        watchdog = threading.Timer(PATIENCE, process.kill)
-        watchdog.daemon = True
-        watchdog.start()
         try:
             assert process.stdin is not None
             assert process.stdout is not None
             pickle.dump(request, process.stdin)
             process.stdin.flush()
+            if sys.platform != "win32" and not select.select([process.stdout], [], [], PATIENCE)[0]:
+                raise TimeoutError(f"no answer in {PATIENCE:.0f} s")
             return pickle.load(process.stdout)  # from our own process
         except Exception as error:  # it has ended, or was killed in the middle of an answer
             if not self._is_over:
                 logger.debug("The process that draws has ended (%r); tiles are drawn in this one.", error)
             self._end()
             return None
-        finally:
-            watchdog.cancel()
 
     def _start(self) -> None:
         """Starts the process, where this one is a Python that can be started again."""
@@ -142,31 +140,41 @@ class Renderer:
         except (OSError, ValueError):
             logger.debug("There is no process that draws; tiles are drawn in this one.", exc_info=True)
             return
+        self._finalizer = weakref.finalize(self, _ended, self.process)
         self._asked(self._journal.manifest.encoded())
 
     def _end(self) -> None:
+        self.process = None
+        if self._finalizer is not None:
+            self._finalizer()
+
+    def leave(self) -> None:
+        """Forgets the process without ending it, in a child that was forked: it is none of its own."""
         process, self.process = self.process, None
-        if process is None:
+        self._is_over = True
+        if process is None or self._finalizer is None:
             return
-        process.kill()  # it keeps nothing
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(Exception):
+        self._finalizer.detach()
+        for pipe in (process.stdin, process.stdout):  # or the process would live as long as this child
+            with contextlib.suppress(OSError):
                 assert pipe is not None
-                pipe.close()
-        process.wait()
+                os.close(pipe.fileno())
+        process.returncode = 0  # it need not be waited for
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    process.kill()  # it keeps nothing
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(Exception):
+            assert pipe is not None
+            pipe.close()
+    process.wait()
 
 
 def _forked() -> None:
-    """A child has the pipes of its parent, and would keep the process alive when that has ended."""
+    """A child has the pipes of its parent."""
     for renderer in list(_running):
-        process, renderer.process = renderer.process, None
-        renderer._is_over = True
-        if process is not None:
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    assert pipe is not None
-                    os.close(pipe.fileno())
-            process.returncode = 0  # it is no child of this one, and need not be waited for
+        renderer.leave()
 
 
 if hasattr(os, "register_at_fork"):

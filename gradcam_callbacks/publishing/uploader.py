@@ -6,12 +6,14 @@ import bisect
 import io
 import logging
 import threading
+import weakref
 import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -120,6 +122,7 @@ class Uploader:
         self._step: Step | None = None
         self._frames: tuple[int, list[Step]] = (BASELINE, [])
         self._renderer = Renderer(journal)
+        self._senders = _Senders()
         self._asking = threading.Lock()  # held by the sender that asks the store what it holds
         chosen = [n for n, probe in enumerate(self._probes) if _CARD + probe in self._sent]
         self._cards = Cards(journal.manifest.cards, len(self._probes), chosen)
@@ -196,7 +199,12 @@ class Uploader:
         return not one_pass.failed
 
     def close(self) -> None:
-        """Ends the process that draws."""
+        """Ends the process that draws, and the threads that send."""
+        self._renderer.close()
+        self._senders.close()
+
+    def stop_drawing(self) -> None:
+        """Ends the process that draws; may be called from any thread."""
         self._renderer.close()
 
     def _numbers(self, steps: Collection[int]) -> list[Item]:
@@ -302,7 +310,6 @@ class Uploader:
             _EndedError: if the pass has to end.
         """
         is_ended = threading.Event()
-        senders: list[threading.Thread] = []
         taken: list[Item] = []
 
         def has_to_end() -> bool:
@@ -321,15 +328,10 @@ class Uploader:
             while not has_to_end() and (items := self._taken()):
                 taken += items
                 drawn = deque(zip(items, self._drawn(items), strict=True))
-                _join(senders)
-                senders = [
-                    threading.Thread(target=send, args=(drawn,), name="gradcam-sender", daemon=True)
-                    for _ in range(min(SENDERS, len(items)))
-                ]
-                for sender in senders:
-                    sender.start()
+                self._senders.wait()
+                self._senders.begin(partial(send, drawn), min(SENDERS, len(items)))
         finally:
-            _join(senders)
+            self._senders.wait()
             self._queue(taken)
         if is_ended.is_set() or one_pass.stop():
             raise _EndedError
@@ -530,9 +532,59 @@ def _first_and_newest(steps: Sequence[int]) -> list[int]:
     return [*steps[:1], *reversed(steps[1:])]
 
 
-def _join(threads: Iterable[threading.Thread]) -> None:
-    for thread in threads:
-        thread.join()
+class _Senders:
+    """Threads that are kept for the next batch; they end with whoever holds this."""
+
+    def __init__(self) -> None:
+        """Starts none yet."""
+        self._works: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._done = threading.Semaphore(0)
+        self._begun = 0
+        self._threads: list[threading.Thread] = []
+        weakref.finalize(self, _dismiss, self._works)
+
+    def begin(self, work: Callable[[], None], count: int) -> None:
+        """Lets so many of them do a piece of work, each all of it."""
+        if not self._threads:
+            self._threads = [
+                threading.Thread(target=_serve, args=(self._works, self._done), name=f"gradcam-sender-{n}", daemon=True)
+                for n in range(SENDERS)
+            ]
+            for thread in self._threads:
+                thread.start()
+        self._begun += count
+        for _ in range(count):
+            self._works.put(work)
+
+    def wait(self) -> None:
+        """Returns when all that was begun is done."""
+        while self._begun:
+            self._done.acquire()
+            self._begun -= 1
+
+    def close(self) -> None:
+        """Ends the threads."""
+        if self._threads:
+            _dismiss(self._works)
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+
+def _serve(works: SimpleQueue[Callable[[], None] | None], done: threading.Semaphore) -> None:
+    while (work := works.get()) is not None:
+        try:
+            work()
+        except Exception:
+            logger.exception("A picture could not be sent.")
+        finally:
+            work = None
+            done.release()
+
+
+def _dismiss(works: SimpleQueue[Callable[[], None] | None]) -> None:
+    for _ in range(SENDERS):
+        works.put(None)
 
 
 def _made(make: Callable[[], Made]) -> Made:

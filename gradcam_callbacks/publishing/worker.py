@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 
 from gradcam_callbacks.publishing.uploader import Uploader
 
@@ -14,6 +16,8 @@ REPORT_EVERY = 5
 """Steps after which the review page is written anew, at least; of a long training more."""
 LONGEST_PAUSE = 60.0
 """Seconds between two tries while a store is away, at most."""
+LONGEST_WAY = 1.0
+"""Seconds that an item waits for the training thread, at most."""
 
 
 class Worker:
@@ -38,6 +42,8 @@ class Worker:
         self._changed = threading.Condition()
         self._closing = False
         self._stopping = False
+        self._has_way = threading.Event()
+        self._has_way.set()
         self._is_done = False
         self._thread = threading.Thread(target=self._work, name="gradcam-worker", daemon=True)
         self._thread.start()
@@ -59,9 +65,19 @@ class Worker:
             self._is_done = False
             self._changed.notify_all()
 
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Lets the training thread go first: inside, nothing more is begun, since threads share the interpreter."""
+        self._has_way.clear()
+        try:
+            yield
+        finally:
+            self._has_way.set()
+
     def wait(self, timeout: float) -> bool:
         """Whether everything so far has arrived within so many seconds; earlier if a try failed."""
         before = self.failures
+        self._has_way.set()  # who waits for the worker does not go first
         with self._changed:
             self._changed.wait_for(lambda: self._is_done or self.failures > before, timeout)
             return self._is_done
@@ -88,7 +104,7 @@ class Worker:
                 self._stopping = True  # a request cannot be interrupted: the thread ends when it returns
                 self._changed.notify_all()
             if self._thread.is_alive():
-                self.uploader.close()
+                self.uploader.stop_drawing()
         self._thread.join(0.5)
 
     def _work(self) -> None:
@@ -100,7 +116,7 @@ class Worker:
             due = max(REPORT_EVERY, self._recorded // 5)
             whole = is_last or is_due or self._unreported + len(steps) >= due
             arrived = self.uploader.send(
-                steps, whole=whole, is_over=is_last, stop=lambda: self._stopping, gives_way=lambda: self._has_news
+                steps, whole=whole, is_over=is_last, stop=self._is_stopped, gives_way=lambda: self._has_news
             )
             pause = 0.0 if arrived else min(2 * pause or 1.0, LONGEST_PAUSE)
             if not arrived and not self._stopping:
@@ -120,6 +136,12 @@ class Worker:
         if not self._stopping:
             self.uploader.tidy()
         self.uploader.close()
+
+    def _is_stopped(self) -> bool:
+        """Asked before each item: whether to end. It waits as long as the training thread goes first."""
+        if not self._stopping:
+            self._has_way.wait(LONGEST_WAY)
+        return self._stopping
 
     def _rest(self, pause: float) -> None:
         """Waits for more to send, or for the next try; called with the lock held.
