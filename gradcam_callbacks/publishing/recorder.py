@@ -19,7 +19,7 @@ from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.publishing import living
 from gradcam_callbacks.publishing.claims import Claim
 from gradcam_callbacks.publishing.delivery import Delivery
-from gradcam_callbacks.publishing.store import HungUpError, Item, Store, steps_of
+from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Store, steps_of
 from gradcam_callbacks.publishing.uploader import Uploader
 from gradcam_callbacks.publishing.worker import Worker
 from gradcam_callbacks.record.health import in_place
@@ -337,12 +337,14 @@ class Recorder:
         if self._delivery.verbose and self.verdict is not None:
             print(f"Grad-CAM verdict: {self.verdict.name}. {self.verdict.summary}")  # noqa: T201
         if missing:
+            pictures = sum(item.kind is Kind.TILE for item in missing)
             command = shlex.join(["gradcam", "upload", str(directory), "--tracking-uri", self.store.address])
             logger.warning(
-                "%d items have not arrived in %s. %s sends the rest.%s",
+                "%d items have not arrived in %s. %s sends the rest.%s%s",
                 len(missing),
                 self.store.title,
                 f"`{command}`" if self.store.address else f"The same store with '{directory}'",
+                f" {'All' if pictures == len(missing) else pictures} of them are pictures." * bool(pictures),
                 f" What the disk did not take is lost ({self.journal.trouble})." * bool(self.journal.held),
             )
             return
