@@ -60,6 +60,7 @@ class Cards:
             chosen: who was chosen before.
         """
         self._orders: tuple[str, ...] = ()
+        self._next: list[int] = []  # who would be chosen after those of the last time
         first, self._places = min(count, MOST_CARDS), 0
         if setting.isdecimal():
             first = min(count, int(setting))
@@ -73,12 +74,11 @@ class Cards:
         self.chosen += [n for n in chosen if n >= first]
         self._places = max(0, self._places - len(self.chosen) + first)
 
-    def choose(self, found: Assessment, *, is_over: bool) -> list[int]:
-        """Chooses more, as the record is now.
+    def choose(self, found: Assessment) -> list[int]:
+        """Gives away half of the places that are left, as the record is now.
 
         Args:
             found: what can be said of the record.
-            is_over: whether it is complete.
 
         Returns:
             Who was chosen now.
@@ -88,8 +88,15 @@ class Cards:
         moved = np.nan_to_num(found.measures["drift"]).sum(axis=(0, 2))
         scores = {"moved": moved, "flagged": _flagged(found)}
         wanted = [n for name in self._orders for n in _descending(scores[name], moved)]
-        free = [n for n in dict.fromkeys(wanted) if n not in self.chosen]
-        new = free[: self._places if is_over else (self._places + 1) // 2]
+        self._next = [n for n in dict.fromkeys(wanted) if n not in self.chosen]
+        return self._given((self._places + 1) // 2)
+
+    def choose_last(self) -> list[int]:
+        """Gives away all places that are left, as the record was at the last choice."""
+        return self._given(self._places)
+
+    def _given(self, places: int) -> list[int]:
+        new, self._next = self._next[:places], self._next[places:]
         self.chosen += new
         self._places -= len(new)
         return new

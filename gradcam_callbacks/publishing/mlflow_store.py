@@ -218,7 +218,7 @@ class MLflowStore:
         if half is None:
             # The same name whenever it is put: what arrives after it was given up replaces itself.
             own = uuid.uuid5(uuid.NAMESPACE_OID, f"{self.run_id}/{item}")
-            stem = f"gradcam~{item.probe}+step+{item.step}+timestamp+{time}+{own}"
+            stem = f"gradcam~{(item.probe or '').replace('/', '~')}+step+{item.step}+timestamp+{time}+{own}"
             files = {f"{stem}.png": tile.png, f"{stem}{_small_end(stem)}": tile.small}
         else:  # the server was lost between the picture and its small copy
             missing = Path(half)

@@ -156,9 +156,8 @@ class Renderer:
             return
         self._finalizer.detach()
         for pipe in (process.stdin, process.stdout):  # or the process would live as long as this child
-            with contextlib.suppress(OSError):
-                assert pipe is not None
-                os.close(pipe.fileno())
+            assert pipe is not None
+            getattr(pipe, "raw", pipe).close()  # what is buffered is the parent's to send
         process.returncode = 0  # it need not be waited for
 
 

@@ -126,7 +126,6 @@ class Uploader:
         self._asking = threading.Lock()  # held by the sender that asks the store what it holds
         chosen = [n for n, probe in enumerate(self._probes) if _CARD + probe in self._sent]
         self._cards = Cards(journal.manifest.cards, len(self._probes), chosen)
-        self._is_over = True
         self._seen: set[int] = set()  # steps whose pictures wait, or have waited
         self._first = BASELINE  # of these
         self._waiting: dict[int, list[Item]] = {}  # pictures of these steps
@@ -183,7 +182,6 @@ class Uploader:
             Whether everything has arrived that can be read, but for pictures that have given way; see `has_waiting`.
         """
         self.error = None
-        self._is_over = is_over
         recorded = self.journal.steps() if steps is None or whole else []
         numbers = recorded if steps is None else sorted(steps)
         for step in numbers:
@@ -191,6 +189,8 @@ class Uploader:
         one_pass = _Pass(stop, on_item)
         try:
             self._send_each([*self._numbers(numbers), *(self._of_record(recorded) if whole else [])], one_pass)
+            if whole and is_over:
+                self._give_cards(self._cards.choose_last())
             self._send_pictures(one_pass, gives_way)
             if whole and is_over and not gives_way():
                 self._send_each(self._of_end(recorded), one_pass)
@@ -229,7 +229,10 @@ class Uploader:
 
     def _pictures(self, step: int) -> list[Item]:
         """The pictures of a step, one a card."""
-        return [Item(Kind.TILE, step, self._probes[n]) for n in sorted(self._cards.chosen)]
+        return [self._tile(step, n) for n in sorted(self._cards.chosen)]
+
+    def _tile(self, step: int, n: int) -> Item:
+        return Item(Kind.TILE, step, self._probes[n])
 
     def _send_each(self, items: Collection[Item], one_pass: _Pass) -> None:
         """Sends what has not arrived, one after the other.
@@ -375,7 +378,7 @@ class Uploader:
             self._sent.add(_CARD + probe)
             if not self._is_copy:
                 self.journal.mark_uploaded(_CARD + probe)
-            self._queue(Item(Kind.TILE, step, probe) for step in sorted(self._seen))
+            self._queue(self._tile(step, n) for step in sorted(self._seen))
 
     def tidy(self) -> None:
         """Removes what is there twice because it arrived after it had been given up."""
@@ -477,7 +480,7 @@ class Uploader:
         steps, pictures, name = read_steps(self.journal), self._pictures_of_probes(), self.store.current_name()
         found = _made(lambda: assess(self.journal, steps))
         self.verdict = found.verdict
-        self._give_cards(_made(lambda: self._cards.choose(found, is_over=self._is_over)))
+        self._give_cards(_made(lambda: self._cards.choose(found)))
         page = _made(lambda: build([self.journal], names=[name], assessments=[found]))
         content = io.BytesIO()
         try:

@@ -83,13 +83,14 @@ def test_those_that_moved_most_are_chosen(tmp_path: Path) -> None:
     moving = {39: 0.4, 20: 0.3, 3: 0.2}
     found = found_in(a_journal(tmp_path, moving=moving))
     cards = Cards("moved", COUNT)
-    assert cards.choose(found, is_over=False) == [39, 20, 3]
-    assert cards.choose(found, is_over=True) == []
+    assert cards.choose(found) == [39, 20, 3]
+    assert cards.choose_last() == []
     many = Cards("moved", COUNT)
     every = found_in(a_journal(tmp_path / "every", moving={n: 0.01 * (n + 1) for n in range(COUNT)}))
-    assert many.choose(every, is_over=False) == list(range(39, 23, -1))
-    assert many.choose(every, is_over=False) == list(range(23, 15, -1))
-    assert many.choose(every, is_over=True) == list(range(15, 7, -1))
+    assert many.choose_last() == []
+    assert many.choose(every) == list(range(39, 23, -1))
+    assert many.choose(every) == list(range(23, 15, -1))
+    assert many.choose_last() == list(range(15, 7, -1))
     assert len(many.chosen) == MOST_CARDS
 
 
@@ -102,9 +103,9 @@ def test_those_with_something_to_see_are_flagged(tmp_path: Path) -> None:
     focus = focus.copy()
     focus[30] = 0.3
     journal.append(3, {**last.arrays, "focus": focus}, {})
-    assert Cards("flagged", COUNT).choose(found_in(journal), is_over=True) == [9, 30]
+    assert Cards("flagged", COUNT).choose(found_in(journal)) == [9, 30]
     default = Cards("", COUNT)
-    assert default.choose(found_in(journal), is_over=True) == [30]  # the ninth has one already, 7 too
+    assert default.choose(found_in(journal)) == [30]  # the ninth has one already, 7 too
     assert default.chosen == [*range(16), 30]
 
 
