@@ -299,7 +299,7 @@ class Recorder:
                 self._claim.release()
 
     def undisturbed(self) -> contextlib.AbstractContextManager[None]:
-        """Inside, the worker begins nothing: what the training waits for goes first."""
+        """Inside, the worker begins no picture: what the training waits for goes first."""
         return contextlib.nullcontext() if self._worker is None else self._worker.undisturbed()
 
     def _warn_of_disk(self) -> None:

@@ -316,7 +316,7 @@ class Uploader:
         taken: list[Item] = []
 
         def has_to_end() -> bool:
-            return is_ended.is_set() or Kind.TILE in one_pass.failed or one_pass.stop() or gives_way()
+            return is_ended.is_set() or Kind.TILE in one_pass.failed or gives_way() or one_pass.stop()
 
         def send(left: deque[tuple[Item, Callable[[], None]]]) -> None:
             with suppress(IndexError):  # another sender has taken the last one

@@ -17,7 +17,7 @@ REPORT_EVERY = 5
 LONGEST_PAUSE = 60.0
 """Seconds between two tries while a store is away, at most."""
 LONGEST_WAY = 1.0
-"""Seconds that an item waits for the training thread, at most."""
+"""Seconds that a picture waits for the training thread, at most."""
 
 
 class Worker:
@@ -67,7 +67,7 @@ class Worker:
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Lets the training thread go first: inside, nothing more is begun, since threads share the interpreter."""
+        """Lets the training thread go first: inside, no picture is begun, since threads share the interpreter."""
         self._has_way.clear()
         try:
             yield
@@ -116,7 +116,7 @@ class Worker:
             due = max(REPORT_EVERY, self._recorded // 5)
             whole = is_last or is_due or self._unreported + len(steps) >= due
             arrived = self.uploader.send(
-                steps, whole=whole, is_over=is_last, stop=self._is_stopped, gives_way=lambda: self._has_news
+                steps, whole=whole, is_over=is_last, stop=lambda: self._stopping, gives_way=self._gives_way
             )
             pause = 0.0 if arrived else min(2 * pause or 1.0, LONGEST_PAUSE)
             if not arrived and not self._stopping:
@@ -137,11 +137,11 @@ class Worker:
             self.uploader.tidy()
         self.uploader.close()
 
-    def _is_stopped(self) -> bool:
-        """Asked before each item: whether to end. It waits as long as the training thread goes first."""
+    def _gives_way(self) -> bool:
+        """Asked before each picture: whether something waits that goes first. The training thread is waited for."""
         if not self._stopping:
             self._has_way.wait(LONGEST_WAY)
-        return self._stopping
+        return self._has_news
 
     def _rest(self, pause: float) -> None:
         """Waits for more to send, or for the next try; called with the lock held.

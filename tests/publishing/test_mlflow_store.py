@@ -265,11 +265,10 @@ def test_files_of_images_have_the_names_and_sizes_that_log_image_gives(
     pairs = zip(sorted(ours, key=without_id), sorted(theirs, key=without_id), strict=True)
     for one, other in pairs:
         files = [Path(client.download_artifacts(store.run_id, path)) for path in (one, other)]
-        shown = [Image.open(file) for file in files]
-        assert shown[0].size == shown[1].size
-        assert shown[0].format == shown[1].format
-        if one.endswith(".png"):
-            np.testing.assert_array_equal(np.asarray(shown[0]), np.asarray(shown[1]))
+        with Image.open(files[0]) as here, Image.open(files[1]) as there:
+            assert (here.size, here.format) == (there.size, there.format)
+            if one.endswith(".png"):
+                np.testing.assert_array_equal(np.asarray(here), np.asarray(there))
     assert client.get_run(store.run_id).data.tags["mlflow.loggedImages"] == "True"
 
 
@@ -344,6 +343,7 @@ def test_256_probes_leave_nothing_but_pictures(client: MlflowClient) -> None:
     with mlflow.start_run() as run:
         callback = GradCAMCallback(probes, flush_timeout=8, reliance=False, verbose=False)
         model = small_model()
+        model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
         model.fit(pictures(4), np.zeros(4, int), epochs=epochs, verbose=0, callbacks=[callback])
     run_id = run.info.run_id
     history = client.get_metric_history(run_id, "gradcam_health/non-finite")

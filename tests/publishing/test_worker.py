@@ -93,17 +93,18 @@ def test_each_card_begins_with_the_first_step_and_then_has_the_newest(tmp_path: 
     assert arrived == pictures
 
 
-def test_nothing_is_begun_while_the_training_goes_first(tmp_path: Path) -> None:
-    """The worker waits until it may, and does so without being asked again."""
+def test_no_picture_is_begun_while_the_training_goes_first(tmp_path: Path) -> None:
+    """They wait until they may, and are sent without being asked for again; numbers do not wait."""
     store = Slow()
     worker = Worker(Uploader(a_journal(tmp_path, 2, 1), store))
     assert worker.wait(10)
     with worker.undisturbed():
         worker.put(0)
-        clock.sleep(0.2)
-        assert store.metrics == {}
+        clock.sleep(0.3)
+        assert store.tiles == {}
+        assert set(store.metrics) == {0}
     assert worker.wait(10)
-    assert set(store.metrics) == {0}
+    assert len(store.tiles) == 2
     worker.close(10)
 
 
