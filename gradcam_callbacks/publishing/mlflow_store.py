@@ -79,7 +79,10 @@ class MLflowStore:
         was_empty: whether it held nothing of ours when it was opened.
         verdict: what its record comes to, as the word in the last review; "" before there is one.
         summary: why, in a few sentences; "" before.
+        tiles_at_once: see `Store`.
     """
+
+    tiles_at_once = 4
 
     def __init__(self, found: mlflow.entities.Run, address: str, *, is_ours: bool = False) -> None:
         """Takes a run as MLflow gives it; one of ours is a new one."""

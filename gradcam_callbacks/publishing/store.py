@@ -88,6 +88,9 @@ class Store(Protocol):
     `HungUpError` where the same request may do on a new connection, and anything else for this item alone. Then it is
     tried again later.
 
+    A store may say two things more of tiles: `takes_encoded_tiles = True`, and with `tiles_at_once` how many threads
+    may put tiles at the same time; by default one.
+
     Attributes:
         run_id: of the run, the same whenever the run is opened: it names the folder of the journal, which is gone on
             with.

@@ -40,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
 
-SENDERS = 4
-"""How many pictures are on their way at once."""
 AT_ONCE = 8
 """How many pictures are drawn while those before are on their way."""
 _CARD = "card/"
@@ -122,7 +120,7 @@ class Uploader:
         self._step: Step | None = None
         self._frames: tuple[int, list[Step]] = (BASELINE, [])
         self._renderer = Renderer(journal)
-        self._senders = _Senders()
+        self._senders = _Senders(getattr(store, "tiles_at_once", 1))
         self._asking = threading.Lock()  # held by the sender that asks the store what it holds
         chosen = [n for n, probe in enumerate(self._probes) if _CARD + probe in self._sent]
         self._cards = Cards(journal.manifest.cards, len(self._probes), chosen)
@@ -332,7 +330,7 @@ class Uploader:
                 taken += items
                 drawn = deque(zip(items, self._drawn(items), strict=True))
                 self._senders.wait()
-                self._senders.begin(partial(send, drawn), min(SENDERS, len(items)))
+                self._senders.begin(partial(send, drawn), len(items))
         finally:
             self._senders.wait()
             self._queue(taken)
@@ -377,7 +375,10 @@ class Uploader:
             probe = self._probes[n]
             self._sent.add(_CARD + probe)
             if not self._is_copy:
-                self.journal.mark_uploaded(_CARD + probe)
+                try:
+                    self.journal.mark_uploaded(_CARD + probe)
+                except OSError as error:  # of a strict journal
+                    self.error = error
             self._queue(self._tile(step, n) for step in sorted(self._seen))
 
     def tidy(self) -> None:
@@ -538,23 +539,29 @@ def _first_and_newest(steps: Sequence[int]) -> list[int]:
 class _Senders:
     """Threads that are kept for the next batch; they end with whoever holds this."""
 
-    def __init__(self) -> None:
-        """Starts none yet."""
+    def __init__(self, count: int) -> None:
+        """Starts none yet.
+
+        Args:
+            count: how many there are.
+        """
+        self._count = count
         self._works: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._done = threading.Semaphore(0)
         self._begun = 0
         self._threads: list[threading.Thread] = []
-        weakref.finalize(self, _dismiss, self._works)
+        weakref.finalize(self, _dismiss, self._works, count)
 
-    def begin(self, work: Callable[[], None], count: int) -> None:
-        """Lets so many of them do a piece of work, each all of it."""
+    def begin(self, work: Callable[[], None], most: int) -> None:
+        """Lets all of them, or so many at most, do a piece of work, each all of it."""
         if not self._threads:
             self._threads = [
                 threading.Thread(target=_serve, args=(self._works, self._done), name=f"gradcam-sender-{n}", daemon=True)
-                for n in range(SENDERS)
+                for n in range(self._count)
             ]
             for thread in self._threads:
                 thread.start()
+        count = min(self._count, most)
         self._begun += count
         for _ in range(count):
             self._works.put(work)
@@ -568,7 +575,7 @@ class _Senders:
     def close(self) -> None:
         """Ends the threads."""
         if self._threads:
-            _dismiss(self._works)
+            _dismiss(self._works, self._count)
         for thread in self._threads:
             thread.join()
         self._threads = []
@@ -585,8 +592,8 @@ def _serve(works: SimpleQueue[Callable[[], None] | None], done: threading.Semaph
             done.release()
 
 
-def _dismiss(works: SimpleQueue[Callable[[], None] | None]) -> None:
-    for _ in range(SENDERS):
+def _dismiss(works: SimpleQueue[Callable[[], None] | None], count: int) -> None:
+    for _ in range(count):
         works.put(None)
 
 

@@ -13,13 +13,15 @@ from support.journals import make_journal
 
 from gradcam_callbacks import InMemoryStore
 from gradcam_callbacks.publishing.store import Item, Kind
-from gradcam_callbacks.publishing.uploader import AT_ONCE, SENDERS, Uploader
+from gradcam_callbacks.publishing.uploader import AT_ONCE, Uploader
 from gradcam_callbacks.publishing.worker import Worker
 from gradcam_callbacks.record.journal import Journal
 
 
 class Slow(InMemoryStore):
     """Takes its time for each picture, and keeps the order of what arrived."""
+
+    tiles_at_once = 4
 
     def __init__(self, seconds: float = 0.0) -> None:
         super().__init__("run")
@@ -78,12 +80,23 @@ def test_the_numbers_of_a_new_step_go_before_pictures_that_wait(tmp_path: Path) 
     assert after.index("metrics/3") <= 2 * AT_ONCE
     assert after.index("maps/3") <= 2 * AT_ONCE + 1
     assert len(store.tiles) == 4 * 32
-    assert 1 < store.most_at_once <= SENDERS
+    assert 1 < store.most_at_once <= store.tiles_at_once
 
 
-def test_each_card_begins_with_the_first_step_and_then_has_the_newest(tmp_path: Path) -> None:
+def test_a_store_gets_one_tile_at_a_time_unless_it_takes_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that says nothing of it need not be made for several threads."""
+    monkeypatch.delattr(Slow, "tiles_at_once")
+    store = Slow(seconds=0.02)
+    assert Uploader(a_journal(tmp_path, 8, 2), store).send()
+    assert store.most_at_once == 1
+
+
+def test_each_card_begins_with_the_first_step_and_then_has_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pictures wait in this order."""
     journal = a_journal(tmp_path, 2, 5)
+    monkeypatch.delattr(Slow, "tiles_at_once")
     store = Slow()
     sending = Uploader(journal, store)
     pictures = [item.step for item in sending.missing() if item.kind is Kind.TILE]
