@@ -6,6 +6,7 @@ import bisect
 import io
 import logging
 import threading
+import time
 import weakref
 import zlib
 from collections import deque
@@ -80,6 +81,7 @@ class Uploader:
         error: what went wrong in the last pass, or None.
         verdict: what the record came to when the review was last made, or None.
         ends_run: whether to end the run, too, where the journal says with what.
+        picture_seconds: how long the last pass drew and sent pictures.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Uploader:
         self.error: Exception | None = None
         self.verdict: Verdict | None = None
         self.ends_run = not living.is_held(journal.directory / "status")  # who trains ends it
+        self.picture_seconds = 0.0
         self._probes = ascii_slugs(journal.manifest.probe_slugs)
         self._index = {probe: n for n, probe in enumerate(self._probes)}
         self._has_animation = has_animation
@@ -158,6 +161,7 @@ class Uploader:
         *,
         whole: bool = True,
         is_over: bool = True,
+        most_pictures: int | None = None,
         stop: Callable[[], bool] = lambda: False,
         gives_way: Callable[[], bool] = lambda: False,
         on_item: Callable[[Item], None] = lambda item: None,
@@ -171,13 +175,14 @@ class Uploader:
             steps: which steps; all of the journal by default. Pictures that an earlier pass has left are sent, too.
             whole: whether to send what is of the whole record.
             is_over: whether the record is complete: then `whole` counts animations and the status, too.
+            most_pictures: how many pictures to send at most, in steps of `AT_ONCE`; others are left for the next pass.
             stop: asked before each item.
             gives_way: asked before each picture: whether to leave the others for the next pass, since something waits
                 that goes first.
             on_item: told of each item that has arrived.
 
         Returns:
-            Whether everything has arrived that can be read, but for pictures that have given way; see `has_waiting`.
+            Whether everything has arrived that can be read, but for pictures that are left; see `has_waiting`.
         """
         self.error = None
         recorded = self.journal.steps() if steps is None or whole else []
@@ -189,7 +194,7 @@ class Uploader:
             self._send_each([*self._numbers(numbers), *(self._of_record(recorded) if whole else [])], one_pass)
             if whole and is_over:
                 self._give_cards(self._cards.choose_last())
-            self._send_pictures(one_pass, gives_way)
+            self._send_pictures(one_pass, gives_way, most_pictures)
             if whole and is_over and not gives_way():
                 self._send_each(self._of_end(recorded), one_pass)
         except _EndedError:
@@ -304,7 +309,7 @@ class Uploader:
             del self._waiting[self._order.pop(place)]
         return taken
 
-    def _send_pictures(self, one_pass: _Pass, gives_way: Callable[[], bool]) -> None:
+    def _send_pictures(self, one_pass: _Pass, gives_way: Callable[[], bool], most: int | None) -> None:
         """Sends the pictures that wait: some are on their way while the next are drawn.
 
         Raises:
@@ -312,6 +317,7 @@ class Uploader:
         """
         is_ended = threading.Event()
         taken: list[Item] = []
+        begun = time.monotonic()
 
         def has_to_end() -> bool:
             return is_ended.is_set() or Kind.TILE in one_pass.failed or gives_way() or one_pass.stop()
@@ -326,7 +332,7 @@ class Uploader:
                         is_ended.set()
 
         try:
-            while not has_to_end() and (items := self._taken()):
+            while (most is None or len(taken) < most) and not has_to_end() and (items := self._taken()):
                 taken += items
                 drawn = deque(zip(items, self._drawn(items), strict=True))
                 self._senders.wait()
@@ -334,6 +340,7 @@ class Uploader:
         finally:
             self._senders.wait()
             self._queue(taken)
+            self.picture_seconds = time.monotonic() - begun
         if is_ended.is_set() or one_pass.stop():
             raise _EndedError
 
@@ -342,22 +349,22 @@ class Uploader:
         needed = list(items)
         with suppress(Exception):  # `_deliver` asks again, and deals with it
             needed = [item for item in items if not self._is_there(item)]
-        number, time = items[0].step, 0.0
+        number, recorded = items[0].step, 0.0
         assert number is not None
         is_encoded = getattr(self.store, "takes_encoded_tiles", False)
         found: list[Drawn] = []
         try:
             if needed:
                 step, content = self._read(number), self.journal.content(number)
-                time = step.time
+                recorded = step.time
                 probes = [self._index[item.probe or ""] for item in needed]
                 found = self._renderer.tiles(step, content, probes, is_encoded=is_encoded)
         except Exception as error:
             found = [error] * len(needed)
         drawn = dict(zip(needed, found, strict=True))
-        return [partial(self._put_picture, item, drawn.get(item), time) for item in items]
+        return [partial(self._put_picture, item, drawn.get(item), recorded) for item in items]
 
-    def _put_picture(self, item: Item, drawn: Drawn | None, time: float) -> None:
+    def _put_picture(self, item: Item, drawn: Drawn | None, recorded: float) -> None:
         """Sends a picture.
 
         Raises:
@@ -367,7 +374,7 @@ class Uploader:
             raise _UnusableError(str(drawn) or type(drawn).__name__) from drawn
         if drawn is None:
             raise ValueError(f"'{item}' is not there any more.")
-        self.store.put(item, drawn, time)
+        self.store.put(item, drawn, recorded)
 
     def _give_cards(self, probes: Iterable[int]) -> None:
         """Lets probes that were chosen have cards, from the first step on."""

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from gradcam_callbacks.publishing.uploader import Uploader
+from gradcam_callbacks.publishing.uploader import AT_ONCE, Uploader
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +16,12 @@ REPORT_EVERY = 5
 """Steps after which the review page is written anew, at least; of a long training more."""
 LONGEST_PAUSE = 60.0
 """Seconds between two tries while a store is away, at most."""
+PICTURES_REST, LONGEST_REST = 15, 5.0
+"""How many times as long as the last pictures took the next ones wait, and how many seconds at most.
+
+That is while the training goes on: drawing and sending takes the processor from it, and so does a server on the same
+machine.
+"""
 LONGEST_WAY = 1.0
 """Seconds that a picture waits for the training thread, at most."""
 
@@ -42,6 +48,8 @@ class Worker:
         self._changed = threading.Condition()
         self._closing = False
         self._stopping = False
+        self._waiters = 0  # threads in `wait`
+        self._pictures_at = 0.0  # when the next pictures may be sent, by the monotonic clock
         self._has_way = threading.Event()
         self._has_way.set()
         self._is_done = False
@@ -79,7 +87,12 @@ class Worker:
         before = self.failures
         self._has_way.set()  # who waits for the worker does not go first
         with self._changed:
-            self._changed.wait_for(lambda: self._is_done or self.failures > before, timeout)
+            self._waiters += 1
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: self._is_done or self.failures > before, timeout)
+            finally:
+                self._waiters -= 1
             return self._is_done
 
     def close(self, timeout: float) -> None:
@@ -115,9 +128,19 @@ class Worker:
                 self._is_review_due = self._has_news = False
             due = max(REPORT_EVERY, self._recorded // 5)
             whole = is_last or is_due or self._unreported + len(steps) >= due
+            is_hurried = is_last or self._is_waited_for()
+            has_pictures = is_hurried or time.monotonic() >= self._pictures_at
             arrived = self.uploader.send(
-                steps, whole=whole, is_over=is_last, stop=lambda: self._stopping, gives_way=self._gives_way
+                steps,
+                whole=whole,
+                is_over=is_last,
+                most_pictures=None if is_hurried else AT_ONCE * has_pictures,
+                stop=lambda: self._stopping,
+                gives_way=self._gives_way,
             )
+            if has_pictures:
+                rest = min(PICTURES_REST * self.uploader.picture_seconds, LONGEST_REST)
+                self._pictures_at = time.monotonic() + rest
             pause = 0.0 if arrived else min(2 * pause or 1.0, LONGEST_PAUSE)
             if not arrived and not self._stopping:
                 self._failed()
@@ -137,6 +160,10 @@ class Worker:
             self.uploader.tidy()
         self.uploader.close()
 
+    def _is_waited_for(self) -> bool:
+        """Whether somebody waits until all has arrived."""
+        return self._closing or self._stopping or self._waiters > 0
+
     def _gives_way(self) -> bool:
         """Asked before each picture: whether something waits that goes first. The training thread is waited for."""
         if not self._stopping:
@@ -151,7 +178,10 @@ class Worker:
         """
         if self._is_done:
             self._changed.wait_for(lambda: self._closing or not self._is_done)
-        elif pause:
+        elif not pause:  # pictures are left
+            left = self._pictures_at - time.monotonic()
+            self._changed.wait_for(lambda: self._has_news or self._is_waited_for(), max(0.0, left))
+        else:
             self._changed.wait_for(lambda: self._closing, pause)
             if self._closing:  # `close` waits: the next try comes after a second at most
                 self._changed.wait_for(lambda: self._stopping, min(pause, 1.0))

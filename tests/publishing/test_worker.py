@@ -71,10 +71,13 @@ def test_the_numbers_of_a_new_step_go_before_pictures_that_wait(tmp_path: Path) 
     worker = Worker(Uploader(a_journal(tmp_path, 32, 4), store))
     for step in range(3):
         worker.put(step)
+    waiting = threading.Thread(target=worker.wait, args=(60,))
+    waiting.start()  # so that pictures follow each other
     assert store.has_picture.wait(30)
     before = len(store.arrived)
     worker.put(3)
     assert worker.wait(60)
+    waiting.join()
     worker.close(10)
     after = store.arrived[before:]
     assert after.index("metrics/3") <= 2 * AT_ONCE
@@ -118,6 +121,20 @@ def test_no_picture_is_begun_while_the_training_goes_first(tmp_path: Path) -> No
         assert set(store.metrics) == {0}
     assert worker.wait(10)
     assert len(store.tiles) == 2
+    worker.close(10)
+
+
+def test_pictures_leave_time_to_the_training(tmp_path: Path) -> None:
+    """Numbers are sent at once; after a batch of pictures the next one waits, until somebody waits for all."""
+    store = Slow(seconds=0.2)
+    worker = Worker(Uploader(a_journal(tmp_path, 16, 3), store))
+    for step in range(3):
+        worker.put(step)
+    clock.sleep(2)
+    assert set(store.metrics) == set(store.maps) == {0, 1, 2}
+    assert 0 < len(store.tiles) <= 2 * AT_ONCE
+    assert worker.wait(30)
+    assert len(store.tiles) == 3 * 16
     worker.close(10)
 
 
