@@ -17,6 +17,7 @@ from gradcam_callbacks.explaining.backend import refuse_other_backends
 from gradcam_callbacks.explaining.explainer import Explainer
 from gradcam_callbacks.explaining.keras2 import refuse_keras2
 from gradcam_callbacks.probes.probe_set import as_probes
+from gradcam_callbacks.publishing.cards import cards_setting
 from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.publishing.metrics import chosen_metrics
 from gradcam_callbacks.record.manifest import Manifest
@@ -100,6 +101,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         strict: bool = False,
         verbose: bool = True,
         grid: tuple[int, int] | None = None,
+        cards: int | str | None = None,
     ) -> None:
         """Takes the settings; the model comes with `fit`.
 
@@ -132,16 +134,22 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             strict: whether a problem during the training raises at once; each step then waits until it has arrived.
             verbose: whether to print where the pictures are when all has arrived.
             grid: (h, w) of the tokens of a transformer, where their number does not tell.
+            cards: which probes get an image card; all are in the maps and in the review. A number: the first so many;
+                "all"; "moved": the 32 whose maps moved most; "flagged": up to 32 with something to see, which is a map
+                that says nothing, attention that jumped while the answer stayed, or that left the region. By default
+                all up to 32 probes; of more the first 16, and 16 others: the flagged ones, then those that moved most.
+                They are chosen as the training goes on, and each card begins with the first step.
 
         Raises:
-            GradCAMError: if the probes, `every`, `every_batches`, `metrics` or `flush_timeout` make no sense, or Keras
-                runs on another backend than TensorFlow.
+            GradCAMError: if the probes, `every`, `every_batches`, `metrics`, `flush_timeout` or `cards` make no sense,
+                or Keras runs on another backend than TensorFlow.
         """
         refuse_other_backends()
         self._forget_trainings()
         super().__init__()
         _check_numbers(every, every_batches, flush_timeout)
         chosen_metrics(metrics)
+        cards_setting(cards)
         if run_id is not None and store is not None:
             raise GradCAMError("A store is a run already.", "Leave {argument} away.", argument="run_id", value=run_id)
         self.probes = as_probes(probes)
@@ -163,6 +171,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.strict = strict
         self.verbose = verbose
         self.grid = grid
+        self.cards = cards
         self.problems = 0
         self.explainer: Explainer | None = None
 
@@ -297,7 +306,13 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             metrics=chosen_metrics(self.metrics),
         )
         delivery = Delivery(
-            self.journal_dir, self.keep_journal, self.animation, self.flush_timeout, self.strict, self.verbose
+            self.journal_dir,
+            self.keep_journal,
+            self.animation,
+            self.flush_timeout,
+            self.strict,
+            self.verbose,
+            cards_setting(self.cards),
         )
         store = self.store
         if store is None:

@@ -49,6 +49,7 @@ class _OneLineErrors(click.Group):
 # The options by the arguments of Python that errors name.
 _OPTIONS = {
     "against": "--against",
+    "cards": "--cards",
     "class_names": "--classes",
     "custom_objects": "--import MODULE",
     "experiment": "--experiment",
@@ -343,6 +344,11 @@ def _number(value: float) -> float | None:
 @click.option(
     "--step-from", metavar="REGEX", help="Where the 0-based step is in a path: its first group, as in 'step_(\\d+)'."
 )
+@click.option(
+    "--cards",
+    metavar="N|all|moved|flagged",
+    help="Which probes get an image card in MLflow. [default: all up to 32; of more 16, and 16 with something to see]",
+)
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes on this machine; -1 for all cores.")
 @click.option("--backend", type=click.Choice(["loky", "dask", "ray"]), help="Where they run.")
 @click.option(
@@ -366,6 +372,7 @@ def checkpoints(
     experiment: str | None,
     journal: Path | None,
     step_from: str | None,
+    cards: str | None,
     jobs: int,
     backend: str | None,
     scheduler: str | None,
@@ -414,6 +421,7 @@ def checkpoints(
             journal_dir=journal,
             jobs=jobs,
             step_from=step_from,
+            cards=cards,
             custom_objects=own_objects,
             safe_mode=not unsafe,
             metrics=() if metrics == "none" else metrics,
@@ -606,6 +614,7 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
         task = progress.add_task("Uploading", total=missing)
         arrived = sending.send(on_item=lambda item: progress.advance(task))
         sending.tidy()
+        sending.close()
     if not arrived:
         left = len(sending.missing())
         raise click.ClickException(f"{left} of {missing} items have not arrived: {sending.error}. Try again later.")

@@ -14,9 +14,9 @@ from gradcam_callbacks.drawing.colours import COLORMAP, check_rgb, colour, find_
 from gradcam_callbacks.drawing.fonts import Face, break_line, clean, shorten
 from gradcam_callbacks.drawing.overlays import outline
 
-# A panel's long side on a tile, in pixels: small pictures are enlarged to the first, big ones
-# shrunk to the second.
-_PANEL = (192, 384)
+# A panel's long side on a tile, in pixels: smaller pictures are enlarged by a whole factor to the
+# first or more, bigger ones shrunk to the second. Two panels of the first are as wide as a card.
+_PANEL = (128, 256)
 # MLflow's cards are 256 px wide: text of 1/25 of the tile's long side is then about 10 px tall.
 _FONT_SHARE = 1 / 25
 _BACKGROUND = (17, 17, 17)
@@ -41,8 +41,8 @@ def tile(
     on each other.
 
     Args:
-        picture: (H, W, 3) uint8. Enlarged or shrunk so that the long side lies between 192 and 384
-            pixels.
+        picture: (H, W, 3) uint8. Enlarged by a whole factor, each pixel as it is, or shrunk, so that
+            the long side lies between 128 and 256 pixels.
         overlays: (K, H, W, 3) uint8.
         title: caption of the picture.
         captions: K pairs (name, value), such as ("tabby", "0.87"). The name stands on the left and
@@ -73,7 +73,9 @@ def tile(
     sheet = Image.new("RGB", (grid.width, grid.height), _BACKGROUND)
     for index, (panel, (name, value)) in enumerate(zip([picture, *overlays], [(title, ""), *captions], strict=True)):
         x, y = grid.corner(index)
-        shown = Image.fromarray(panel).resize((grid.panel_width, grid.panel_height), Image.Resampling.LANCZOS)
+        # Pixels that stay as they are make a small PNG.
+        how = Image.Resampling.NEAREST if grid.panel_width > panel.shape[1] else Image.Resampling.LANCZOS
+        shown = Image.fromarray(panel).resize((grid.panel_width, grid.panel_height), how)
         if region is not None:
             mask = Image.fromarray(region).resize(shown.size, Image.Resampling.NEAREST)
             shown = Image.fromarray(outline(np.asarray(shown), np.asarray(mask)))
@@ -121,7 +123,7 @@ def _best_grid(count: int, height: int, width: int) -> _Grid:
 
 def _grid(count: int, columns: int, height: int, width: int) -> _Grid:
     long_side = max(height, width)
-    factor = min(max(long_side, _PANEL[0]), _PANEL[1]) / long_side
+    factor = min(math.ceil(_PANEL[0] / long_side), _PANEL[1] / long_side)
     panel_width, panel_height = max(1, round(width * factor)), max(1, round(height * factor))
     rows = math.ceil(count / columns)
     font = round(_FONT_SHARE * max(columns * panel_width, rows * panel_height))

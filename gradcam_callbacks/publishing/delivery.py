@@ -17,6 +17,7 @@ class Delivery:
         flush_timeout: how many seconds the end waits for the store at most.
         strict: whether problems raise at once; each step then waits until it has arrived.
         verbose: whether to print where the pictures are when all has arrived.
+        cards: which probes get cards, as `cards_setting` gives it.
     """
 
     journal_dir: str | Path | None = None
@@ -25,6 +26,7 @@ class Delivery:
     flush_timeout: float = 60
     strict: bool = False
     verbose: bool = True
+    cards: str = ""
 
     def folder(self, run_id: str) -> Path:
         """The folder of the journal of a run."""

@@ -8,7 +8,6 @@ errors.
 from __future__ import annotations
 
 import copy
-import io
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ import re
 import shlex
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -54,7 +54,8 @@ from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.slugs import ascii_slugs, is_told, slugs
 from gradcam_callbacks.publishing.credentials import remove_credentials, without_credentials
 from gradcam_callbacks.publishing.metrics import ARRIVED
-from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError
+from gradcam_callbacks.publishing.store import EncodedTile, HungUpError, Item, Kind, Review, UnreachableError
+from gradcam_callbacks.publishing.tiles import encoded
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import DECIDING, Manifest
 from gradcam_callbacks.record.parts import part_folder
@@ -73,8 +74,6 @@ _METRICS_AT_ONCE, _TAGS_AT_ONCE = 1000, 100
 """The most that MLflow takes in one request."""
 _LONGEST_TAG = 5000
 """Characters that the tag of a run has at most."""
-_SMALL_COPY = (256, 256)
-"""The size of the copy that MLflow keeps beside each image, at most."""
 DATASET = "gradcam_probes"
 """What the probe set is called among the data sets of a run."""
 _DIGEST = 8
@@ -109,7 +108,10 @@ class MLflowStore:
         was_empty: whether it held nothing of ours when it was opened.
         verdict: what its record comes to, as the word in the last review; "" before there is one.
         summary: why, in a few sentences; "" before.
+        tiles_at_once: see `Store`.
     """
+
+    tiles_at_once = 4
 
     def __init__(self, found: mlflow.entities.Run, address: str, *, is_ours: bool = False) -> None:
         """Takes a run as MLflow gives it; one of ours is a new one."""
@@ -133,6 +135,13 @@ class MLflowStore:
         self._refused: set[str] = set()  # LoggedModels that metrics cannot be linked to
         self._logged: set[str] = set()  # those whose files have been saved
         self._takes_datasets: bool | None = None  # whether metrics may name one; None until that was tried
+        self._is_tagged = False  # that the run has images
+        self._tagging = threading.Lock()
+
+    @property
+    def takes_encoded_tiles(self) -> bool:
+        """Whether tiles come as files; else MLflow makes them, whose names are not known here."""
+        return names_are_known()
 
     def current_name(self) -> str:
         """What people call the run now: they may have renamed it."""
@@ -326,20 +335,29 @@ class MLflowStore:
         for start in range(0, len(metrics), _METRICS_AT_ONCE):
             self._client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_AT_ONCE], synchronous=True)
 
-    def _put_tile(self, item: Item, tile: Array, time: int) -> None:
+    def _put_tile(self, item: Item, tile: Array | EncodedTile, time: int) -> None:
+        """An image with its small copy, as `log_image` puts it; MLflow shows it once the run has a tag."""
         half = self._halves.get(item)
+        if not isinstance(tile, EncodedTile):
+            if half is None:
+                key = f"gradcam/{item.probe}"
+                self._client.log_image(self.run_id, tile, key=key, step=item.step, timestamp=time, synchronous=True)
+                return
+            tile = encoded(tile)
         if half is None:
-            key = f"gradcam/{item.probe}"
-            self._client.log_image(self.run_id, tile, key=key, step=item.step, timestamp=time, synchronous=True)
-            return
-        # The server was lost between the picture and its small copy: another pair would be there twice.
-        missing = Path(half)
-        image, content = Image.fromarray(tile), io.BytesIO()
-        if missing.suffix == ".webp":
-            image.thumbnail(_SMALL_COPY)
-        image.save(content, missing.suffix[1:])
-        self._put_file("images", missing.name, content.getvalue())
-        self._client.set_tag(self.run_id, "mlflow.loggedImages", True, synchronous=True)
+            # The same name whenever it is put: what arrives after it was given up replaces itself.
+            own = uuid.uuid5(uuid.NAMESPACE_OID, f"{self.run_id}/{item}")
+            stem = f"gradcam~{(item.probe or '').replace('/', '~')}+step+{item.step}+timestamp+{time}+{own}"
+            files = {f"{stem}.png": tile.png, f"{stem}{_small_end(stem)}": tile.small}
+        else:  # the server was lost between the picture and its small copy
+            missing = Path(half)
+            files = {missing.name: tile.png if missing.suffix == ".png" else tile.small}
+        for name, content in files.items():
+            self._put_file("images", name, content)
+        with self._tagging:
+            if not self._is_tagged:
+                self._client.set_tag(self.run_id, "mlflow.loggedImages", True, synchronous=True)
+                self._is_tagged = True
 
     def _put_review(self, review: Review) -> None:
         """The verdict as tags, the page, the strip, and in the run's description verdict and link."""
@@ -782,6 +800,35 @@ def _sendable(text: str) -> str:
 
 def _milliseconds(time: float) -> int:
     return int(time * 1000)
+
+
+class _Names:
+    """Stands in for a client whose `log_image` is called, and notes the files instead of sending them."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    @contextmanager
+    def _log_artifact_helper(self, run_id: str, artifact_file: str) -> Iterator[str]:
+        self.found.append(artifact_file)
+        with tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
+            yield str(Path(temporary, Path(artifact_file).name))
+
+    def set_tag(self, *arguments: Any, **more: Any) -> None:
+        """Nothing is sent."""
+
+
+@lru_cache
+def names_are_known() -> bool:
+    """Whether the MLflow that is installed names the files of images as `MLflowStore` does; older ones do not."""
+    names: Any = _Names()
+    with suppress(Exception):
+        MlflowClient.log_image(
+            names, "run", Image.new("RGB", (2, 2)), key="gradcam/a", step=3, timestamp=5, synchronous=True
+        )
+    found = [re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", name) for name in names.found]
+    stem = "images/gradcam~a+step+3+timestamp+5+ID"
+    return found == [f"{stem}.png", f"{stem}{_small_end(stem)}"]
 
 
 def _small_end(stem: str) -> str:

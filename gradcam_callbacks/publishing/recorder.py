@@ -153,6 +153,7 @@ class Recorder:
             run_id=store.run_id,
             run_name=store.name,
             tracking_uri=store.address,
+            cards=delivery.cards,
         )
         folder = delivery.folder(store.run_id)
         alive = claim = None
@@ -246,6 +247,7 @@ class Recorder:
         """
         before = self._before(step)
         maps = in_place(arrays["maps"], arrays["health"])
+        maps.flags.writeable = False  # what several measures need of them is worked out once
         measures = measure_step(
             Explained(maps, arrays["explained"]),
             before=None if before is None else Explained(before.shown, before.explained),
@@ -342,6 +344,10 @@ class Recorder:
                 worker.uploader.remove_copies()
                 self._claim.release()
 
+    def undisturbed(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the worker begins no picture: what the training waits for goes first."""
+        return contextlib.nullcontext() if self._worker is None else self._worker.undisturbed()
+
     def _warn_of_disk(self) -> None:
         """Says once that the disk does not take the journal."""
         if self.journal.trouble is not None and not self._warned_of_disk:
@@ -377,12 +383,14 @@ class Recorder:
         if self._delivery.verbose and self.verdict is not None:
             print(f"Grad-CAM verdict: {self.verdict.name}. {self.verdict.summary}")  # noqa: T201
         if missing:
+            pictures = sum(item.kind is Kind.TILE for item in missing)
             command = shlex.join(["gradcam", "upload", str(directory), "--tracking-uri", self.store.address])
             logger.warning(
-                "%d items have not arrived in %s. %s sends the rest.%s",
+                "%d items have not arrived in %s. %s sends the rest.%s%s",
                 len(missing),
                 self.store.title,
                 f"`{command}`" if self.store.address else f"The same store with '{directory}'",
+                f" {'All' if pictures == len(missing) else pictures} of them are pictures." * bool(pictures),
                 f" What the disk did not take is lost ({self.journal.trouble})." * bool(self.journal.held),
             )
             return

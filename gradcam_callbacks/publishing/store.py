@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from gradcam_callbacks.record.step import BASELINE
 from gradcam_callbacks.reviewing.verdict import Verdict
 
-__all__ = ["HungUpError", "Item", "Kind", "Review", "Store", "UnreachableError"]
+__all__ = ["EncodedTile", "HungUpError", "Item", "Kind", "Review", "Store", "UnreachableError"]
 
 
 class Kind(StrEnum):
@@ -62,6 +62,19 @@ class Review:
     verdict: Verdict | None = None
 
 
+@dataclass(frozen=True)
+class EncodedTile:
+    """A tile as files.
+
+    Attributes:
+        png: all of it.
+        small: a WebP whose longer side has 256 pixels.
+    """
+
+    png: bytes
+    small: bytes
+
+
 class UnreachableError(Exception):
     """The store cannot be reached. Other items are not tried now: each would wait for its own time-out."""
 
@@ -80,6 +93,9 @@ class Store(Protocol):
     All methods may be called from any thread. What goes wrong raises: `UnreachableError` where nobody answers,
     `HungUpError` where the same request may do on a new connection, and anything else for this item alone. Then it is
     tried again later.
+
+    A store may say two things more of tiles: `takes_encoded_tiles = True`, and with `tiles_at_once` how many threads
+    may put tiles at the same time; by default one.
 
     Attributes:
         run_id: of the run, the same whenever the run is opened: it names the folder of the journal, which is gone on
@@ -122,8 +138,9 @@ class Store(Protocol):
         Args:
             item: what it is; step -1 is the baseline, before the training, of which there are maps alone.
             content: of the description a `Manifest`; of metrics their finite values by key, see `Metrics`; of maps the
-                bytes of the step's .npz file; of a tile (height, width, 3) uint8; of an animation a WebP; of the review
-                a `Review`; of a test the bytes of its .json file.
+                bytes of the step's .npz file; of a tile (height, width, 3) uint8, or an `EncodedTile` for a store that
+                says `takes_encoded_tiles = True`; of an animation a WebP; of the review a `Review`; of a test the bytes
+                of its .json file.
             time: seconds since 1970 when the step was recorded.
         """
 

@@ -11,11 +11,17 @@ from PIL import Image
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.probes.slugs import ascii_slugs
+from gradcam_callbacks.publishing.store import EncodedTile
 from gradcam_callbacks.record.health import value_of
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE, Step
 
-_ANIMATION_FRAMES, _FRAME_MILLISECONDS = 60, 600
+_SMALL_COPY = 256
+"""The longer side of the copy that MLflow's cards show, in pixels."""
+_PNG_LEVEL, _WEBP_METHOD = 3, 2
+MOST_FRAMES = 60
+"""Of an animation."""
+_FRAME_MILLISECONDS = 600
 
 
 def step_tile(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> Array:
@@ -47,6 +53,20 @@ def step_tile(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> Ar
     )
 
 
+def encoded(tile: Array) -> EncodedTile:
+    """A tile as MLflow keeps it.
+
+    Args:
+        tile: (height, width, 3) uint8.
+    """
+    image, png, small = Image.fromarray(tile), io.BytesIO(), io.BytesIO()
+    image.save(png, "PNG", compress_level=_PNG_LEVEL)
+    factor = _SMALL_COPY / max(image.size)
+    size = (max(1, int(image.width * factor)), max(1, int(image.height * factor)))
+    image.resize(size).save(small, "WEBP", method=_WEBP_METHOD)
+    return EncodedTile(png.getvalue(), small.getvalue())
+
+
 def animation(steps: Sequence[Step], manifest: Manifest, pictures: Array, n: int) -> bytes:
     """The tiles of one probe as an animated WebP, at up to 60 steps.
 
@@ -56,9 +76,7 @@ def animation(steps: Sequence[Step], manifest: Manifest, pictures: Array, n: int
         pictures: (N, H, W, 3) uint8, of the journal.
         n: which probe.
     """
-    frames = [
-        Image.fromarray(step_tile(recorded, manifest, pictures, n)) for recorded in thinned(steps, _ANIMATION_FRAMES)
-    ]
+    frames = [Image.fromarray(step_tile(recorded, manifest, pictures, n)) for recorded in thinned(steps, MOST_FRAMES)]
     buffer = io.BytesIO()
     durations = [_FRAME_MILLISECONDS] * (len(frames) - 1) + [3 * _FRAME_MILLISECONDS]
     frames[0].save(

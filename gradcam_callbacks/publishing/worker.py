@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 
-from gradcam_callbacks.publishing.uploader import Uploader
+from gradcam_callbacks.publishing.uploader import AT_ONCE, Uploader
 
 logger = logging.getLogger(__name__)
 
@@ -14,6 +16,14 @@ REPORT_EVERY = 5
 """Steps after which the review page is written anew, at least; of a long training more."""
 LONGEST_PAUSE = 60.0
 """Seconds between two tries while a store is away, at most."""
+PICTURES_REST, LONGEST_REST = 15, 5.0
+"""How many times as long as the last pictures took the next ones wait, and how many seconds at most.
+
+That is while the training goes on: drawing and sending takes the processor from it, and so does a server on the same
+machine.
+"""
+LONGEST_WAY = 1.0
+"""Seconds that a picture waits for the training thread, at most."""
 
 
 class Worker:
@@ -32,10 +42,16 @@ class Worker:
         self.failures = 0
         self._steps: set[int] = set()
         self._unreported = 0
+        self._recorded = 0
         self._is_review_due = False
+        self._has_news = False  # since the pass under way began
         self._changed = threading.Condition()
         self._closing = False
         self._stopping = False
+        self._waiters = 0  # threads in `wait`
+        self._pictures_at = 0.0  # when the next pictures may be sent, by the monotonic clock
+        self._has_way = threading.Event()
+        self._has_way.set()
         self._is_done = False
         self._thread = threading.Thread(target=self._work, name="gradcam-worker", daemon=True)
         self._thread.start()
@@ -44,6 +60,8 @@ class Worker:
         """Asks for a recorded step to be sent; returns at once."""
         with self._changed:
             self._steps.add(step)
+            self._recorded += 1
+            self._has_news = True
             self._is_done = False
             self._changed.notify_all()
 
@@ -51,14 +69,30 @@ class Worker:
         """Asks for what is of the whole record to be sent, with what was recorded so far; returns at once."""
         with self._changed:
             self._is_review_due = True
+            self._has_news = True
             self._is_done = False
             self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Lets the training thread go first: inside, no picture is begun, since threads share the interpreter."""
+        self._has_way.clear()
+        try:
+            yield
+        finally:
+            self._has_way.set()
 
     def wait(self, timeout: float) -> bool:
         """Whether everything so far has arrived within so many seconds; earlier if a try failed."""
         before = self.failures
+        self._has_way.set()  # who waits for the worker does not go first
         with self._changed:
-            self._changed.wait_for(lambda: self._is_done or self.failures > before, timeout)
+            self._waiters += 1
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: self._is_done or self.failures > before, timeout)
+            finally:
+                self._waiters -= 1
             return self._is_done
 
     def close(self, timeout: float) -> None:
@@ -69,6 +103,7 @@ class Worker:
         """
         with self._changed:
             self._closing = True
+            self._has_news = True
             self._changed.notify_all()
         deadline = time.monotonic() + timeout
         try:
@@ -81,6 +116,8 @@ class Worker:
             with self._changed:
                 self._stopping = True  # a request cannot be interrupted: the thread ends when it returns
                 self._changed.notify_all()
+            if self._thread.is_alive():
+                self.uploader.stop_drawing()
         self._thread.join(0.5)
 
     def _work(self) -> None:
@@ -88,10 +125,22 @@ class Worker:
         while not self._stopping:
             with self._changed:
                 steps, is_last, is_due = set(self._steps), self._closing, self._is_review_due
-                self._is_review_due = False
-            due = max(REPORT_EVERY, len(self.uploader.journal.steps()) // 5)
+                self._is_review_due = self._has_news = False
+            due = max(REPORT_EVERY, self._recorded // 5)
             whole = is_last or is_due or self._unreported + len(steps) >= due
-            arrived = self.uploader.send(steps, whole=whole, stop=lambda: self._stopping)
+            is_hurried = is_last or self._is_waited_for()
+            has_pictures = is_hurried or time.monotonic() >= self._pictures_at
+            arrived = self.uploader.send(
+                steps,
+                whole=whole,
+                is_over=is_last,
+                most_pictures=None if is_hurried else AT_ONCE * has_pictures,
+                stop=lambda: self._stopping,
+                gives_way=self._gives_way,
+            )
+            if has_pictures:
+                rest = min(PICTURES_REST * self.uploader.picture_seconds, LONGEST_REST)
+                self._pictures_at = time.monotonic() + rest
             pause = 0.0 if arrived else min(2 * pause or 1.0, LONGEST_PAUSE)
             if not arrived and not self._stopping:
                 self._failed()
@@ -101,13 +150,25 @@ class Worker:
                     self._unreported = 0 if whole else self._unreported + len(steps)
                 else:
                     self._is_review_due |= is_due
-                self._is_done = arrived and not self._steps and not self._is_review_due
+                is_left = bool(self._steps) or self._is_review_due or self.uploader.has_waiting
+                self._is_done = arrived and not is_left
                 self._changed.notify_all()
                 if self._is_done and is_last:
                     break
                 self._rest(pause)
         if not self._stopping:
             self.uploader.tidy()
+        self.uploader.close()
+
+    def _is_waited_for(self) -> bool:
+        """Whether somebody waits until all has arrived."""
+        return self._closing or self._stopping or self._waiters > 0
+
+    def _gives_way(self) -> bool:
+        """Asked before each picture: whether something waits that goes first. The training thread is waited for."""
+        if not self._stopping:
+            self._has_way.wait(LONGEST_WAY)
+        return self._has_news
 
     def _rest(self, pause: float) -> None:
         """Waits for more to send, or for the next try; called with the lock held.
@@ -117,7 +178,10 @@ class Worker:
         """
         if self._is_done:
             self._changed.wait_for(lambda: self._closing or not self._is_done)
-        elif pause:
+        elif not pause:  # pictures are left
+            left = self._pictures_at - time.monotonic()
+            self._changed.wait_for(lambda: self._has_news or self._is_waited_for(), max(0.0, left))
+        else:
             self._changed.wait_for(lambda: self._closing, pause)
             if self._closing:  # `close` waits: the next try comes after a second at most
                 self._changed.wait_for(lambda: self._stopping, min(pause, 1.0))

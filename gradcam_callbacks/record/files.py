@@ -14,7 +14,7 @@ if sys.platform != "win32":
     import fcntl
 
 
-def stamp(path: Path) -> tuple[int, ...]:
+def stamp(path: Path | os.DirEntry[str]) -> tuple[int, ...]:
     """What changes when a file is written anew."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino

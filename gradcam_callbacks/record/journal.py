@@ -68,7 +68,7 @@ class Journal:
         self._marks: dict[str, None] = {}  # items to add to `uploaded`, oldest first
         self._uploaded: set[str] = set()
         self._is_ours = _new is None  # whether the manifest on disk has been compared with this one
-        self._checked: dict[Path, tuple[tuple[int, ...] | None, str]] = {}  # (mtime, size, inode), what is wrong
+        self._checked: dict[str, tuple[tuple[int, ...] | None, str]] = {}  # (mtime, size, inode), what is wrong
         self._bad_tests: set[str] = set()  # what was said of damaged ones
         for folder in (self.directory, self.directory / "steps", self.directory / "tests"):
             remove_stale(folder)
@@ -177,15 +177,16 @@ class Journal:
     def steps(self) -> list[int]:
         """The numbers of the steps that can be read to the end, in order; a damaged file is reported once."""
         with self._lock:
-            held = {path for path in self._held if path.suffix == ".npz"}
+            held = {path.name for path in self._held if path.suffix == ".npz"}
             try:
-                paths = [path for path in (self.directory / "steps").iterdir() if path.suffix == ".npz"]
+                with os.scandir(self.directory / "steps") as listed:
+                    entries = [entry for entry in listed if entry.name.endswith(".npz")]
             except OSError as error:
                 self._note(error)
-                paths = []
+                entries = []
         with self._checking:  # the training thread may append meanwhile
-            sound = {path for path in paths if path not in held and self._is_sound(path)}
-        return sorted(int(path.stem) for path in held | sound)
+            sound = {entry.name for entry in entries if entry.name not in held and self._is_sound(entry)}
+        return sorted(int(name.removesuffix(".npz")) for name in held | sound)
 
     def read(self, step: int) -> Step:
         """One recorded step, read without pickle.
@@ -378,7 +379,8 @@ class Journal:
         if path in self._held:  # `_settle`, which came before, has written the manifest already
             make_folder(path.parent)
             write_whole(path, self._held[path])
-            self._checked[path] = (stamp(path), "")
+            if path.suffix == ".npz":
+                self._checked[path.name] = (stamp(path), "")
             del self._held[path]
 
     def _put_manifest(self) -> None:
@@ -424,25 +426,26 @@ class Journal:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
                 del self._marks[item]
 
-    def _is_sound(self, path: Path) -> bool:
+    def _is_sound(self, entry: os.DirEntry[str]) -> bool:
         """Whether a file is a whole step; if not, that is logged once."""
-        checked, known_problem = self._checked.get(path, (None, ""))
+        checked, known_problem = self._checked.get(entry.name, (None, ""))
         found: tuple[int, ...] | None = None
         problem = ""
         try:
-            found = stamp(path)
+            found = stamp(entry)
             if found == checked:
                 return not known_problem
+            path = Path(entry.path)
             Step.parse(read_regular(path, MOST_FILE_BYTES), path, self.manifest)
         except FileNotFoundError:
             return False
         except OSError as error:  # such as a network drive that is away: it is read again at the next call
-            found, problem = None, f"Journal file '{path}' cannot be read: {error}."
+            found, problem = None, f"Journal file '{entry.path}' cannot be read: {error}."
         except ValueError as error:
             problem = str(error)
         if problem and problem != known_problem:
             logger.warning("%s It is left out.", problem)
-        self._checked[path] = (found, problem)
+        self._checked[entry.name] = (found, problem)
         return not problem
 
     def _note(self, error: OSError) -> None:

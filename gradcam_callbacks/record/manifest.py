@@ -70,6 +70,7 @@ class Manifest:
         notes: what to know of the layer, in whole sentences, such as a guess that was made.
         unit: what a step counts: "epoch" or "batch".
         metrics: which metrics the run gets, one of `METRICS`; they decide no map, and a later training may change it.
+        cards: which probes get cards: a number of them, "all", "moved" or "flagged"; "" for the default.
         source: what was swept, as JSON; None for a training.
         run_id: the run that the record belongs to.
         run_name: what people call it.
@@ -101,6 +102,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     unit: str = "epoch"
     metrics: str = "means"
+    cards: str = ""
     source: str | None = None
     run_id: str = ""
     run_name: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ MOST_BYTES = 256 << 20
 """How much memory the arrays of one step may take."""
 MOST_FILE_BYTES = 2 * MOST_BYTES
 """How long the file of a step may be, with arrays that this version does not know."""
+_LARGE = 8 << 10
+"""Arrays of more bytes are not compressed: that takes longer than the forward pass that they come from."""
 _MOST_TEXT = 8 << 20
 _LONGEST_NAME = 256
 _MOST_CLASSES = 2**31
@@ -111,7 +114,7 @@ class Step:
         return np.asarray(self.arrays.get(name, np.full(self.scores.shape, np.nan)), np.float64)
 
     def encoded(self) -> bytes:
-        """The content of its file.
+        """The content of its file, an .npz whose large arrays are not compressed: the training waits for it.
 
         Raises:
             GradCAMError: if the arrays could not be read back.
@@ -125,7 +128,13 @@ class Step:
             "time": np.array(self.time),
         }
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **own, **self.arrays)  # type: ignore[arg-type]
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in {**own, **self.arrays}.items():
+                member = zipfile.ZipInfo(f"{name}.npy")
+                is_large = np.asarray(array).nbytes > _LARGE
+                member.compress_type = zipfile.ZIP_STORED if is_large else zipfile.ZIP_DEFLATED
+                with archive.open(member, "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
         return buffer.getvalue()
 
     @classmethod
@@ -157,6 +166,23 @@ class Step:
             raise GradCAMError(
                 f"Journal file '{path}' is damaged: it was cut or changed after it had been written."
             ) from error
+
+
+def compressed(content: bytes) -> bytes:
+    """The file of a step made smaller, with the same arrays; one that is small already is left as it is.
+
+    Args:
+        content: of the file, which was read as a step.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+        if all(member.compress_type != zipfile.ZIP_STORED for member in members):
+            return content
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as smaller:
+            for member in members:
+                smaller.writestr(zipfile.ZipInfo(member.filename), archive.read(member), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
 def _read(archive: Archive, manifest: Manifest | None) -> dict[str, Array]:

@@ -7,6 +7,9 @@ Results are (N, K) float64, and NaN where a map says nothing: where it is zero e
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
@@ -27,7 +30,8 @@ def drift(before: Array, after: Array) -> Array:
     Reference:
         Levin, Peres and Wilmer, "Markov Chains and Mixing Times", 4.1.
     """
-    distance: Array = np.abs(_shares(before) - _shares(after)).sum(axis=-1) / 2
+    difference = _shares(before) - _shares(after)
+    distance: Array = np.abs(difference, out=difference).sum(axis=-1) / 2
     return distance.clip(max=1)  # the sum may round up
 
 
@@ -85,14 +89,9 @@ def focus(maps: Array, regions: Array) -> Array:
     """
     if maps.ndim != 4:
         return np.full(maps.shape[:2], np.nan)
-    size = (maps.shape[3], maps.shape[2])
-    covered = np.stack(
-        [
-            np.asarray(Image.fromarray(region.astype(np.float32)).resize(size, Image.Resampling.BOX))
-            for region in regions
-        ]
-    )
-    inside = np.einsum("nkc,nc->nk", _shares(maps), covered.reshape(len(covered), -1).astype(np.float64))
+    height, width = maps.shape[2:]
+    covered: Array = _kept(f"covered {height} {width}", regions, lambda: _averaged(regions, height, width))
+    inside = np.einsum("nkc,nc->nk", _shares(maps), covered)
     shares: Array = np.where(_has_region(regions), inside.clip(max=1), np.nan)
     return shares
 
@@ -141,17 +140,49 @@ def unevenness(maps: Array) -> Array:
         (N, K) float64 in [0, 1), 0 for an even map; NaN where the map says nothing.
     """
     shares = _shares(maps)
-    distance: Array = np.abs(shares - 1 / shares.shape[-1]).sum(axis=-1) / 2
+    difference = shares - 1 / shares.shape[-1]
+    distance: Array = np.abs(difference, out=difference).sum(axis=-1) / 2
     return distance
 
 
 def _shares(maps: Array) -> Array:
     """(N, K, cells) float64 that sum to 1; NaN where the map says nothing."""
+    return _kept("shares", maps, lambda: _divided(maps))
+
+
+def _divided(maps: Array) -> Array:
     cells = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
     total = cells.sum(axis=-1, keepdims=True)
     known = np.isfinite(total) & (total > 0)
-    shares: Array = np.divide(cells, total, out=np.full(cells.shape, np.nan), where=known)
+    shares: Array = np.divide(cells, total, out=cells, where=known)
+    shares[~known[..., 0]] = np.nan
     return shares
+
+
+def _averaged(regions: Array, height: int, width: int) -> Array:
+    """(N, cells) float64, which share of each cell lies in the region."""
+    covered = [
+        np.asarray(Image.fromarray(region.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
+        for region in regions
+    ]
+    return np.stack(covered).reshape(len(covered), -1).astype(np.float64)
+
+
+_made: dict[tuple[str, int], tuple[weakref.ref[Array], Array]] = {}
+
+
+def _kept(what: str, source: Array, make: Callable[[], Array]) -> Array:
+    """What is made of an array, once: the measures of a step ask for the same, and the training waits for them.
+
+    It is kept as long as the array lives, and only where nobody can change that.
+    """
+    if source.flags.writeable or not source.flags.owndata:
+        return make()
+    key = (what, id(source))
+    made = _made.get(key)
+    if made is None or made[0]() is not source:
+        made = _made[key] = weakref.ref(source, lambda _: _made.pop(key, None)), make()
+    return made[1]
 
 
 def _has_region(regions: Array) -> Array:

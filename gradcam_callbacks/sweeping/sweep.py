@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from gradcam_callbacks import notebook
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import as_probes
+from gradcam_callbacks.publishing.cards import cards_setting
 from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.publishing.metrics import chosen_metrics
 from gradcam_callbacks.publishing.store import Store
@@ -97,6 +98,7 @@ def explain_checkpoints(
     metrics: str | Sequence[str] = "means",
     flush_timeout: float = 60,
     verbose: bool = True,
+    cards: int | str | None = None,
     on_start: Callable[[int], None] = lambda total: None,
     on_checkpoint: Callable[[Checkpoint, str], None] = lambda checkpoint, problem: None,
 ) -> Sweep:
@@ -136,6 +138,7 @@ def explain_checkpoints(
         metrics: see `GradCAMCallback`.
         flush_timeout: how many seconds to wait for MLflow at most.
         verbose: whether to print where the pictures are.
+        cards: which probes get an image card; see `GradCAMCallback`.
         on_start: told how many checkpoints will be explained.
         on_checkpoint: told of each one when it is done, and of the problem, or "".
 
@@ -144,8 +147,8 @@ def explain_checkpoints(
 
     Raises:
         GradCAMError: if there is no checkpoint, or the run holds maps of other probes, another layer or another method
-            and no part of these, or `probes` is a function and all checkpoints hold weights alone, or `metrics` makes
-            no sense.
+            and no part of these, or `probes` is a function and all checkpoints hold weights alone, or `metrics` or
+            `cards` makes no sense.
         mlflow.MlflowException: if there is no such run, or no tracking server.
         Exception: what the store raises, if it cannot say which steps it holds.
     """
@@ -154,6 +157,7 @@ def explain_checkpoints(
             "A store is a run already.", "Leave {argument} away.", argument="run_id" if run_id else "experiment"
         )
     which = chosen_metrics(metrics)
+    card_setting = cards_setting(cards)
     probes = probes if callable(probes) else as_probes(probes)  # what is wrong with them is said before a download
     objects = None if custom_objects is None else dict(custom_objects)
     with ExitStack() as stack:
@@ -166,7 +170,9 @@ def explain_checkpoints(
             start_workers(jobs)
         task = Task(probes, model, layer, method, output, grid, objects, safe_mode)
         named = [str(item) for item in listed(checkpoints)]
-        delivery = Delivery(journal_dir, animation=animation, flush_timeout=flush_timeout, verbose=verbose)
+        delivery = Delivery(
+            journal_dir, animation=animation, flush_timeout=flush_timeout, verbose=verbose, cards=card_setting
+        )
         recording = Recording(task, named, delivery, run_id=run_id, experiment=experiment, store=store, metrics=which)
         wanted = [checkpoint for checkpoint in found if checkpoint.step not in recording.known]
         on_start(len(wanted))

@@ -173,8 +173,9 @@ class Session:
         logs = {name: value for name, value in self._logs.items() if name != DRIFT}
         logs = logs if step == self.schedule.step else {}
         try:
-            arrays = self.explainer(self.probes).arrays()
-            self.recorder.record(step, arrays, _numbers(logs), noisy=self._noisy(), is_cut_short=is_cut_short)
+            with self.recorder.undisturbed():
+                arrays = self.explainer(self.probes).arrays()
+                self.recorder.record(step, arrays, _numbers(logs), noisy=self._noisy(), is_cut_short=is_cut_short)
         except Exception:
             self.on_problem()
             self.recorder.failed(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from PIL import Image
 from support.journals import make_journal
 from support.manifests import a_manifest
 from support.mlflow_runs import artifact_paths
@@ -23,6 +25,7 @@ from gradcam_callbacks import GradCAMCallback
 from gradcam_callbacks.publishing import mlflow_store
 from gradcam_callbacks.publishing.mlflow_store import MLflowStore, find_run
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, UnreachableError, steps_of
+from gradcam_callbacks.publishing.tiles import encoded
 from gradcam_callbacks.publishing.uploader import Uploader
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing.verdict import Verdict
@@ -238,3 +241,115 @@ def test_tests_are_artifacts_that_are_fetched_back(store: MLflowStore, client: M
     assert list(fetched.tests()) == [1]
     assert fetched.test_content(1) == journal.test_content(1)
     assert client.get_run(store.run_id).data.tags["gradcam.verdict"] == "shortcut"
+
+
+# ---- Images that are encoded here ----
+
+
+def test_files_of_images_have_the_names_and_sizes_that_log_image_gives(
+    store: MLflowStore, client: MlflowClient
+) -> None:
+    """But for the id: MLflow shows a picture by its name alone, and the small copy on its card."""
+    assert store.takes_encoded_tiles  # else this MLflow names them in another way, and makes them itself
+    tile = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
+    item = Item(Kind.TILE, 3, "cat")
+    store.put(item, encoded(tile), 12.5)
+    ours = artifact_paths(client, store.run_id, "images")
+    client.log_image(store.run_id, tile, key="gradcam/cat", step=3, timestamp=12500, synchronous=True)
+    theirs = [path for path in artifact_paths(client, store.run_id, "images") if path not in ours]
+
+    def without_id(path: str) -> str:
+        return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", path)
+
+    assert sorted(map(without_id, ours)) == sorted(map(without_id, theirs))
+    pairs = zip(sorted(ours, key=without_id), sorted(theirs, key=without_id), strict=True)
+    for one, other in pairs:
+        files = [Path(client.download_artifacts(store.run_id, path)) for path in (one, other)]
+        with Image.open(files[0]) as here, Image.open(files[1]) as there:
+            assert (here.size, here.format) == (there.size, there.format)
+            if one.endswith(".png"):
+                np.testing.assert_array_equal(np.asarray(here), np.asarray(there))
+    assert client.get_run(store.run_id).data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_an_image_that_is_put_twice_is_there_once(store: MLflowStore, client: MlflowClient) -> None:
+    """Its name follows from the run, the probe and the step: what arrives late replaces itself."""
+    item = Item(Kind.TILE, 0, "cat")
+    for _ in range(2):
+        store.put(item, encoded(TILE), 1.0)
+    assert len(artifact_paths(client, store.run_id, "images")) == 2
+    assert store.held(Kind.TILE) == {item}
+
+
+def test_half_an_image_of_log_image_is_completed_with_a_file(store: MLflowStore, client: MlflowClient) -> None:
+    """As an earlier version may have left it: the picture gets its small copy, and no second one."""
+    item = Item(Kind.TILE, 0, "cat")
+    store.put(item, TILE, 1.0)
+    (files,) = store._images()[item].values()
+    repository = mlflow_store.get_artifact_repository(
+        client.get_run(store.run_id).info.artifact_uri, tracking_uri=client.tracking_uri
+    )
+    repository.delete_artifacts(files["+compressed.webp"])
+    assert store.held(Kind.TILE) == set()
+    store.put(item, encoded(TILE), 1.0)
+    assert store.held(Kind.TILE) == {item}
+    assert len(artifact_paths(client, store.run_id, "images")) == 2
+
+
+def test_where_names_are_not_known_log_image_makes_the_files(
+    store: MLflowStore, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As older versions of MLflow name them: tiles come as arrays then."""
+
+    def older(self: object, run_id: str, image: object, **more: object) -> None:
+        with self._log_artifact_helper(run_id, f"images/gradcam#a%step%{more['step']}.png"):  # type: ignore[attr-defined]
+            pass
+
+    mlflow_store.names_are_known.cache_clear()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(MlflowClient, "log_image", older)
+            assert not store.takes_encoded_tiles
+        assert not mlflow_store.names_are_known()
+        journal = make_journal(tmp_path / store.run_id, names=["cat"], steps=[0])
+        assert Uploader(journal, store).send()
+        assert len(artifact_paths(client, store.run_id, "images")) == 2
+    finally:
+        mlflow_store.names_are_known.cache_clear()
+
+
+def test_a_run_is_told_once_that_it_has_images(
+    store: MLflowStore, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A picture takes two requests, and not three."""
+    told = []
+    set_tag = MlflowClient.set_tag
+
+    def counting(self: MlflowClient, run_id: str, key: str, *rest: object, **more: object) -> object:
+        told.append(key)
+        return set_tag(self, run_id, key, *rest, **more)
+
+    monkeypatch.setattr(MlflowClient, "set_tag", counting)
+    journal = make_journal(tmp_path / store.run_id, steps=range(8))
+    assert Uploader(journal, store).send()
+    assert len(artifact_paths(client, store.run_id, "images")) == 2 * 2 * 8
+    assert told.count("mlflow.loggedImages") == 1
+
+
+def test_256_probes_leave_nothing_but_pictures(client: MlflowClient) -> None:
+    """After a second of waiting all metrics, all maps and the page are there, and a card for 32 probes at most."""
+    probes = np.random.default_rng(0).random((256, 16, 16, 3), dtype="float32")
+    epochs = 6
+    with mlflow.start_run() as run:
+        callback = GradCAMCallback(probes, flush_timeout=8, reliance=False, verbose=False)
+        model = small_model()
+        model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+        model.fit(pictures(4), np.zeros(4, int), epochs=epochs, verbose=0, callbacks=[callback])
+    run_id = run.info.run_id
+    history = client.get_metric_history(run_id, "gradcam_health/non-finite")
+    assert [metric.step for metric in history] == list(range(epochs))
+    held = artifact_paths(client, run_id, "gradcam")
+    assert {f"gradcam/maps/{step}.npz" for step in range(-1, epochs)} <= set(held)
+    assert {"gradcam/report.html", "gradcam/strip.png", "gradcam/manifest.json"} <= set(held)
+    shown = {path.partition("+")[0] for path in artifact_paths(client, run_id, "images")}
+    assert len(shown) <= 32

@@ -51,13 +51,13 @@ def journal(tmp_path: Path) -> Journal:
 
 
 ALL = [
-    *("description", "maps/-1", "metrics/0", "maps/0", "image/cat/0", "metrics/1", "maps/1", "image/cat/1"),
-    "report/1",
+    *("description", "metrics/0", "metrics/1", "maps/-1", "maps/0", "maps/1"),
+    *("report/1", "image/cat/0", "image/cat/1"),
 ]
 
 
 def test_items_arrive_in_order_and_once(journal: Journal) -> None:
-    """What describes the run first, then step by step, the review last; a second pass sends nothing."""
+    """What describes the run, metrics, maps, the review, and pictures last; a second pass sends nothing."""
     store = Sick()
     sending = Uploader(journal, store)
     assert [str(item) for item in sending.missing()] == ALL
@@ -76,7 +76,7 @@ def test_items_arrive_in_order_and_once(journal: Journal) -> None:
 
 def test_an_item_that_failed_holds_up_its_kind_alone(journal: Journal) -> None:
     """After an error at the metrics of step 0, no other metrics are tried in this pass, and all else is sent."""
-    store = Sick(None, None, ValueError("no"))
+    store = Sick(None, ValueError("no"))
     sending = Uploader(journal, store)
     assert not sending.send()
     assert str(sending.error) == "no"
@@ -96,7 +96,7 @@ def test_nothing_more_is_tried_when_nobody_answers(journal: Journal) -> None:
 @pytest.mark.parametrize("takes_it_first", [False, True])
 def test_a_store_that_hung_up_is_asked_again_at_once(journal: Journal, takes_it_first: bool) -> None:
     """The same pass brings the item, and brings it once, whether the first request had arrived or not."""
-    store = Sick(None, None, HungUpError("again"), takes_it_first=takes_it_first)
+    store = Sick(None, HungUpError("again"), takes_it_first=takes_it_first)
     assert Uploader(journal, store).send()
     assert store.arrived == ALL
     assert store.asked == [Kind.METRICS]
@@ -104,7 +104,7 @@ def test_a_store_that_hung_up_is_asked_again_at_once(journal: Journal, takes_it_
 
 def test_a_store_that_hangs_up_twice_is_left_for_now(journal: Journal) -> None:
     """The item is missing, and the others have arrived."""
-    store = Sick(None, None, HungUpError("again"), HungUpError("again"))
+    store = Sick(None, HungUpError("again"), HungUpError("again"))
     sending = Uploader(journal, store)
     assert not sending.send()
     assert [str(item) for item in sending.missing()] == ["metrics/0", "metrics/1"]
@@ -118,7 +118,7 @@ def test_what_cannot_be_drawn_is_left_out_and_the_rest_is_sent(
     store = Sick()
     sending = Uploader(journal, store)
     assert sending.send()
-    assert store.arrived == ["description", "maps/-1", "metrics/0", "maps/0", "metrics/1", "maps/1"]
+    assert store.arrived == ["description", "metrics/0", "metrics/1", "maps/-1", "maps/0", "maps/1"]
     assert len(caplog.records) == 3
     assert sending.send()
     assert len(caplog.records) == 3
@@ -189,7 +189,7 @@ def test_earlier_steps_are_taken_back_for_the_review(journal: Journal, tmp_path:
     later = make_journal(tmp_path / "later", names=["cat"], targets=["predicted"], steps=[2], run_id="run")
     assert Uploader(later, store).send()
     assert later.steps() == [-1, 0, 1, 2]
-    assert store.arrived == [*ALL, "description", "metrics/2", "maps/2", "image/cat/2", "report/2"]
+    assert store.arrived == [*ALL, "description", "metrics/2", "maps/2", "report/2", "image/cat/2"]
 
 
 def test_a_step_has_arrived_when_the_named_metric_has(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_a_step_has_arrived_when_the_named_metric_has(journal: Journal, monkeypa
 
 def test_the_steps_of_a_run_are_those_whose_metrics_or_maps_arrived(journal: Journal) -> None:
     """A run may have been asked for no metrics; the baseline is no step of the training."""
-    store = Sick(None, None, None, None, None, ValueError("metrics of step 1"))
+    store = Sick(None, None, ValueError("metrics of step 1"))
     Uploader(journal, store).send()
     assert steps_of(store) == {0, 1}
     assert {item.step for item in store.held(Kind.METRICS)} == {0}
@@ -245,7 +245,7 @@ def test_a_test_arrives_before_the_review_that_tells_of_it(journal: Journal) -> 
     journal.leave_test(1, a_test("confirmed"))
     store = Sick()
     assert Uploader(journal, store).send()
-    assert store.arrived == [*ALL[:-1], "test/1", "report/1"]
+    assert store.arrived == [*ALL[:6], "test/1", *ALL[6:]]
     assert store.tests == {1: journal.test_content(1)}
     assert store.verdict == "shortcut"
     assert store.summary.startswith("Confirmed by the test: ")

@@ -24,6 +24,7 @@ from support.manifests import a_manifest
 
 import gradcam_callbacks
 from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.record.step import Step, compressed
 from gradcam_callbacks.reviewing.drift import focus
 
 MANIFEST = a_manifest(["кот", "\udcff"])
@@ -655,3 +656,40 @@ def test_focus_is_the_share_of_the_attention_inside() -> None:
     np.testing.assert_allclose(result[0, :2], [1, (1 + 1 + 0.5) / 8])
     assert np.isnan(result[0, 2])
     assert np.isnan(result[1]).all()
+
+
+# ---- Large steps ----
+
+
+def test_what_is_large_is_not_compressed_and_reads_the_same() -> None:
+    """The training waits for the file; what is sent is smaller, and has the same arrays to the last bit."""
+    maps = np.maximum(np.random.default_rng(0).normal(size=(1, 1, 60, 60)), 0).astype(np.float32)
+    journal = new_journal()
+    path = journal.append(0, arrays(1.0) | {"maps": maps}, {"loss": 0.5})
+    with zipfile.ZipFile(path) as archive:
+        kinds = {info.filename: info.compress_type for info in archive.infolist()}
+    assert kinds["maps.npy"] == zipfile.ZIP_STORED
+    assert {kind for name, kind in kinds.items() if name != "maps.npy"} == {zipfile.ZIP_DEFLATED}
+    content = journal.content(0)
+    smaller = compressed(content)
+    assert len(smaller) < 0.8 * len(content)
+    with np.load(io.BytesIO(smaller)) as sent, np.load(path) as written:
+        assert sent.files == written.files
+    first, second = (Step.parse(each, path, journal.manifest) for each in (content, smaller))
+    assert first.arrays.keys() == second.arrays.keys()
+    for name, array in first.arrays.items():
+        np.testing.assert_array_equal(array, second.arrays[name])
+    assert (first.logs, first.time) == (second.logs, second.time)
+    small = journal.append(1, arrays(1.0), {})
+    assert compressed(small.read_bytes()) == small.read_bytes()
+
+
+def test_steps_that_are_known_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing a journal that this process wrote opens no file."""
+    journal = new_journal()
+    for step in range(20):
+        journal.append(step, arrays(step), {})
+    read: list[Path] = []
+    monkeypatch.setattr("gradcam_callbacks.record.journal.read_regular", lambda path, most: read.append(path))
+    assert journal.steps() == list(range(20))
+    assert read == []
