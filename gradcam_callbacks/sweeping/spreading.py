@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from itertools import zip_longest
 from typing import Any
 
@@ -37,27 +35,6 @@ class Turn:
     checkpoint: Checkpoint
     with_noise: bool
     with_test: bool
-
-
-def start_workers(jobs: int) -> None:
-    """Starts the processes on this machine that `outcomes` will use; returns at once.
-
-    Each needs seconds to load TensorFlow. Meanwhile this process loads MLflow and opens the run.
-    """
-    import joblib
-    from joblib.parallel import get_active_backend
-
-    workers = joblib.effective_n_jobs(jobs)
-    if jobs == 1 or workers == 1 or type(get_active_backend()[0]) is not joblib.parallel.BACKENDS.get("loky"):
-        return
-
-    def start() -> None:
-        try:
-            joblib.Parallel(workers)(joblib.delayed(_load_libraries)(_threads_of(workers)) for _ in range(workers))
-        except Exception:  # they are started again when there is something to explain
-            logger.debug("The workers were not started ahead.", exc_info=True)
-
-    threading.Thread(target=start, name="gradcam-starting", daemon=True).start()
 
 
 def outcomes(
@@ -104,7 +81,7 @@ def _spread(task: Task, turns: Sequence[Turn], workers: int) -> Iterator[Outcome
 
     # As an array it is sent once to each process, by joblib on this machine and by Dask: probes can be hundreds of MB.
     packed = np.frombuffer(cloudpickle.dumps(task), np.uint8)
-    threads = _threads_of(workers)
+    threads = max(1, (os.cpu_count() or 1) // workers)
     chunks = [turns[start : start + _CHUNK] for start in range(0, len(turns), _CHUNK)]
     explain = joblib.delayed(_explain_chunk)
     jobs = [explain(task.name, packed, [_absolute(turn) for turn in chunk], threads) for chunk in chunks]
@@ -145,19 +122,6 @@ def _in_order(jobs: Sequence[Any], workers: int) -> Iterator[list[Outcome]]:
     yield from parallel(jobs)
 
 
-def _threads_of(workers: int) -> int:
-    """How many threads each worker of this machine has for its computations."""
-    return max(1, (os.cpu_count() or 1) // workers)
-
-
-def _load_libraries(threads: int) -> None:
-    """Loads in a worker process what every model needs."""
-    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ.setdefault(variable, str(threads))  # TensorFlow reads it when it loads, and else takes all cores
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import_module("gradcam_callbacks.explaining.capture")
-
-
 def _explain_chunk(name: str, packed: Array, chunk: Sequence[Turn], threads: int) -> list[Outcome]:
     """Explains a chunk in a worker process, which keeps its model for the next one.
 
@@ -168,7 +132,9 @@ def _explain_chunk(name: str, packed: Array, chunk: Sequence[Turn], threads: int
         threads: how many threads the process has for its computations.
     """
     global _loader
-    _load_libraries(threads)
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(variable, str(threads))  # TensorFlow reads it when it loads, and else takes all cores
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if _loader is None or _loader.name != name:
         _loader = Loader(pickle.loads(packed.data))
     return [*_explained(_loader, chunk)]

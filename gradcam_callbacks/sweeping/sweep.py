@@ -21,7 +21,7 @@ from gradcam_callbacks.sweeping.finding import StepFrom, find_checkpoints, liste
 from gradcam_callbacks.sweeping.formats import Checkpoint
 from gradcam_callbacks.sweeping.loading import Loader, Task, built
 from gradcam_callbacks.sweeping.recording import Recording
-from gradcam_callbacks.sweeping.spreading import outcomes, start_workers
+from gradcam_callbacks.sweeping.spreading import outcomes
 
 if TYPE_CHECKING:
     import keras
@@ -166,8 +166,6 @@ def explain_checkpoints(
             shown = built(model) or _first_model(found, errors, custom_objects=objects, safe_mode=safe_mode)
             probes = as_probes(probes(shown))
             del shown  # so that it does not stay in memory beside the one that is explained
-        if len(found) > 1:
-            start_workers(jobs)
         task = Task(probes, model, layer, method, output, grid, objects, safe_mode)
         named = [str(item) for item in listed(checkpoints)]
         delivery = Delivery(

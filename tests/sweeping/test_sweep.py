@@ -439,13 +439,6 @@ def test_two_processes_give_the_same_maps(client: MlflowClient, saved: Path) -> 
         np.testing.assert_array_equal(Journal("post").read(step).arrays["maps"], np.load(saved / f"{step % 3}.npy"))
 
 
-def test_workers_load_tensorflow_before_there_is_something_to_explain() -> None:
-    """Meanwhile this process opens the run; the same processes explain then."""
-    spreading.start_workers(2)
-    is_loaded = joblib.delayed(eval)("'tensorflow' in __import__('sys').modules")
-    assert joblib.Parallel(2)([is_loaded] * 2) == [True, True]
-
-
 def killing_once(place: Path) -> Callable[[], keras.Model]:
     """A function that builds the model, and kills the process that calls it first."""
 
