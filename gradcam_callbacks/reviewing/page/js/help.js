@@ -1,6 +1,7 @@
 // @ts-check
 /* The help, and what it shares with the other dialog. */
 
+import { data } from "./data.js";
 import { byId, element } from "./dom.js";
 import { OUTCOMES, VERDICTS } from "./verdicts.js";
 
@@ -26,9 +27,15 @@ export function fillHelp() {
     ...Object.entries(VERDICTS).map(([word, says]) => meaning(word, word, says)),
     ...Object.values(OUTCOMES).map(({ degree, sign, says }) => meaning(degree, sign, says)),
   );
+  byId("measures").append(
+    ...Object.entries(data.measures).map(([name, { title, says }]) => {
+      const sign = element("i", { class: `sign of-${name}`, "aria-hidden": "true" });
+      return element("div", {}, element("dt", {}, sign, title), element("dd", { text: `${says}.` }));
+    }),
+  );
   byId("help-open").addEventListener("click", openHelp);
   byId("help-close").addEventListener("click", () => help.close());
-  for (const box of [byId("large", HTMLDialogElement), help]) {
+  for (const box of [byId("large", HTMLDialogElement), byId("link", HTMLDialogElement), help]) {
     box.addEventListener("click", (event) => {
       if (event.target === box) box.close(); // on the backdrop
     });
