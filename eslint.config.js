@@ -4,7 +4,7 @@ import globals from "globals";
 
 const MODULES = "gradcam_callbacks/reviewing/page/js";
 // These know no document: they are tested without a browser.
-const NAMES = ["areas", "arrangement", "curves", "decode", "difference", "format", "interpolation"];
+const NAMES = ["areas", "arrangement", "csv", "curves", "decode", "difference", "format", "interpolation"];
 const PURE = NAMES.map((name) => `${MODULES}/${name}.js`);
 
 export default [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -1321,6 +1323,58 @@ def test_runs_are_hidden_and_shown(opened: Opener, pair: Path) -> None:
     second.click()
     settled(page)
     assert group.locator(".run:visible").count() == 2
+
+
+# ---- To take away ----
+
+
+def saved(page: Page, button: str, place: Path) -> Path:
+    """The file that a button of the large view saves."""
+    page.locator(".save summary").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    file = place / f"{button} {download.value.suggested_filename}"
+    download.value.save_as(file)
+    return file
+
+
+def test_pictures_curves_and_numbers_can_be_saved(opened: Opener, folder: Path) -> None:
+    """Each file holds what is shown, with its names; numbers are those of the record, of all probes and steps."""
+    about = {"names": ["white", HOSTILE], "targets": ["tabby", "cup"], "steps": range(-1, 3)}
+    journal = make_journal(folder / "saved", **about)
+    page = opened(report.write([journal], folder / "saved.html"))
+    ready(page)
+    page.locator(".cell").nth(2).click()
+    page.keyboard.press("c")
+    settled(page)
+    picture = saved(page, "Pictures as PNG", folder)
+    assert picture.name.endswith("_script_script_document.title_x_script_-tabby-epoch_2-picture.png")
+    wide = page.locator("#large-pictures canvas").first.evaluate("canvas => canvas.width")
+    image = np.asarray(Image.open(picture).convert("RGB"))
+    assert image.shape[1] == 16 + 3 * (wide + 16)
+    assert np.ptp(image[:, 16 : 16 + wide].astype(int), axis=2).max() > 60  # heat
+    film = np.asarray(Image.open(saved(page, "Filmstrip as PNG", folder)).convert("RGB")).astype(int)
+    for at in range(4):
+        assert np.ptp(film[40:150, 16 + 166 * at : 170 + 166 * at], axis=2).max() > 60
+    curves = ElementTree.parse(saved(page, "Curves as SVG", folder)).getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    assert [text.text for text in curves.findall(f"{space}text")] == ["Drift", "Probability", "Score"]
+    lines = curves.findall(f".//{space}path[@class='curve']")
+    assert len(lines) == 3
+    assert all(line.get("stroke") == "rgb(29, 95, 168)" and line.get("fill") == "none" for line in lines)
+
+    text = saved(page, "All numbers as CSV", folder).read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert len(rows) == 4 * 2 * 2
+    assert {row["probe"] for row in rows} == {"white", HOSTILE}
+    (row,) = [row for row in rows if (row["epoch"], row["probe"], row["target"]) == ("2", HOSTILE, "cup")]
+    step = journal.read(2)
+    assert float(row["score"]) == step.scores[1, 1]
+    assert float(row["probability"]) == pytest.approx(0.25, abs=1e-4)
+    moved = drift.drift(journal.read(1).arrays["maps"], step.arrays["maps"])[1, 1]
+    assert float(row["drift"]) == pytest.approx(moved, abs=1e-4)
+    assert [row["drift"] for row in rows if row["epoch"] == "-1"] == [""] * 4
+    assert row["health"] == "ok"
 
 
 # ---- For everyone ----

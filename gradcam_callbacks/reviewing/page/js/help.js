@@ -51,8 +51,8 @@ export function fillHelp() {
  * @param {KeyboardEvent} event
  */
 function keepFocus(box, event) {
-  /** @type {NodeListOf<HTMLButtonElement | HTMLInputElement | HTMLSelectElement>} */
-  const nodes = box.querySelectorAll("button, input, select, [tabindex='0']");
+  /** @type {NodeListOf<HTMLButtonElement>} */
+  const nodes = box.querySelectorAll("button, input, select, summary, [tabindex='0']");
   const all = [...nodes].filter((node) => !node.disabled && node.tabIndex >= 0 && node.offsetParent !== null);
   const [first, last] = [all[0], all[all.length - 1]];
   const now = document.activeElement;

@@ -4,7 +4,7 @@
 import { arranged } from "./arrangement.js";
 import { describePanels, drawPanels, makePanels, shownPanels } from "./beside.js";
 import { addPlot, dropPlots, heading, plots } from "./chart.js";
-import { niceRange } from "./curves.js";
+import { niceRange, shareRange } from "./curves.js";
 import {
   HEIGHT,
   RUNS,
@@ -22,6 +22,7 @@ import {
   valueAt,
   whenOf,
 } from "./data.js";
+import { CAME, LEFT } from "./difference.js";
 import { buttonOf, byId, chip, dense, element, joined, setText } from "./dom.js";
 import { drawFilm, fillFilm } from "./film.js";
 import { isNumber, number, percent, probability } from "./format.js";
@@ -133,7 +134,7 @@ function makeFigure(run) {
   const panels = state.pin === null ? null : makePanels();
   if (panels !== null) {
     nodes.push(frameOf("pinned", ["Pinned: "], panels.pinned));
-    nodes.push(frameOf("difference", ["Difference: "], panels.difference));
+    nodes.push(frameOf("difference", ["Difference: "], panels.difference, [way("came", CAME), way("left", LEFT)]));
   }
   for (const node of nodes) node.dataset.run = String(run.number);
   return { run, canvas, badge, note, panels, nodes };
@@ -143,10 +144,18 @@ function makeFigure(run) {
  * @param {string} name
  * @param {(Node | string)[]} title
  * @param {Record<"canvas" | "badge" | "note", HTMLElement>} parts
+ * @param {Node[]} legend
  */
-function frameOf(name, title, { canvas, badge, note }) {
+function frameOf(name, title, { canvas, badge, note }, legend = []) {
   const frame = element("div", { class: "frame" }, canvas, badge);
-  return element("figure", { class: name }, frame, element("figcaption", {}, ...title, note));
+  return element("figure", { class: name }, frame, element("figcaption", {}, ...title, note, ...legend));
+}
+
+/** A colour of the difference and what it means. @param {string} text @param {number[]} colour */
+function way(text, colour) {
+  const node = element("span", { class: "way", text });
+  node.style.setProperty("--way", `rgb(${colour.join(" ")})`);
+  return node;
 }
 
 /** @param {number} n @param {number} k @param {boolean} isShown whether it is the target that is large */
@@ -194,6 +203,9 @@ function chartsOf(n, k) {
   const [low, high] = niceRange(Math.min(0, ...scores), Math.max(0, ...scores));
   const faint = TARGETS > 1 && RUNS === 1 ? "other targets faint" : "";
   const shares = { low: 0, high: 1 };
+  const inside = ofFocus.flatMap((line) => Array.from(line.values).filter(isNumber));
+  const [least, most] = shareRange(inside.length ? inside : [0]);
+  const span = { low: least, high: most };
   /** @type {Chart[]} */
   const charts = [
     {
@@ -207,7 +219,7 @@ function chartsOf(n, k) {
       format: percent,
       height: 104,
     },
-    { title: heading(focus.title, focus.says), label: focus.title, series: ofFocus, ...shares, format: percent },
+    { title: heading(focus.title, focus.says), label: focus.title, series: ofFocus, ...span, format: percent },
     { title: heading("Probability", faint), label: "Probability", series: ofChance, ...shares, format: probability },
     { title: heading("Score", runs[0].score), label: "Score", series: ofScore, low, high, format: number },
   ];

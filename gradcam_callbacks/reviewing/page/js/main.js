@@ -30,6 +30,7 @@ import { announce, fillMetrics, tellMetrics } from "./metrics.js";
 import { fillCharts } from "./overview.js";
 import { fillPinning, showPin, showSize } from "./pinning.js";
 import { fillPrinting } from "./printing.js";
+import { fillSaving } from "./saving.js";
 import { fillShown } from "./shown.js";
 import { onSpark } from "./spark.js";
 import { state, stepNow } from "./state.js";
@@ -143,6 +144,7 @@ function start() {
   fillHelp();
   fillLink();
   fillPrinting();
+  fillSaving();
   fillShown();
   arrange();
   watch();
