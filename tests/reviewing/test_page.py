@@ -1325,6 +1325,33 @@ def test_runs_are_hidden_and_shown(opened: Opener, pair: Path) -> None:
     assert group.locator(".run:visible").count() == 2
 
 
+def test_the_heat_under_the_pointer_is_told(opened: Opener, folder: Path) -> None:
+    """In the large view: the share of the map's highest, and the raw value; of a difference what came or left."""
+    maps = {step: np.zeros((1, 1, 4, 4), np.float32) for step in range(2)}
+    maps[0][..., 1, 1], maps[0][..., 3, 3] = 8, 2
+    maps[1][..., 1, 1] = 5
+    journal = steady(make_journal(folder / "pointed", names=["cat"], targets=["tabby"], steps=range(2), maps=maps))
+    page = opened(report.write([journal], folder / "pointed.html"))
+    ready(page)
+    page.keyboard.press("Home")
+    page.keyboard.press("c")
+    page.keyboard.press("End")
+    page.locator(".cell").first.click()
+    settled(page)
+    for figure, (x, y), text in (
+        ("shown", (3, 3), "epoch 1\n100 % of the map’s highest: 5.00 of 5.00"),
+        ("shown", (7, 7), "epoch 1\n0 % of the map’s highest: 0.000 of 5.00"),
+        ("pinned", (7, 7), "epoch 0\n25 % of the map’s highest: 2.01 of 8.00"),
+        ("difference", (3, 3), "difference\nattention came: 20 % of the hottest spot"),
+        ("difference", (7, 7), "difference\nattention left: 20 % of the hottest spot"),
+        ("difference", (7, 1), "difference\nnothing changed: 0 % of the hottest spot"),
+    ):
+        box = page.locator(f"#large-pictures .{figure} canvas").bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + x / 8 * box["width"], box["y"] + y / 8 * box["height"])
+        assert page.locator("#tip").inner_text() == text
+
+
 # ---- To take away ----
 
 

@@ -29,6 +29,7 @@ import { fillSettings, fillTheme } from "./looks.js";
 import { announce, fillMetrics, tellMetrics } from "./metrics.js";
 import { fillCharts } from "./overview.js";
 import { fillPinning, showPin, showSize } from "./pinning.js";
+import { fillPointing } from "./pointing.js";
 import { fillPrinting } from "./printing.js";
 import { fillSaving } from "./saving.js";
 import { fillShown } from "./shown.js";
@@ -143,6 +144,7 @@ function start() {
   fillDialog();
   fillHelp();
   fillLink();
+  fillPointing();
   fillPrinting();
   fillSaving();
   fillShown();
