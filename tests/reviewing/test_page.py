@@ -1270,6 +1270,17 @@ def test_nonsense_in_an_address_is_left_aside(opened: Opener, pair: Path) -> Non
     assert epoch(page) == "epoch 2"
 
 
+def test_skipping_to_the_pictures_keeps_what_is_shown(opened: Opener, one: Path) -> None:
+    """That link changes the address, too, but is no address of what is shown."""
+    page = opened(one, fragment="#step=3&pin=5")
+    ready(page)
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    assert epoch(page) == "epoch 3"
+    assert page.locator("#pin-step").input_value() == "5"
+
+
 @pytest.mark.parametrize("key", ["button", "l"])
 def test_a_link_is_copied(opened: Opener, pair: Path, key: str) -> None:
     """It is the address of the page with all that is shown; that it was copied is said."""

@@ -118,7 +118,10 @@ function watch() {
   });
   // What is not drawn anew, such as a search, changes the address as well.
   document.addEventListener("input", settle);
-  window.addEventListener("hashchange", recall);
+  window.addEventListener("hashchange", () => {
+    // The link that skips to the pictures says nothing of what is shown.
+    if (document.getElementById(location.hash.slice(1)) === null) recall();
+  });
   for (const image of photographs) {
     image.addEventListener("load", () => {
       state.version++;

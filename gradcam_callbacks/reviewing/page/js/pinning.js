@@ -26,9 +26,10 @@ export function setBeside(beside) {
 
 /** @param {Pin | null} pin */
 export function setPin(pin) {
+  const isSame = pin === state.pin;
   state.pin = pin;
   showPin();
-  setText(byId("live"), pin === null ? "nothing pinned" : `${pinName(pin)} pinned`);
+  if (!isSame) setText(byId("live"), pin === null ? "nothing pinned" : `${pinName(pin)} pinned`);
 }
 
 /** @param {Pin} pin */
