@@ -4,7 +4,8 @@ import globals from "globals";
 
 const MODULES = "gradcam_callbacks/reviewing/page/js";
 // These know no document: they are tested without a browser.
-const PURE = ["areas", "curves", "decode", "format", "interpolation"].map((name) => `${MODULES}/${name}.js`);
+const NAMES = ["areas", "arrangement", "csv", "curves", "decode", "difference", "format", "interpolation"];
+const PURE = NAMES.map((name) => `${MODULES}/${name}.js`);
 
 export default [
   js.configs.recommended,

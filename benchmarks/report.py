@@ -7,6 +7,7 @@ Opens pages of synthetic runs in a headless Chromium, which draws on the process
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import tempfile
 import time
@@ -56,6 +57,15 @@ PLAY = """() => new Promise(done => {
   };
   requestAnimationFrame(look);
 })"""
+# Pins the first step, so that each picture has two more beside it.
+PIN = """() => {
+  const pinned = document.getElementById("pin-step");
+  if (!pinned) return false;
+  pinned.value = "0";
+  pinned.dispatchEvent(new Event("change", { bubbles: true }));
+  document.getElementById("controls").scrollIntoView();
+  return true;
+}"""
 COST = """() => {
   const slider = document.getElementById("epoch");
   let spent = 0;
@@ -159,8 +169,19 @@ def measure(browser: Browser, file: Path, width: int, height: int) -> dict[str, 
     )
     rate, longest, _ = page.evaluate(PLAY)
     cost = page.evaluate(COST)
+    is_pinned = page.evaluate(PIN)
+    page.wait_for_timeout(500)
+    pinned, _, _ = page.evaluate(PLAY) if is_pinned else (math.nan, 0, 0)
     page.close()
-    return {"paint": paint, "drawn": drawn, "rate": rate, "longest": longest, "cost": cost, "cells": cells}
+    return {
+        "paint": paint,
+        "drawn": drawn,
+        "rate": rate,
+        "longest": longest,
+        "pinned": pinned,
+        "cost": cost,
+        "cells": cells,
+    }
 
 
 def main() -> None:
@@ -171,7 +192,8 @@ def main() -> None:
     options = parser.parse_args()
     print(f"Viewport {options.width} x {options.height}; times in ms; fps at a wish of 30 epochs a second.")
     print(
-        "probes x targets x epochs    size   build   first paint   first heat   fps   longest   script a step   cells"
+        "probes x targets x epochs    size   build   first paint   first heat   fps   longest   fps pinned   "
+        "script a step   cells"
     )
     with tempfile.TemporaryDirectory() as temporary, chromium() as browser:
         for sizes in SIZES:
@@ -184,7 +206,7 @@ def main() -> None:
             print(
                 f"{' x '.join(map(str, sizes)):<24} {file.stat().st_size / 1e6:>6.2f} MB {built:>6.0f} "
                 f"{seen['paint']:>11.0f} {seen['drawn']:>13.0f} {seen['rate']:>7.1f} {seen['longest']:>7.0f} "
-                f"{seen['cost']:>13.1f} {seen['cells']:>10.0f}"
+                f"{seen['pinned']:>12.1f} {seen['cost']:>13.1f} {seen['cells']:>10.0f}"
             )
 
 

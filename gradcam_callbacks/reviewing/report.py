@@ -36,6 +36,7 @@ from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.measures import MEASURES, Measure
 from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.record.step import BASELINE, Step
+from gradcam_callbacks.reviewing import findings
 from gradcam_callbacks.reviewing.assessing import Assessment, assess
 from gradcam_callbacks.reviewing.events import CONSTANT, Event
 from gradcam_callbacks.reviewing.measuring import Measures, step_means
@@ -43,6 +44,7 @@ from gradcam_callbacks.reviewing.outlines import outline
 from gradcam_callbacks.reviewing.proof import proof
 from gradcam_callbacks.reviewing.script import script
 from gradcam_callbacks.reviewing.sentences import SETTLED, SETTLED_TIMES_FLOOR
+from gradcam_callbacks.reviewing.suspicion import own_focus
 from gradcam_callbacks.reviewing.verdict import Verdict
 from gradcam_callbacks.reviewing.words import quoted
 
@@ -306,6 +308,7 @@ def _of_run(
         "method": run.manifest.method,
         "score": run.manifest.score_kind,
         "grid": list(grid),
+        "shape": list(run.steps[0].maps.shape[2:]),
         "steps": [step.step for step in steps],
         "maps": _packed(maps, np.uint8),
         "peaks": _packed(peaks, np.float32),
@@ -431,12 +434,15 @@ def _curves(run: _Run) -> dict[str, Any]:
     """The means over all maps and the metrics, for every step, also those whose maps are left out."""
     part = _on_curves(run)
     measures = run.measures
+    focus = own_focus(run.steps, measures["focus"], run.manifest)  # what a suspicion is about
+    if not np.isfinite(focus).any():
+        focus = measures["focus"]
     names = list(dict.fromkeys(name for step in run.steps for name in step.logs if not name.startswith("gradcam")))
     return {
         "steps": [run.steps[s].step for s in part],
         "drift": _numbers(step_means(measures["drift"][part])),
         "floor": _numbers(step_means(measures["floor"][part])),
-        "focus": _numbers(step_means(measures["focus"][part])) if np.isfinite(measures["focus"]).any() else None,
+        "focus": _numbers(step_means(focus[part])) if np.isfinite(focus).any() else None,
         "metrics": {name: [_number(run.steps[s].logs.get(name)) for s in part] for name in names},
     }
 
@@ -495,10 +501,22 @@ def _listed_events(run: _Run) -> list[dict[str, Any]]:
                     "kind": event.kind,
                     "probe": event.probe,
                     "target": event.target,
+                    "probes": _probes_of(event, run),
                     "text": event.text,
                 }
             )
     return listed
+
+
+def _probes_of(event: Event, run: _Run) -> list[int] | None:
+    """The probes that an event is about; None is all of them."""
+    if event.probe is not None:
+        return [event.probe]
+    told = {findings.text(each, run.manifest): each.shown for test in run.tests.values() for each in test.findings}
+    about = next((list(shown) for text, shown in told.items() if event.text.startswith(text)), None)
+    if about is None and event.kind in ("suspect", "shortcut") and run.manifest.regions is not None:
+        about = [n for n, region in enumerate(run.manifest.regions) if region is not None]
+    return None if about is None or len(about) == len(run.manifest.names) else about
 
 
 def _unlisted_events(run: _Run) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
@@ -9,9 +10,12 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from colorspacious import cspace_convert
+from PIL import Image
 from support.journals import HOSTILE, JAPANESE, jumping, make_journal, place_of
 from support.pages import PIXELS
 from support.reliance import a_finding, a_test, box
@@ -575,6 +579,117 @@ def test_the_run_is_linked_where_that_works(opened: Opener, folder: Path) -> Non
     assert frame.get_by_role("link", name="open").count() == 0
 
 
+def test_the_size_of_the_maps_is_their_own(opened: Opener, folder: Path) -> None:
+    """What the layer gives is said, and not the grid on which the page keeps it."""
+    for shape, size, others in (((9, 29), (90, 290), {}), ((2, 3, 3), (48, 64), {"slices": 2})):
+        name = "by".join(map(str, shape))
+        maps = {0: np.random.default_rng(0).random((1, 1, *shape)).astype(np.float32)}
+        pictures = np.full((1, *size, 3), 255, np.uint8)
+        about = {"names": ["cat"], "targets": ["tabby"], "steps": [0], "maps": maps, "pictures": pictures, **others}
+        page = opened(report.write([make_journal(folder / name, **about)], folder / f"{name}.html"))
+        facts = page.locator("#facts div", has_text="Maps")
+        assert facts.locator("dd").inner_text() == " × ".join(map(str, shape))
+
+
+def test_before_training_has_no_at(opened: Opener, folder: Path) -> None:
+    """The state before training is named without the preposition that an epoch has."""
+    journal = make_journal(folder / "before", steps=range(-1, 3))
+    journal.leave_test(-1, a_test("untold"))
+    page = opened(report.write([journal], folder / "before.html"))
+    ready(page)
+    assert page.locator(".degree").inner_text() == "the test could not tell before training"
+    page.locator(".cell").first.click()
+    said = page.locator("[aria-label]").evaluate_all("all => all.map(node => node.getAttribute('aria-label'))")
+    assert any("before training" in text for text in said)
+    assert not any("at before" in text for text in [*said, page.locator("body").inner_text()])
+
+
+def test_the_flag_filter_knows_warnings_about_all(opened: Opener, proven: Path, folder: Path) -> None:
+    """Of a shortcut the decisive probes are flagged; of answers that are constant all are, without a mark on each."""
+    page = opened(proven)
+    ready(page)
+    assert page.locator("#show option[value=flagged]").inner_text() == "flagged (3)"
+    page.locator("#show").select_option("flagged")
+    assert shown_names(page) == ["probe 2", "probe 5", "probe 9"]
+    assert page.locator(".probe .flagged").count() == 3
+
+    pictures = np.stack([np.full((48, 64, 3), value, np.uint8) for value in (0, 255)])
+    same = {step: np.ones((2, 1, 3, 3), np.float32) for step in range(3)}
+    made = make_journal(folder / "constant", targets=["tabby"], steps=range(3), pictures=pictures, maps=same)
+    page = opened(report.write([steady(made)], folder / "constant.html"))
+    ready(page)
+    assert page.locator(".word").inner_text() == "constant"
+    assert page.locator("#show option[value=flagged]").inner_text() == "flagged (2)"
+    page.locator("#show").select_option("flagged")
+    assert shown_names(page) == ["cat", "dog"]
+    assert page.locator(".probe .flagged").count() == 0
+
+
+# Of a chart: where its flag is, and how the curve below it runs, as [x, y] of each step.
+FLAG = """svg => {
+  const flag = svg.querySelector("circle.flag");
+  const points = svg.querySelector("path.curve:not(.faint)").getAttribute("d").slice(1).split("L");
+  return [[Number(flag.getAttribute("cx")), Number(flag.getAttribute("cy"))],
+          points.map(point => point.split(" ").map(Number))];
+}"""
+
+
+def test_the_flag_lies_on_its_evidence_and_the_fall_is_seen(opened: Opener, folder: Path) -> None:
+    """Focus that falls from 32 % to 21 % falls by a good part of its chart; the flag is on that curve."""
+    region = box(0, 0, 48, 32)
+    maps = {}
+    for step in range(6):
+        share = 0.32 if step < 3 else 0.21
+        maps[step] = np.zeros((2, 1, 4, 4), np.float32)
+        maps[step][..., :2] = share
+        maps[step][..., 2:] = 1 - share
+    journal = make_journal(folder / "fallen", targets=["tabby"], steps=range(6), maps=maps, regions=[region, region])
+    page = opened(report.write([steady(journal)], folder / "fallen.html"))
+    ready(page)
+    plot = page.locator("#charts .plot-box", has_text="inside the marked region")
+    assert page.locator("#charts circle.flag").count() == plot.locator("circle.flag").count() == 1
+    flag, points = plot.locator("svg").evaluate(FLAG)
+    assert min(abs(x - flag[0]) + abs(y - flag[1]) for x, y in points) < 0.1
+    assert flag[1] == pytest.approx(points[3][1], abs=0.1)
+    assert points[3][1] - points[2][1] > 0.4 * plot.locator("svg").evaluate("svg => svg.clientHeight")
+
+
+def test_a_finding_beside_no_region_is_on_the_curve_of_its_area(opened: Opener, folder: Path) -> None:
+    """What pictures of a class have in common is no matter of focus, also where regions are marked."""
+    corner, regions = box(0, 48, 12, 64), [box(12, 0, 48, 48)] * 3
+    maps = {step: np.zeros((3, 1, 12, 16), np.float32) for step in range(6)}
+    for step, of_step in maps.items():
+        of_step[:, :, slice(0, 3) if step >= 3 else slice(6, 9), 12:16] = 1
+        of_step[:, :, 5, 5] = 1
+    journal = steady(
+        make_journal(folder / "both", names="abc", targets=["tabby"], maps=maps, steps=range(6), regions=regions)
+    )
+    about = {"kind": "common", "probes": (0, 1, 2), "areas": (corner,) * 3, "in_place": True}
+    journal.leave_test(5, Reliance(findings=(a_finding(**about),)))
+    page = opened(report.write([journal], folder / "both.html"))
+    ready(page)
+    plots = page.locator("#charts .plot-box")
+    assert plots.locator("h2 > span").all_inner_texts() == ["Mean drift", "Focus", "Attention on the area"]
+    assert [plots.nth(n).locator("circle.flag.shortcut").count() for n in range(3)] == [0, 0, 1]
+
+
+def test_help_names_all_that_is_shown(opened: Opener, one: Path) -> None:
+    """The signs of the grid, each measure of the table with what it is, and each key."""
+    page = opened(one)
+    ready(page)
+    page.keyboard.press("?")
+    text = page.locator("#help").inner_text()
+    assert "The outline is the marked region" in text
+    assert "○, the focus" in text
+    assert "Δ, the drift" in text
+    measures = [row for row in MEASURES.values() if row.of != "model"]
+    assert page.locator("#measures dt").all_inner_texts() == [row.title for row in measures]
+    assert page.locator("#measures dd").all_inner_texts() == [f"{row.says}." for row in measures]
+    assert {"Shift", "Rank"} < {row.title for row in measures}
+    keys = set(page.locator("#help kbd").all_inner_texts())
+    assert {"←", "→", "Home", "End", "Space", "h", "+", "−", "s", "c", "d", "l", "n", "p", "?", "Esc"} <= keys
+
+
 # ---- Sort and filter ----
 
 
@@ -743,6 +858,587 @@ def test_the_parts_of_a_run_are_side_by_side_at_their_own_epochs(opened: Opener,
         assert abs(place[1] - y) < 0.1
 
 
+# ---- On paper ----
+
+# How many different colours a canvas has, up to ten.
+COLOURS = """canvas => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const seen = new Set();
+  for (let at = 0; at < data.length && seen.size < 10; at += 4) seen.add(data.slice(at, at + 4).join());
+  return seen.size;
+}"""
+
+
+def pages_of(pdf: Path) -> list[np.ndarray[Any, Any]]:
+    """The pages of a PDF, drawn in grey."""
+    tool = shutil.which("pdftoppm")
+    if tool is None:
+        pytest.skip("needs pdftoppm: apt-get install poppler-utils")
+    subprocess.run([tool, "-r", "40", "-gray", str(pdf), str(pdf.with_suffix(""))], check=True, timeout=120)
+    return [np.asarray(Image.open(file)) for file in sorted(pdf.parent.glob(f"{pdf.stem}-*.pgm"))]
+
+
+def test_a_print_says_what_it_shows(opened: Opener, one: Path, folder: Path) -> None:
+    """Epoch, scale and colours are named; dark colours stay on the screen; no page and no picture is blank."""
+    page = opened(one, color_scheme="dark")
+    ready(page)
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("s")
+    wait_for(page, "epoch 0")
+    page.locator("#pin-step").select_option("11")
+    page.emulate_media(media="print")
+    page.wait_for_function("() => document.getElementById('printed').textContent")
+    told = page.locator("#printed").inner_text()
+    for part in (
+        "Shown: epoch 0.",
+        "plasma, opacity 60 %",
+        "all maps over the one largest maximum",
+        "Beside: epoch 11.",
+    ):
+        assert part in told
+    assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--surface')") == "#ffffff"
+    page.emulate_media(media="null")
+    page.pdf(path=folder / "one.pdf", format="A4")
+    for canvas in page.locator("#probes .view:visible canvas").all():
+        assert (
+            canvas.evaluate(COLOURS) > 1 or canvas.evaluate(LIGHT, [0.5, 0.5]) == 255
+        )  # an empty map of a white probe
+    pages = pages_of(folder / "one.pdf")
+    assert 1 < len(pages) < 6
+    assert all((sheet < 200).mean() > 0.005 for sheet in pages)
+
+
+def test_many_probes_are_printed_on_few_pages(opened: Opener, folder: Path) -> None:
+    """Of 40 probes out of sight each has its picture on paper, five rows or more to a page."""
+    names = [f"probe {n}" for n in range(40)]
+    pictures = np.full((40, 48, 48, 3), 40, np.uint8)
+    journal = make_journal(
+        folder / "paper", names=names, targets=["predicted", "tabby", "cup"], steps=range(3), pictures=pictures
+    )
+    page = opened(report.write([journal], folder / "paper.html"))
+    ready(page)
+    page.pdf(path=folder / "paper.pdf", format="A4")
+    sizes = page.locator(".cell canvas").evaluate_all("all => all.map(canvas => canvas.width)")
+    assert min(sizes) > 1
+    pages = pages_of(folder / "paper.pdf")
+    assert len(pages) <= 8
+    assert all((sheet < 120).mean() > 0.005 for sheet in pages)
+
+
+def test_the_large_view_is_printed_alone(opened: Opener, plain: Path, folder: Path) -> None:
+    """What is open is what is printed, with the same words."""
+    page = opened(plain)
+    ready(page)
+    page.locator(".cell").first.click()
+    page.emulate_media(media="print")
+    page.locator("#printed").wait_for()
+    assert page.locator("#large-pictures canvas").is_visible()
+    assert not page.locator("#probes").is_visible()
+    page.pdf(path=folder / "large.pdf", format="A4")
+    assert len(pages_of(folder / "large.pdf")) <= 2
+
+
+# ---- How large ----
+
+BOX = "node => { const { top, bottom, width } = node.getBoundingClientRect(); return [top, bottom, width]; }"
+
+
+def test_the_large_view_is_large(opened: Opener, folder: Path) -> None:
+    """At 1440 pixels the pictures of two runs are twice as wide as in the grid, and all is in sight."""
+    journals = [
+        make_journal(folder / f"wide{n}", targets=["predicted", "tabby", "cup"], steps=range(4)) for n in range(2)
+    ]
+    page = opened(report.write(journals, folder / "wide.html"), width=1440)
+    ready(page)
+    small = page.locator(".cell").first.evaluate(BOX)[2]
+    page.locator(".cell").first.click()
+    settled(page)
+    for canvas in page.locator("#large-pictures canvas").all():
+        top, bottom, width = canvas.evaluate(BOX)
+        assert width >= 2 * small
+        assert 0 < top < bottom < 900
+
+
+@pytest.mark.parametrize(
+    ("size", "window"), [((300, 100), (1280, 900)), ((48, 64), (640, 450)), ((48, 64), (390, 844))]
+)
+def test_a_picture_fits_the_large_view(
+    opened: Opener, folder: Path, size: tuple[int, int], window: tuple[int, int]
+) -> None:
+    """A tower in a usual window, and any picture at 200 % and on a phone: whole, and not below what stays in sight."""
+    name = f"fits{size[0]}{window[0]}"
+    pictures = np.full((2, *size, 3), 255, np.uint8)
+    journal = make_journal(folder / name, pictures=pictures, steps=range(4))
+    page = opened(report.write([journal], folder / f"{name}.html"), width=window[0], height=window[1])
+    ready(page)
+    page.locator(".cell").first.click()
+    settled(page)
+    top, bottom, width = page.locator("#large-pictures canvas").evaluate(BOX)
+    assert page.locator(".large header").evaluate(BOX)[1] <= top
+    assert bottom <= page.locator(".large-time").evaluate(BOX)[0]
+    assert bottom - top > 0.4 * window[1] or width > 0.85 * window[0]
+
+
+@pytest.mark.parametrize("window", [(1280, 900), (640, 450)])
+def test_the_large_view_scrolls_for_many_targets(opened: Opener, folder: Path, window: tuple[int, int]) -> None:
+    """Of 30 targets each picture and each row of numbers can be reached, and the last one be chosen."""
+    targets = [f"target number {k}" for k in range(30)]
+    journal = make_journal(folder / f"targets{window[0]}", targets=targets, steps=range(3), class_names=None)
+    page = opened(report.write([journal], folder / f"targets{window[0]}.html"), width=window[0], height=window[1])
+    ready(page)
+    page.locator(".cell").first.click()
+    last = page.locator(".mini").last
+    last.click()
+    assert page.locator(".mini").last.get_attribute("aria-pressed") == "true"
+    row = page.locator("#large-table tbody tr").last
+    row.scroll_into_view_if_needed()
+    top, bottom, _ = row.evaluate(BOX)
+    assert 0 < top < bottom < window[1]
+    assert page.evaluate("document.documentElement.scrollWidth") <= window[0]
+
+
+def test_many_probes_shrink_to_a_contact_sheet(opened: Opener, folder: Path) -> None:
+    """Of 64 probes with 5 targets, more than half are in sight at once; only names and pictures are left."""
+    names = [f"probe {n}" for n in range(64)]
+    targets = ["predicted", "tabby", "beagle", "cup", "label"]
+    pictures = np.full((64, 48, 48, 3), 255, np.uint8)
+    journal = make_journal(folder / "sheet", names=names, targets=targets, steps=range(2), pictures=pictures)
+    page = opened(report.write([journal], folder / "sheet.html"))
+    ready(page)
+    wide = page.locator(".cell").first.evaluate(BOX)[2]
+    page.locator("#size").fill("40")
+    settled(page)
+    page.evaluate("document.getElementById('controls').scrollIntoView()")
+    boxes = page.locator(".cell").evaluate_all(f"all => all.map({BOX})")
+    assert boxes[0][2] < 50 < wide
+    assert sum(top > 0 and bottom < 900 for top, bottom, _ in boxes) >= 0.5 * 64 * 5
+    assert not page.locator(".reading").first.is_visible()
+    assert page.locator("#size").get_attribute("aria-valuetext") == "40 pixels"
+    page.locator("#size").fill("240")
+    settled(page)
+    assert page.locator(".cell").first.evaluate(BOX)[2] >= 220
+    assert page.locator(".reading").first.is_visible()
+
+
+# ---- The pin ----
+
+# The colour of a canvas at a place, in shares of its sides.
+COLOUR = """(canvas, [x, y]) => {
+  const place = [Math.floor(x * canvas.width), Math.floor(y * canvas.height)];
+  return [...canvas.getContext("2d").getImageData(...place, 1, 1).data].slice(0, 3);
+}"""
+
+
+def is_orange(colour: list[int]) -> bool:
+    return colour[0] > colour[2] + 60
+
+
+def is_blue(colour: list[int]) -> bool:
+    return colour[2] > colour[0] + 60
+
+
+def test_a_pinned_epoch_stands_beside_the_one_shown(opened: Opener, plain: Path) -> None:
+    """It stays while the other moves; the difference is orange where attention came, blue where it left, else clear."""
+    page = opened(plain)
+    ready(page)
+    page.locator("#pin-step").select_option("2")
+    for now in (6, 4):
+        page.locator("#epoch").fill(str(now))
+        wait_for(page, f"epoch {now}")
+        notes = page.locator(".view .note").all_inner_texts()
+        assert notes[:2] == [f"epoch {now}", "epoch 2"]
+        difference = page.locator(".view.difference canvas")
+        assert is_orange(difference.evaluate(COLOUR, place_of(now)))
+        assert is_blue(difference.evaluate(COLOUR, place_of(2)))
+        assert difference.evaluate(COLOUR, [0.5, 0.97]) == [255, 255, 255]
+        said = f"white, target predicted, difference from epoch 2 to epoch {now}, "
+        page.wait_for_function(
+            "said => document.querySelector('.difference canvas').ariaLabel.startsWith(said)", arg=said
+        )
+    page.locator("#colormap").select_option("Greys")
+    settled(page)
+    x, y, _ = page.locator(".view.pinned canvas").evaluate(DARKEST)
+    assert [x, y] == pytest.approx(place_of(2), abs=0.04)
+
+
+def test_what_moved_is_said_as_drift_is_measured(opened: Opener, folder: Path) -> None:
+    """The share is the drift between the two maps: of where, and not of how much, to a screen reader as well."""
+    journal = steady(make_journal(folder / "moved", names=["cat"], targets=["tabby"], steps=range(-1, 6)))
+    page = opened(report.write([journal], folder / "moved.html"))
+    ready(page)
+    for step in (-1, 2, 5):
+        page.locator("#pin-step").select_option(str(step))
+        settled(page)
+        moved = drift.drift(*(journal.read(each).arrays["maps"] for each in (step, 5)))[0, 0]
+        assert page.locator(".view.difference .note").inner_text() == f"{100 * moved:.0f} % moved"
+    page.wait_for_function("() => document.querySelector('.difference canvas').getAttribute('aria-label')")
+    page.locator("#pin-step").select_option("-1")
+    page.wait_for_function(
+        "() => document.querySelector('.difference canvas').ariaLabel.includes('from before training')"
+    )
+    label = str(page.locator(".view.difference canvas").get_attribute("aria-label"))
+    assert "of the attention moved, most came to: " in label
+    assert page.locator(".view.pinned .note").inner_text() == "before training"
+
+
+def test_keys_pin_and_change_what_stands_beside(opened: Opener, one: Path) -> None:
+    """By c the step shown is pinned and let go; d goes from both to picture and difference; so in the dialog."""
+    page = opened(one)
+    ready(page)
+    page.keyboard.press("Home")
+    wait_for(page, "before training")
+    page.keyboard.press("c")
+    page.keyboard.press("End")
+    wait_for(page, "epoch 11")
+    first = page.locator(".target").first
+    assert page.locator("#pin").get_attribute("aria-pressed") == "true"
+    assert page.locator("#pin-step").input_value() == "-1"
+    shown = ".view:visible canvas"
+    assert first.locator(shown).count() == 3
+    page.keyboard.press("d")
+    settled(page)
+    assert first.locator(shown).count() == first.locator(".view.pinned:visible").count() + 1 == 2
+    page.keyboard.press("d")
+    settled(page)
+    assert first.locator(".view.difference:visible").count() == 1
+    assert first.locator(shown).count() == 2
+    page.locator(".cell").first.click()
+    settled(page)
+    assert page.locator("#large-pictures figure:visible").count() == 2
+    page.keyboard.press("d")
+    settled(page)
+    captions = page.locator("#large-pictures figcaption").all_inner_texts()
+    assert captions[:2] == ["epoch 11", "Pinned: before training"]
+    assert captions[2].startswith("Difference: ")
+    assert page.locator(".pinned-frame").inner_text() == "before"
+    page.keyboard.press("c")
+    settled(page)
+    assert page.locator("#large-pictures figure").count() == 1
+    page.locator("#large-pin").click()
+    settled(page)
+    assert page.locator("#large-pictures figure:visible").count() == 3
+    page.keyboard.press("Escape")
+    settled(page)
+    assert page.locator("#live").inner_text().startswith("epoch 11 pinned")
+
+
+def test_a_difference_that_cannot_be_told_says_why(opened: Opener, one: Path, folder: Path) -> None:
+    """Of an empty map, of another class and of another grid there is none, in words and without colour."""
+    page = opened(one)
+    ready(page)
+    page.locator("#pin-step").select_option("0")
+    settled(page)
+    cat = page.locator(".probe").first.locator(".target")
+    assert cat.nth(0).locator(".difference .note").inner_text() == f"another class: {JAPANESE}"
+    empty = page.locator(".probe").nth(4).locator(".target").nth(1)
+    empty.scroll_into_view_if_needed()
+    settled(page)
+    assert empty.locator(".difference .note").inner_text() == "map empty"
+    assert empty.locator(".difference canvas").evaluate(DARKEST)[2] >= 250
+
+    layers = [
+        make_journal(
+            folder / f"layer{n}", names=["cat"], targets=["tabby"], steps=range(3), grid=grid, layer=f"conv_{n}"
+        )
+        for n, grid in enumerate([(7, 7), (7, 7), (5, 5)])
+    ]
+    page = opened(report.write(layers, folder / "layers.html", names=["first", "second", "coarse"]), width=1440)
+    ready(page)
+    page.locator("#pin-step").select_option("now")
+    settled(page)
+    runs = page.locator(".target").first.locator(".run")
+    assert [runs.nth(n).locator(".difference:visible").count() for n in range(3)] == [0, 1, 1]
+    assert runs.nth(1).locator(".difference .note").inner_text() == "0 % moved"
+    assert runs.nth(2).locator(".difference .note").inner_text() == "grids differ: 7 × 7, 5 × 5"
+
+
+def test_another_run_can_be_pinned(opened: Opener, folder: Path) -> None:
+    """Each run is compared with one of them, at the epoch shown or at another one, but never with itself."""
+    maps = [jumping(range(4), 9), jumping(range(4), 2)]  # the second one jumps to the right at epoch 2
+    journals = [
+        steady(make_journal(folder / f"other{n}", names=["cat"], targets=["tabby"], steps=range(4), maps=maps[n]))
+        for n in range(2)
+    ]
+    page = opened(report.write(journals, folder / "other.html", names=["left", "right"]))
+    ready(page)
+    page.locator("#pin-step").select_option("now")
+    settled(page)
+    runs = page.locator(".target").first.locator(".run")
+    assert page.locator("#beside").input_value() == "difference"
+    assert runs.nth(0).locator(".view:visible").count() == 1
+    assert runs.nth(1).locator(".difference .note").inner_text() == "100 % moved"
+    canvas = runs.nth(1).locator(".difference canvas")
+    assert is_orange(canvas.evaluate(COLOUR, [0.78, 0.5]))
+    assert is_blue(canvas.evaluate(COLOUR, [0.22, 0.5]))
+    page.locator("#epoch").fill("1")
+    wait_for(page, "epoch 1")
+    assert runs.nth(1).locator(".difference .note").inner_text() == "0 % moved"
+    page.locator("#pin-step").select_option("3")
+    page.locator("#pin-run").select_option("1")
+    page.locator("#beside").select_option("both")
+    settled(page)
+    assert runs.nth(0).locator(".view .note").all_inner_texts()[1:] == ["right, epoch 3", "100 % moved"]
+    assert runs.nth(1).locator(".view .note").all_inner_texts()[1:] == ["epoch 3", "100 % moved"]
+
+
+def test_probes_are_sorted_by_what_moved_since_the_pin(opened: Opener, flagged: Path) -> None:
+    """The probe whose attention jumped comes first."""
+    page = opened(flagged)
+    ready(page)
+    page.locator("#pin-step").select_option("0")
+    page.locator("#sort").select_option("pinned")
+    settled(page)
+    assert shown_names(page) == ["dog", "cat"]
+
+
+@pytest.mark.parametrize("seen_by", ["everybody", "deuteranomaly", "protanomaly", "tritanomaly", "nobody"])
+def test_the_two_colours_of_a_difference_are_told_apart(opened: Opener, plain: Path, seen_by: str) -> None:
+    """Also by people who miss a colour, and by lightness alone; the middle of the bar is the grey of a picture."""
+    page = opened(plain)
+    ready(page)
+    page.locator("#pin-step").select_option("0")
+    settled(page)
+    legend = page.locator("#difference-bar")
+    ends = np.array([legend.evaluate(COLOUR, [x, 0.5]) for x in (0.01, 0.99)]) / 255
+    middle = legend.evaluate(COLOUR, [0.5, 0.5])
+    assert max(abs(value - grey) for value, grey in zip(middle, [140, 138, 134], strict=True)) <= 2
+    if seen_by not in ("everybody", "nobody"):
+        ends = np.clip(cspace_convert(ends, {"name": "sRGB1+CVD", "cvd_type": seen_by, "severity": 100}, "sRGB1"), 0, 1)
+    left, came = cspace_convert(ends, "sRGB1", "CAM02-UCS")
+    if seen_by == "nobody":
+        assert came[0] - left[0] > 20
+    else:
+        assert np.linalg.norm(came - left) > 40
+
+
+# ---- The address ----
+
+
+def shown(page: Page) -> dict[str, Any]:
+    """All that a link should bring back."""
+    ids = ("pin-step", "pin-run", "beside", "colormap", "opacity", "size", "sort", "show", "search")
+    return {
+        **{name: page.locator(f"#{name}").input_value() for name in ids},
+        "epoch": epoch(page),
+        "scale": page.locator("input[name=scale]:checked").input_value(),
+        "grey": page.locator("#grey").get_attribute("aria-pressed"),
+        "names": shown_names(page),
+        "runs": page.locator("#title button[aria-pressed=true]").all_inner_texts(),
+        "large": page.locator("#large-title").inner_text() if page.locator("#large[open]").count() else None,
+        "target": page.locator("#large .mini[aria-pressed=true]").all_inner_texts(),
+    }
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> Path:
+    """The page of two runs of six probes."""
+    journals = [
+        make_journal(folder / f"pair{n}", names=NAMES, targets=["tabby", "cup"], class_names=CLASSES) for n in range(2)
+    ]
+    return report.write(journals, folder / "two runs & more.html", names=["first", HOSTILE])
+
+
+def test_all_that_is_shown_is_in_the_address(opened: Opener, pair: Path) -> None:
+    """A reload keeps it, and another page that is opened with the address shows the same."""
+    page = opened(pair)
+    ready(page)
+    page.wait_for_function("() => location.hash === '#step=4'")  # what the page opens with needs no more words
+    page.locator("#epoch").fill("2")
+    page.locator("#pin-step").select_option("-1")
+    page.locator("#pin-run").select_option("1")
+    page.locator("#beside").select_option("difference")
+    page.get_by_role("radio", name="Shared").check()
+    page.locator("#colormap").select_option("viridis")
+    page.locator("#opacity").fill("35")
+    page.locator("#grey").click()
+    page.locator("#size").fill("120")
+    page.locator("#sort").select_option("now")
+    page.locator("#show").select_option("class 2")
+    page.locator("#search").fill("cup")
+    page.locator("#title button").nth(1).click()
+    page.locator(".cell").first.click()
+    page.locator(".mini").nth(1).click()
+    page.wait_for_function("() => location.hash.includes('target=1')")
+    before = shown(page)
+    assert before["large"] == before["names"][0]
+    assert before["runs"] == ["first"]
+    assert before["epoch"] == "epoch 1"
+    page.reload()
+    ready(page)
+    assert shown(page) == before
+    fragment = page.evaluate("location.hash")
+    assert len(fragment) < 300
+    other = opened(pair, fragment=fragment)
+    ready(other)
+    assert shown(other) == before
+    other.evaluate("location.hash = '#step=0'")  # as by the button "back", or pasted into the same tab
+    wait_for(other, "epoch 0")
+    assert shown(other)["large"] is None
+    assert shown(other)["names"] == list(NAMES)
+    assert shown(other)["runs"] == ["first", HOSTILE]
+
+
+def test_nonsense_in_an_address_is_left_aside(opened: Opener, pair: Path) -> None:
+    """What an address says wrongly is as if it did not say it."""
+    nonsense = (
+        "#step=many&probe=99&target=-1&runs=7,x&pin=77&of=9&beside=all&scale=log&colours=__proto__&opacity=900&size=x"
+    )
+    page = opened(pair, fragment=nonsense + "&sort=x&show=class+9&search=")
+    ready(page)
+    page.wait_for_function("() => location.hash === '#step=4'")
+    assert shown(page)["names"] == list(NAMES)
+    page = opened(pair, fragment="#step=2&pin=now&size=1")
+    ready(page)
+    assert shown(page)["pin-step"] == ""
+    assert epoch(page) == "epoch 2"
+
+
+def test_skipping_to_the_pictures_keeps_what_is_shown(opened: Opener, one: Path) -> None:
+    """That link changes the address, too, but is no address of what is shown."""
+    page = opened(one, fragment="#step=3&pin=5")
+    ready(page)
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    assert epoch(page) == "epoch 3"
+    assert page.locator("#pin-step").input_value() == "5"
+
+
+@pytest.mark.parametrize("key", ["button", "l"])
+def test_a_link_is_copied(opened: Opener, pair: Path, key: str) -> None:
+    """It is the address of the page with all that is shown; that it was copied is said."""
+    page = opened(pair, fragment="#step=1&pin=0", permissions=["clipboard-read", "clipboard-write"])
+    ready(page)
+    if key == "button":
+        page.get_by_role("button", name="Copy link").click()
+    else:
+        page.keyboard.press(key)
+    page.wait_for_function("() => document.getElementById('live').textContent === 'link copied'")
+    assert page.locator("header .copy-link").first.inner_text() == "Copied"
+    assert page.evaluate("navigator.clipboard.readText()") == f"{pair.as_uri()}#step=1&pin=0"
+
+
+def test_in_a_frame_without_an_address_the_link_is_shown(opened: Opener, pair: Path, folder: Path) -> None:
+    """There the page keeps all it can, and shows what to put behind the address of the file."""
+    quoted = pair.read_text(encoding="utf-8").replace("&", "&amp;").replace('"', "&quot;")
+    host = folder / "framed.html"
+    host.write_text(f'<iframe sandbox="allow-scripts" width="1200" height="850" srcdoc="{quoted}"></iframe>')
+    frame = opened(host).frames[1]
+    ready(frame)
+    frame.locator("#epoch").fill("0")
+    wait_for(frame, "before training")
+    frame.locator("#pin-step").select_option("3")
+    frame.get_by_role("button", name="Copy link").click()
+    assert frame.locator("#link-text").input_value() == "#step=-1&pin=3"
+    assert frame.locator("#link-part").is_visible()
+    frame.get_by_role("button", name="Close").click()
+    assert not frame.locator("#link").is_visible()
+
+
+def test_runs_are_hidden_and_shown(opened: Opener, pair: Path) -> None:
+    """A click on a run's name takes it out of grid, curves and dialog; the last one that is shown stays."""
+    page = opened(pair)
+    ready(page)
+    second = page.locator("#title button").nth(1)
+    second.click()
+    settled(page)
+    assert second.get_attribute("aria-pressed") == "false"
+    group = page.locator(".target").first
+    assert group.locator(".run:visible").count() == 1
+    assert page.locator("#charts .plot").first.locator("path.curve:visible").count() == 1
+    page.locator(".cell").first.click()
+    settled(page)
+    assert page.locator("#large-pictures figure:visible").count() == 1
+    assert page.locator("#large-table tbody tr").count() == 2
+    page.keyboard.press("Escape")
+    page.locator("#title button").nth(0).click()
+    settled(page)
+    assert page.locator("#title button[aria-pressed=true]").all_inner_texts() == ["first"]
+    second.click()
+    settled(page)
+    assert group.locator(".run:visible").count() == 2
+
+
+def test_the_heat_under_the_pointer_is_told(opened: Opener, folder: Path) -> None:
+    """In the large view: the share of the map's highest, and the raw value; of a difference what came or left."""
+    maps = {step: np.zeros((1, 1, 4, 4), np.float32) for step in range(2)}
+    maps[0][..., 1, 1], maps[0][..., 3, 3] = 8, 2
+    maps[1][..., 1, 1] = 5
+    journal = steady(make_journal(folder / "pointed", names=["cat"], targets=["tabby"], steps=range(2), maps=maps))
+    page = opened(report.write([journal], folder / "pointed.html"))
+    ready(page)
+    page.keyboard.press("Home")
+    page.keyboard.press("c")
+    page.keyboard.press("End")
+    page.locator(".cell").first.click()
+    settled(page)
+    for figure, (x, y), text in (
+        ("shown", (3, 3), "epoch 1\n100 % of the map’s highest: 5.00 of 5.00"),
+        ("shown", (7, 7), "epoch 1\n0 % of the map’s highest: 0.000 of 5.00"),
+        ("pinned", (7, 7), "epoch 0\n25 % of the map’s highest: 2.01 of 8.00"),
+        ("difference", (3, 3), "difference\nattention came: 20 % of the hottest spot"),
+        ("difference", (7, 7), "difference\nattention left: 20 % of the hottest spot"),
+        ("difference", (7, 1), "difference\nnothing changed: 0 % of the hottest spot"),
+    ):
+        box = page.locator(f"#large-pictures .{figure} canvas").bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + x / 8 * box["width"], box["y"] + y / 8 * box["height"])
+        assert page.locator("#tip").inner_text() == text
+
+
+# ---- To take away ----
+
+
+def saved(page: Page, button: str, place: Path) -> Path:
+    """The file that a button of the large view saves."""
+    page.locator(".save summary").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    file = place / f"{button} {download.value.suggested_filename}"
+    download.value.save_as(file)
+    return file
+
+
+def test_pictures_curves_and_numbers_can_be_saved(opened: Opener, folder: Path) -> None:
+    """Each file holds what is shown, with its names; numbers are those of the record, of all probes and steps."""
+    about = {"names": ["white", HOSTILE], "targets": ["tabby", "cup"], "steps": range(-1, 3)}
+    journal = make_journal(folder / "saved", **about)
+    page = opened(report.write([journal], folder / "saved.html"))
+    ready(page)
+    page.locator(".cell").nth(2).click()
+    page.keyboard.press("c")
+    settled(page)
+    picture = saved(page, "Pictures as PNG", folder)
+    assert picture.name.endswith("_script_script_document.title_x_script_-tabby-epoch_2-picture.png")
+    wide = page.locator("#large-pictures canvas").first.evaluate("canvas => canvas.width")
+    image = np.asarray(Image.open(picture).convert("RGB"))
+    assert image.shape[1] == 16 + 3 * (wide + 16)
+    assert np.ptp(image[:, 16 : 16 + wide].astype(int), axis=2).max() > 60  # heat
+    film = np.asarray(Image.open(saved(page, "Filmstrip as PNG", folder)).convert("RGB")).astype(int)
+    for at in range(4):
+        assert np.ptp(film[40:150, 16 + 166 * at : 170 + 166 * at], axis=2).max() > 60
+    curves = ElementTree.parse(saved(page, "Curves as SVG", folder)).getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    assert [text.text for text in curves.findall(f"{space}text")] == ["Drift", "Probability", "Score"]
+    lines = curves.findall(f".//{space}path[@class='curve']")
+    assert len(lines) == 3
+    assert all(line.get("stroke") == "rgb(29, 95, 168)" and line.get("fill") == "none" for line in lines)
+
+    text = saved(page, "All numbers as CSV", folder).read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert len(rows) == 4 * 2 * 2
+    assert {row["probe"] for row in rows} == {"white", HOSTILE}
+    (row,) = [row for row in rows if (row["epoch"], row["probe"], row["target"]) == ("2", HOSTILE, "cup")]
+    step = journal.read(2)
+    assert float(row["score"]) == step.scores[1, 1]
+    assert float(row["probability"]) == pytest.approx(0.25, abs=1e-4)
+    moved = drift.drift(journal.read(1).arrays["maps"], step.arrays["maps"])[1, 1]
+    assert float(row["drift"]) == pytest.approx(moved, abs=1e-4)
+    assert [row["drift"] for row in rows if row["epoch"] == "-1"] == [""] * 4
+    assert row["health"] == "ok"
+
+
 # ---- For everyone ----
 
 
@@ -794,6 +1490,9 @@ def test_axe_finds_nothing_serious(
     page = opened(one, width=width, color_scheme=scheme)
     ready(page)
     assert findings(page, axe) == []
+    page.keyboard.press("c")
+    settled(page)
+    assert findings(page, axe) == []
     page.locator(".cell").first.click()
     settled(page)
     assert findings(page, axe) == []
@@ -811,6 +1510,9 @@ def test_nothing_is_wider_than_the_window(opened: Opener, one: Path, proven: Pat
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page = opened(one, width=width, height=800)
     ready(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.keyboard.press("c")
+    settled(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator(".cell").first.click()
     settled(page)

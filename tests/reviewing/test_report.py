@@ -442,6 +442,65 @@ def test_signals_and_volumes_have_pictures_too(tmp_path: Path) -> None:
     assert abs((x + 0.5) / width - (0.5 + 4.5 / 12)) < 0.03
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"), [((9, 29), (90, 290)), ((56, 28), (56, 28)), ((2, 3, 3), (48, 64)), ((200,), (48, 64))]
+)
+def test_the_size_of_the_maps_is_that_of_the_record(
+    tmp_path: Path, shape: tuple[int, ...], size: tuple[int, int]
+) -> None:
+    """The page says the size that maps were recorded in, however fine its own grid is."""
+    steps = range(2)
+    maps = {step: np.random.default_rng(step).random((2, 1, *shape)).astype(np.float32) for step in steps}
+    pictures = np.full((2, *size, 3), 255, np.uint8)
+    slices = {"slices": 2} if len(shape) == 3 else {}
+    journal = make_journal(tmp_path / "run", targets=["tabby"], steps=steps, maps=maps, pictures=pictures, **slices)
+    (run,) = data_of(report.build([journal]))["runs"]
+    assert run["shape"] == list(shape)
+
+
+def test_an_event_knows_its_probes(tmp_path: Path) -> None:
+    """A jump is about one; what a test found about those that it shows; answers that are constant about all."""
+    steps = range(6)
+    jumped = make_journal(tmp_path / "jumped", targets=["tabby"], steps=steps, maps=jumping(steps, 5, count=2))
+    for step in jumped.steps():
+        calm = {"predicted": np.zeros(2, np.int32), "explained": np.zeros((2, 1), np.int32), "scores": np.ones((2, 1))}
+        jumped.append(step, dict(jumped.read(step).arrays) | calm, {})
+    (run,) = data_of(report.build([jumped]))["runs"]
+    assert [event["probes"] for event in run["events"] if event["kind"] == "moved"] == [[0], [1]]
+
+    tested = make_journal(tmp_path / "tested", names=["a", "b", "c"], steps=range(2))
+    tested.leave_test(1, a_test("confirmed", probes=(0, 2)))
+    (run,) = data_of(report.build([tested]))["runs"]
+    assert [event["probes"] for event in run["events"] if event["kind"] == "shortcut"] == [[0, 2]]
+
+    pictures = np.stack([np.full((48, 64, 3), value, np.uint8) for value in (0, 255)])
+    same = {step: np.ones((2, 1, 3, 3), np.float32) for step in range(2)}
+    constant = make_journal(tmp_path / "constant", targets=["tabby"], steps=range(2), pictures=pictures, maps=same)
+    for step in constant.steps():
+        calm = {"predicted": np.zeros(2, np.int32), "explained": np.zeros((2, 1), np.int32), "scores": np.ones((2, 1))}
+        constant.append(step, dict(constant.read(step).arrays) | calm, {})
+    (run,) = data_of(report.build([constant]))["runs"]
+    assert [event["probes"] for event in run["events"] if event["kind"] == "constant"] == [None]
+
+
+def test_the_curve_of_focus_is_that_of_the_class_of_the_picture(tmp_path: Path) -> None:
+    """It is what a suspicion is about: the maps of another class should lie beside the object, and do not lower it."""
+    left = box(0, 0, 48, 32)
+    maps = np.zeros((1, 2, 4, 4), np.float32)
+    maps[0, 0, :, :2] = 3  # explains class 0, the label: 3 of 4 parts within the region
+    maps[0, 0, :, 2:] = 1
+    maps[0, 1, :, 2:] = 1  # explains class 1: all beside it
+    journal = make_journal(
+        tmp_path / "run", names=["cat"], targets=["tabby", "beagle"], steps=[0], maps={0: maps}, regions=[left]
+    )
+    step = journal.read(0)
+    journal.append(
+        0, dict(step.arrays) | {"explained": np.array([[0, 1]], np.int32), "predicted": np.zeros(1, np.int32)}, {}
+    )
+    (run,) = data_of(report.build([journal]))["runs"]
+    assert run["curves"]["focus"] == [pytest.approx(0.75)]
+
+
 # ---- Regions ----
 
 

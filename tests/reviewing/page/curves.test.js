@@ -8,6 +8,7 @@ import {
   nearest,
   niceCeiling,
   niceRange,
+  shareRange,
   ticksBetween,
 } from "../../../gradcam_callbacks/reviewing/page/js/curves.js";
 
@@ -85,4 +86,13 @@ test("A range without any extent gets one around it.", () => {
 
 test("The ceiling of a share is the next round one.", () => {
   assert.deepEqual([0, 0.04, 0.041, 0.3, 0.61, 0.81, 1].map(niceCeiling), [0.04, 0.04, 0.1, 0.3, 0.8, 1, 1]);
+});
+
+test("An axis of shares begins at none, unless all of them are in its upper half.", () => {
+  close(shareRange([0.1, 0.35]), [0, 0.4]);
+  close(shareRange([0.32, 0.21]), [0.2, 0.4]);
+  close(shareRange([0.9, 1]), [0.9, 1]);
+  close(shareRange([0, 0]), [0, 0.04]);
+  const [low, high] = shareRange([0.5, 0.5]);
+  assert.ok(low <= 0.5 && high >= 0.52);
 });

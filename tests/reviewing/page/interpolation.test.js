@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { axisOf, fillPixels } from "../../../gradcam_callbacks/reviewing/page/js/interpolation.js";
+import { axisOf, fillPixels, valueOn } from "../../../gradcam_callbacks/reviewing/page/js/interpolation.js";
 
 /** Paints by which a pixel is the value that it was painted with. */
 const VALUES = Uint32Array.from({ length: 256 }, (_, value) => value);
@@ -61,4 +61,13 @@ test("A signal is one row of cells.", () => {
   const found = new Uint32Array(4);
   fillPixels(Uint8Array.from([0, 100]), axisOf(1, 1), axisOf(2, 4), 1, VALUES, found);
   assert.deepEqual([...found], [0, 25, 75, 100]);
+});
+
+test("The value at a place is that of the cell in its centre, half way in between, and the end's beyond.", () => {
+  const map = new Uint8Array([0, 100, 200, 40]);
+  const at = (x, y) => valueOn(map, [2, 2], x, y);
+  assert.deepEqual([at(0.25, 0.25), at(0.75, 0.25), at(0.25, 0.75), at(0.75, 0.75)], [0, 100, 200, 40]);
+  assert.equal(at(0.5, 0.25), 50);
+  assert.equal(at(0.5, 0.5), 85);
+  assert.equal(at(1, 0), 100);
 });

@@ -1,11 +1,11 @@
 // @ts-check
 /* Charts over the steps. */
 
-import { FIRST, LAST, RUNS, nameOf, shareOf, shortOf, stepAt, steps, titleOf } from "./data.js";
+import { FIRST, LAST, RUNS, nameOf, shareOf, shortOf, stepAt, steps, titleOf, whenOf } from "./data.js";
 import { bandOf, lastUpTo, lineOf, nearest, ticksBetween } from "./curves.js";
 import { drawn, element, setText } from "./dom.js";
 import { isNumber, tick } from "./format.js";
-import { stepNow } from "./state.js";
+import { state, stepNow } from "./state.js";
 import { go } from "./time.js";
 import { hideTip, showTip } from "./tip.js";
 
@@ -27,6 +27,8 @@ class Plot {
     this.width = 0;
     /** @type {SVGLineElement | null} */
     this.cursor = null;
+    /** @type {SVGLineElement | null} */
+    this.held = null;
     /** @type {SVGCircleElement[]} */
     this.pins = [];
     this.values = this.main.map((line) => colored(element("b"), line));
@@ -75,19 +77,21 @@ class Plot {
     }
     this.svg.replaceChildren(...this.#rules(), ...(this.chart.hasAxis ? this.#axis() : []));
     for (const band of bands) {
-      this.svg.append(drawn("path", { class: "band", d: bandOf(this.#points(band), this.#y(low)) }));
+      const area = drawn("path", { class: "band", d: bandOf(this.#points(band), this.#y(low)) });
+      this.svg.append(colored(area, band));
     }
     for (const line of series) {
       const path = drawn("path", { class: line.isFaint ? "curve faint" : "curve", d: lineOf(this.#points(line)) });
       this.svg.append(colored(path, line));
     }
     this.cursor = drawn("line", { class: "cursor", y1: 0, y2: this.#bottom });
+    this.held = drawn("line", { class: "held", y1: 0, y2: this.#bottom });
     this.pins = this.main.map((line) => colored(drawn("circle", { class: "pin", r: 3.5 }), line));
-    this.svg.append(this.cursor, ...this.pins);
-    for (const { step, value, kind } of dots) {
-      if (isNumber(value)) {
-        this.svg.append(drawn("circle", { class: `flag ${kind}`, cx: this.#x(step), cy: this.#y(value), r: 4 }));
-      }
+    this.svg.append(this.held, this.cursor, ...this.pins);
+    for (const { run, step, value, kind } of dots) {
+      if (!isNumber(value)) continue;
+      const place = { cx: this.#x(step), cy: this.#y(value), r: 4 };
+      this.svg.append(drawn("circle", { class: `flag ${kind}`, "data-run": run.number, ...place }));
     }
     this.update();
   }
@@ -129,8 +133,14 @@ class Plot {
       pin.setAttribute("cx", String(this.#x(step)));
       pin.setAttribute("cy", String(this.#y(value)));
     });
-    this.cursor?.setAttribute("x1", String(this.#x(step)));
-    this.cursor?.setAttribute("x2", String(this.#x(step)));
+    const held = state.pin?.step ?? null;
+    this.held?.setAttribute("visibility", held === null ? "hidden" : "visible");
+    for (const [line, where] of /** @type {const} */ ([
+      [this.cursor, step],
+      [this.held, held ?? step],
+    ])) {
+      for (const end of ["x1", "x2"]) line?.setAttribute(end, String(this.#x(where)));
+    }
   }
 
   /** @param {MouseEvent} event */
@@ -144,10 +154,12 @@ class Plot {
     const at = this.#placeAt(event);
     if (event.buttons & 1) go(at);
     const step = steps[at];
-    const told = this.main.map(
+    const shown = this.main.filter(({ run }) => !state.away.has(run.number));
+    const told = shown.map(
       (line) => `${RUNS > 1 ? `${line.run.name} ` : ""}${this.chart.format(latest(line, step).value)}`,
     );
-    const flags = this.chart.dots.filter((dot) => dot.step === step).map((dot) => dot.text);
+    const dots = this.chart.dots.filter((dot) => dot.step === step && !state.away.has(dot.run.number));
+    const flags = dots.map((dot) => dot.text);
     showTip(event, [`${nameOf(step)}: ${told.join(", ")}`, ...flags.slice(0, 2)].join("\n"));
   }
 }
@@ -164,6 +176,7 @@ function latest(line, step) {
  * @param {Line} line
  */
 function colored(node, line) {
+  node.dataset.run = String(line.run.number);
   node.style.setProperty("--run", line.run.color);
   return node;
 }
@@ -188,7 +201,7 @@ export function spoken(series, format) {
       if (known.length === 0) return `${who}nothing known`;
       const peak = known.reduce((a, b) => (Number(b.value) > Number(a.value) ? b : a));
       const [first, last, highest] = [known[0], known[known.length - 1], peak].map(
-        ({ step, value }) => `${format(value)} at ${nameOf(step)}`,
+        ({ step, value }) => `${format(value)} ${whenOf(step)}`,
       );
       return `${who}${first}, ${last}, highest ${highest}`;
     })

@@ -68,6 +68,18 @@ export function niceCeiling(value) {
 }
 
 /**
+ * The axis of shares on which a change is seen: from none on, but where all are high, only what they span.
+ * @param {number[]} shares at least one, in [0, 1]
+ * @returns {[number, number]}
+ */
+export function shareRange(shares) {
+  const [least, most] = [Math.min(...shares), Math.max(...shares)];
+  if (least <= most / 2) return [0, niceCeiling(most)];
+  const [low, high] = niceRange(least, Math.max(most, least + 0.02));
+  return [Math.max(0, low), Math.min(1, high)];
+}
+
+/**
  * Round numbers at even distances within a range.
  * @param {number} low
  * @param {number} high

@@ -67,6 +67,9 @@ export const isWarning = (event) => warnings.has(event.kind);
 /** @param {Run} run */
 export const isWarned = (run) => run.events.some(isWarning);
 
+/** Whether an event is about a probe. @param {EventData} event @param {number} n */
+export const isAbout = (event, n) => event.probes === null || event.probes.includes(n);
+
 /** The last test of a run, if there is one. @param {Run} run @returns {TestData | undefined} */
 export const lastTest = (run) => run.tests[run.tests.length - 1];
 
@@ -77,6 +80,8 @@ export const isRestless = (drift, floor) => drift > Math.max(data.settled.drift,
 
 /** @param {number} step */
 export const nameOf = (step) => (step < 0 ? "before training" : `${data.unit} ${step}`);
+/** The same with its preposition, as a sentence needs it. @param {number} step */
+export const whenOf = (step) => (step < 0 ? nameOf(step) : `at ${nameOf(step)}`);
 /** @param {number} step */
 export const shortOf = (step) => (step < 0 ? "before" : String(step));
 /** @param {number} index */

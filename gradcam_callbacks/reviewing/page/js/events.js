@@ -80,11 +80,12 @@ function itemsOf(bundle) {
   const items = bundle.map((event) => {
     const button = element("button", { type: "button", class: `event ${kind}` }, ...lineOfEvent(event, event.text));
     button.addEventListener("click", () => visit(event));
-    return element("li", {}, button);
+    return element("li", { "data-run": event.run.number }, button);
   });
   if (items.length <= MOST_LINES) return items.map((node) => ({ kind, node }));
   const head = element("summary", { class: "event" }, ...lineOfEvent(bundle[0], toldTogether(bundle)));
-  return [{ kind, node: element("li", {}, element("details", {}, head, element("ol", {}, ...items))) }];
+  const folded = element("details", {}, head, element("ol", {}, ...items));
+  return [{ kind, node: element("li", { "data-run": bundle[0].run.number }, folded) }];
 }
 
 /** @param {RunEvent} event @param {string} text */

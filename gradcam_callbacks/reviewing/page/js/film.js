@@ -30,6 +30,7 @@ export function fillFilm(n, k) {
   inSight.disconnect();
   frames.clear();
   host.style.setProperty("--ratio", `${WIDTH} / ${HEIGHT}`);
+  host.classList.toggle("of-many", RUNS - state.away.size > 1);
   for (const at of steps.keys()) {
     const frame = makeFrame(at, n, k);
     frames.set(frame.button, frame);
@@ -48,7 +49,7 @@ function makeFrame(at, n, k) {
   );
   const canvases = runs.map((run) => {
     const said = joined([RUNS > 1 ? run.name : "", nameOf(step), isFlagged ? "flagged" : ""]);
-    return element("canvas", { role: "img", width: 1, height: 1, "aria-label": said });
+    return element("canvas", { role: "img", width: 1, height: 1, "data-run": run.number, "aria-label": said });
   });
   const style = isFlagged ? "frame-of-film flagged-frame" : "frame-of-film";
   const caption = element("span", { text: shortOf(step) });
@@ -85,6 +86,7 @@ export function drawFilm() {
       else button.removeAttribute("aria-current");
       if (isCurrent) centre(button);
     }
+    button.classList.toggle("pinned-frame", steps[frame.at] === state.pin?.step);
     if (frame.isNear) drawFrame(frame);
   }
 }

@@ -5,6 +5,7 @@ import { COUNT, className, data, places, predictedAt, runs, valueAt } from "./da
 import { byId, element, inputOf, selectOf, setText } from "./dom.js";
 import { isNumber, plural } from "./format.js";
 import { cards, measureCells, worstHealth } from "./grid.js";
+import { comparison, pinnedOf } from "./pin.js";
 import { state } from "./state.js";
 import { schedule } from "./time.js";
 
@@ -18,6 +19,17 @@ function valuesNow(card, name) {
   return values.filter(isNumber);
 }
 
+/** The shares that moved between what is pinned and the maps of a card, as far as they are known. @param {Card} card */
+function movedSincePin(card) {
+  return card.groups.flatMap(({ n, k }) =>
+    runs.flatMap((run, r) => {
+      const pinned = pinnedOf(run);
+      if (pinned === null || state.away.has(run.number)) return [];
+      return comparison(run, pinned, places[r][state.at], n, k).difference?.moved ?? [];
+    }),
+  );
+}
+
 /** What comes first has the least. @type {Record<string, (card: Card) => number>} */
 const ORDERS = {
   given: () => 0,
@@ -25,6 +37,7 @@ const ORDERS = {
   now: (card) => -Math.max(-1, ...valuesNow(card, "drift")),
   focus: (card) => Math.min(2, ...valuesNow(card, "focus")),
   health: (card) => -worstHealth(card),
+  pinned: (card) => -Math.max(-1, ...movedSincePin(card)),
 };
 
 /** @param {string} text */

@@ -12,6 +12,7 @@ import {
   data,
   explainedAt,
   healthAt,
+  isAbout,
   isFit,
   isRestless,
   isWarning,
@@ -23,18 +24,26 @@ import {
   titleOf,
   shareOf,
   valueAt,
+  whenOf,
 } from "./data.js";
+import { describePanels, drawPanels, makePanels, shownPanels } from "./beside.js";
 import { byId, chip, dense, element, joined, setText } from "./dom.js";
 import { isNumber, number, percent, probability } from "./format.js";
 import { forgetPrints, paint, photographs } from "./heat.js";
+import { viewsOf } from "./pin.js";
 import { makeSpark } from "./spark.js";
 import { state, stepNow } from "./state.js";
 import { schedule } from "./time.js";
 
 /** @import { Run } from "./types.js" */
+/** @import { Panels } from "./beside.js" */
+/** @typedef {{ panels: Panels, nodes: Record<keyof Panels, HTMLElement> }} Beside */
 /** @typedef {ReturnType<typeof makeCell>} Cell */
 /** @typedef {ReturnType<typeof makeGroup>} Group */
 /** @typedef {ReturnType<typeof makeCard>} Card */
+
+// Below this width of a cell, in pixels, only pictures are left: a contact sheet.
+const CONTACT = 96;
 
 /** @type {Card[]} */
 export const cards = [];
@@ -58,7 +67,7 @@ export function groupAt(node) {
 export function fillGrid(open) {
   const grid = byId("probes");
   grid.style.setProperty("--runs", String(RUNS));
-  grid.style.setProperty("--columns", String(TARGETS * RUNS));
+  grid.style.setProperty("--targets", String(TARGETS));
   grid.style.setProperty("--ratio", `${WIDTH} / ${HEIGHT}`);
   grid.classList.toggle("crowd", data.crowded);
   grid.classList.toggle("wide-pictures", WIDTH > 1.6 * HEIGHT);
@@ -70,12 +79,15 @@ export function fillGrid(open) {
 function makeCard(n, open) {
   const says = element("p", { class: "says" });
   const label = data.labels ? className(data.labels[n]) : "";
-  const isFlagged = runs.some((run) => run.events.some((event) => isWarning(event) && event.probe === n));
+  const flags = runs.flatMap((run) => run.events).filter((event) => isWarning(event) && isAbout(event, n));
+  const isFlagged = flags.length > 0;
+  // Where a warning is about all, a mark on each would tell nothing apart.
+  const isMarked = flags.some((event) => event.probes !== null);
   const head = element(
     "header",
     {},
     element("h3", { id: `probe-${n}`, dir: "auto", text: data.names[n], title: data.names[n] }),
-    isFlagged ? element("span", { class: "flagged", text: "flagged" }) : null,
+    isMarked ? element("span", { class: "flagged", text: "flagged" }) : null,
     label ? element("p", { class: "label" }, "label ", element("bdi", { text: label })) : null,
     RUNS === 1 ? says : null,
   );
@@ -105,8 +117,9 @@ function makeCell(run) {
   const button = element("button", { type: "button", class: "cell", "aria-haspopup": "dialog" }, canvas, badge);
   const note = element("p", { class: "note" });
   const name = RUNS > 1 ? element("div", { class: "run-name" }, chip(run)) : null;
-  const node = element("div", { class: "run" }, name, button, note);
-  return { run, canvas, badge, button, note, node };
+  const views = element("div", { class: "views" }, element("div", { class: "view" }, button, note));
+  const node = element("div", { class: "run", "data-run": run.number }, name, views);
+  return { run, canvas, badge, button, note, node, views, beside: /** @type {Beside | null} */ (null) };
 }
 
 /** @param {Run} run */
@@ -115,7 +128,8 @@ function makeReading(run) {
   const chance = element("span", { class: "chance" });
   const inside = element("span", { class: "inside", title: `${title.toLowerCase()}: ${says}` });
   const moved = element("span", { class: "drifted" });
-  const line = element("p", { class: RUNS > 1 ? "reading of-many" : "reading" }, chance, inside, moved);
+  const style = RUNS > 1 ? "reading of-many" : "reading";
+  const line = element("p", { class: style, "data-run": run.number }, chance, inside, moved);
   line.style.setProperty("--run", run.color);
   line.title = `${run.probabilities ? "probability" : run.score}; ${titleOf("drift")}: ${data.measures.drift.says}`;
   return { chance, inside, moved, line };
@@ -154,8 +168,49 @@ export function drawGroup(group, hasWords = true) {
   const key = `${state.at} ${state.version} ${photographs[n].complete}`;
   if (group.drawn === key || !width) return;
   group.drawn = key;
-  group.cells.forEach(({ canvas, run }, r) => paint(canvas, width, height, run, places[r][state.at], n, k));
+  group.cells.forEach((cell, r) => {
+    if (state.away.has(r)) return;
+    const s = places[r][state.at];
+    paint(cell.canvas, width, height, cell.run, s, n, k);
+    const isNew = showBeside(cell);
+    if (!cell.beside) return;
+    drawPanels(cell.beside.panels, state.cell, cell.run, s, n, k);
+    if (isNew) describePanels(cell.beside.panels, cell.run, s, n, k);
+  });
   updateGroup(group, hasWords);
+}
+
+/**
+ * Makes what stands beside a picture once something is pinned, and shows what is wanted of it.
+ * @param {Cell} cell
+ * @returns {boolean} whether it was made now
+ */
+function showBeside(cell) {
+  const shown = shownPanels(cell.run);
+  cell.node.style.setProperty("--views", String(viewsOf(cell.run)));
+  const isNew = cell.beside === null && (shown.pinned || shown.difference);
+  if (isNew) cell.beside = makeBeside(cell);
+  if (cell.beside === null) return false;
+  const { nodes } = cell.beside;
+  for (const name of /** @type {const} */ (["pinned", "difference"])) {
+    if (nodes[name].hidden === shown[name]) nodes[name].hidden = !shown[name];
+  }
+  return isNew;
+}
+
+/** @param {Cell} cell */
+function makeBeside(cell) {
+  const panels = makePanels();
+  const nodeOf = (/** @type {keyof Panels} */ name) => {
+    const { canvas, badge, note } = panels[name];
+    // Like the picture itself, for a pointer; by keys that one is enough.
+    const button = element("button", { type: "button", class: "cell", tabindex: "-1" }, canvas, badge);
+    button.addEventListener("click", () => cell.button.click());
+    return element("div", { class: `view ${name}` }, button, note);
+  };
+  const nodes = { pinned: nodeOf("pinned"), difference: nodeOf("difference") };
+  cell.views.append(nodes.pinned, nodes.difference);
+  return { panels, nodes };
 }
 
 /** @param {Group} group */
@@ -212,7 +267,7 @@ function followed(n, k) {
  */
 function noteOf(run, s, n, isOwn) {
   if (s < 0) return "not recorded yet";
-  return joined([isOwn ? "" : nameOf(run.steps[s]), RUNS > 1 ? predictionAt(run, s, n) : ""]);
+  return joined([isOwn && state.pin === null ? "" : nameOf(run.steps[s]), RUNS > 1 ? predictionAt(run, s, n) : ""]);
 }
 
 /**
@@ -221,11 +276,12 @@ function noteOf(run, s, n, isOwn) {
  */
 export function describeGroup(group) {
   const { n, k } = group;
-  group.cells.forEach(({ run, canvas }, r) => {
+  group.cells.forEach(({ run, canvas, beside }, r) => {
     const s = places[r][state.at];
     const where = [data.names[n], RUNS > 1 ? `run ${run.name}` : "", `target ${data.targets[k]}`, nameOf(stepNow())];
     const what = s < 0 ? ["not recorded yet"] : describedAt(run, s, n, k);
     canvas.setAttribute("aria-label", joined([...where, ...what]));
+    if (beside) describePanels(beside.panels, run, s, n, k);
   });
 }
 
@@ -234,7 +290,7 @@ function describedAt(run, s, n, k) {
   const chance = valueAt(run.probabilities, s, n, k);
   const shares = ["drift", "focus"].map((name) => ({ name, value: valueAt(run.measures[name], s, n, k) }));
   return [
-    run.steps[s] === stepNow() ? "" : `shown as at ${nameOf(run.steps[s])}`,
+    run.steps[s] === stepNow() ? "" : `shown as ${whenOf(run.steps[s])}`,
     predictionAt(run, s, n),
     isNumber(chance) ? `probability ${probability(chance)}` : `score ${number(valueAt(run.scores, s, n, k))}`,
     ...shares.map(({ name, value }) => (isNumber(value) ? `${titleOf(name)} ${percent(value)}` : "")),
@@ -252,11 +308,24 @@ export function updateCard(card) {
   card.says.classList.toggle("wrong", predicted >= 0 && data.labels !== null && data.labels[card.n] !== predicted);
 }
 
+/** Makes room for what stands beside each picture, and for the size that is chosen. */
+export function layCells() {
+  const grid = byId("probes");
+  const views = runs.reduce((sum, run) => sum + viewsOf(run), 0);
+  grid.style.setProperty("--views", String(views));
+  grid.classList.toggle("compared", views > RUNS);
+  if (state.size === null) grid.style.removeProperty("--cell");
+  else grid.style.setProperty("--cell", `${state.size}px`);
+  grid.classList.toggle("contact", state.size !== null && state.size < CONTACT);
+  measureCells();
+}
+
 /** Takes the size of the canvases from the layout. */
 export function measureCells() {
-  const first = groups.find((group) => group.node.isConnected && group.cells[0].button.clientWidth > 0);
-  if (!first) return;
-  const width = Math.max(16, Math.min(360, Math.round(dense(first.cells[0].button.clientWidth))));
+  const group = groups.find(({ node }) => node.isConnected && node.clientWidth > 0);
+  const shown = group?.cells.find(({ button }) => button.clientWidth > 0);
+  if (!shown) return;
+  const width = Math.max(16, Math.min(360, Math.round(dense(shown.button.clientWidth))));
   if (width === state.cell.width) return;
   state.cell = { width, height: Math.max(1, Math.round((width * HEIGHT) / WIDTH)) };
   forgetPrints();

@@ -18,7 +18,7 @@ export function fillHead() {
   fact("Method", (run) => run.method);
   fact("Probes", () => `${COUNT} × ${plural(TARGETS, "target")}`);
   fact("Recorded", recorded);
-  fact("Maps", (run) => run.grid.join(" × "));
+  fact("Maps", (run) => run.shape.join(" × "));
   const links = runs.flatMap((run) => (run.link === null ? [] : [linkOf(run, run.link)]));
   if (links.length) {
     byId("facts").append(element("div", {}, element("dt", { text: links.length > 1 ? "Runs" : "Run" }), ...links));
@@ -47,7 +47,7 @@ function verdict(run) {
   const line = element("p", { class: style, dir: "auto", hidden: left.length === 0 });
   line.append(...left.map(([text, warns]) => element(warns ? "strong" : "span", { text })));
   const parts = [line, proofOf(run)];
-  return element("div", { class: "of-run" }, head, ...(isProven ? parts.reverse() : parts));
+  return element("div", { class: "of-run", "data-run": run.number }, head, ...(isProven ? parts.reverse() : parts));
 }
 
 /** @param {[string, boolean][]} pieces */
@@ -68,7 +68,7 @@ function fact(name, tell) {
   const isSame = told.every((text) => text === told[0]);
   const values = isSame
     ? [element("dd", { dir: "auto", text: told[0] })]
-    : told.map((text, at) => element("dd", {}, chip(runs[at]), " ", element("bdi", { text })));
+    : told.map((text, at) => element("dd", { "data-run": at }, chip(runs[at]), " ", element("bdi", { text })));
   byId("facts").append(element("div", {}, element("dt", { text: name }), ...values));
 }
 
@@ -78,7 +78,7 @@ function linkOf(run, href) {
   const shown = isFramed
     ? element("code", { text: href })
     : element("a", { href, target: "_blank", rel: "noopener noreferrer", text: "open" });
-  return element("dd", {}, ...(RUNS > 1 ? [chip(run), " "] : []), shown);
+  return element("dd", { "data-run": run.number }, ...(RUNS > 1 ? [chip(run), " "] : []), shown);
 }
 
 /** The notes of all runs; one that all have stands there once. */
@@ -89,7 +89,9 @@ function allNotes() {
   return [
     ...[...shared].map((text) => element("li", {}, bare(text))),
     ...runs.flatMap((run) =>
-      run.notes.filter((text) => !shared.has(text)).map((text) => element("li", {}, chip(run), " ", bare(text))),
+      run.notes
+        .filter((text) => !shared.has(text))
+        .map((text) => element("li", { "data-run": run.number }, chip(run), " ", bare(text))),
     ),
   ];
 }

@@ -3,6 +3,7 @@
 
 import { data, mapOf } from "./data.js";
 import { bytesOf } from "./decode.js";
+import { differenceTable } from "./difference.js";
 import { contextOf, element } from "./dom.js";
 import { axisOf, fillPixels } from "./interpolation.js";
 import { isHeatShown, state } from "./state.js";
@@ -13,6 +14,7 @@ import { isHeatShown, state } from "./state.js";
 
 const tables = Object.fromEntries(Object.entries(data.colormaps).map(([name, text]) => [name, bytesOf(text)]));
 const paints = new Uint32Array(256);
+const differencePaints = new Uint32Array(differenceTable().buffer);
 
 /** Takes the 256 colours of the colour map that is chosen, each with its cover. */
 export const mix = () => new Uint8Array(paints.buffer).set(tables[state.colormap]);
@@ -55,34 +57,41 @@ function makeSheet(width, height) {
 const sheetOf = (width, height) => kept(sheets, `${width} ${height}`, () => makeSheet(width, height));
 
 /**
- * The heat of a map, at most as fine as asked; the canvas enlarges it the last two or three times. Null where there is
- * none.
- * @param {Run} run
- * @param {number} s
- * @param {number} n
- * @param {number} k
- * @param {number} width of the picture
- * @param {number} height of the picture
- * @param {number} finest the longest side, in pixels
+ * The colours of values on a grid, at most as fine as asked; the canvas enlarges them the last two or three times.
+ * @param {Uint8Array} values
+ * @param {[number, number]} grid rows and columns
+ * @param {number} factor of all values
+ * @param {Uint32Array} colours 256
+ * @param {{ width: number, height: number, finest: number }} size of the picture; the longest side of the colours
  */
-function heatOf(run, s, n, k, width, height, finest) {
-  const { values, peak } = mapOf(run, s, n, k);
-  if (!(peak > 0)) return null;
-  const [rows, columns] = run.grid;
+function coloured(values, [rows, columns], factor, colours, { width, height, finest }) {
   const scale = Math.min(1, finest / Math.max(width, height));
   const wide = Math.max(1, Math.round(width * scale));
   const high = Math.max(1, Math.round(height * scale));
-  const factor = state.scale === "shared" ? peak / run.highest : 1;
   const sheet = sheetOf(wide, high);
-  fillPixels(values, axisFor(rows, high), axisFor(columns, wide), factor, paints, sheet.pixels);
+  fillPixels(values, axisFor(rows, high), axisFor(columns, wide), factor, colours, sheet.pixels);
   sheet.context.putImageData(sheet.image, 0, 0);
   return sheet.canvas;
 }
 
-/** A row of all colours, as they are now. */
-export function colourRow() {
+/**
+ * The heat of a map; null where there is none.
+ * @param {Run} run
+ * @param {number} s
+ * @param {number} n
+ * @param {number} k
+ * @param {{ width: number, height: number, finest: number }} size see `coloured`
+ */
+function heatOf(run, s, n, k, size) {
+  const { values, peak } = mapOf(run, s, n, k);
+  if (!(peak > 0)) return null;
+  return coloured(values, run.grid, state.scale === "shared" ? peak / run.highest : 1, paints, size);
+}
+
+/** A row of all colours: of heat as they are now, or of differences. */
+export function colourRow(isOfDifference = false) {
   const sheet = sheetOf(256, 1);
-  sheet.pixels.set(paints);
+  sheet.pixels.set(isOfDifference ? differencePaints : paints);
   sheet.context.putImageData(sheet.image, 0, 0);
   return sheet.canvas;
 }
@@ -104,15 +113,15 @@ export const forgetPrints = () => prints.clear();
  * @param {number} width
  * @param {number} height
  */
-function printOf(n, width, height) {
-  return kept(prints, `${n} ${width} ${height}`, () => {
+function printOf(n, width, height, isGrey = state.isGrey) {
+  return kept(prints, `${n} ${width} ${height} ${isGrey}`, () => {
     const image = photographs[n];
     const canvas = element("canvas", { width, height });
     const context = contextOf(canvas);
     context.imageSmoothingEnabled = width < 3 * image.naturalWidth; // a tiny picture keeps its pixels
     context.imageSmoothingQuality = "high";
     context.drawImage(image, 0, 0, width, height);
-    if (state.isGrey) {
+    if (isGrey) {
       context.globalCompositeOperation = "saturation";
       context.fillStyle = "hsl(0 0% 50%)";
       context.fillRect(0, 0, width, height);
@@ -130,9 +139,46 @@ function printOf(n, width, height) {
  * @param {number} s
  * @param {number} n
  * @param {number} k
- * @param {{ finest?: number, hasOutline?: boolean }} [options] see `heatOf`
+ * @param {{ finest?: number, hasOutline?: boolean }} [options] see `coloured`
  */
 export function paint(canvas, width, height, run, s, n, k, { finest = 112, hasOutline = true } = {}) {
+  const size = { width, height, finest };
+  const isHot = s >= 0 && isHeatShown();
+  layers(canvas, width, height, n, state.isGrey, hasOutline, () => (isHot ? heatOf(run, s, n, k, size) : null));
+}
+
+/** A difference covers more than heat does: there is no colour of the picture to be seen below it. */
+export const differenceOpacity = () => Math.sqrt(state.opacity);
+
+/**
+ * Draws a picture in grey, so that all colour is the difference, and the difference on it.
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} width
+ * @param {number} height
+ * @param {[number, number]} grid rows and columns
+ * @param {Uint8Array | null} values see `Difference`; null where there are none
+ * @param {number} n
+ * @param {number} [finest] see `coloured`
+ */
+export function paintDifference(canvas, width, height, grid, values, n, finest = 112) {
+  const size = { width, height, finest };
+  const isShown = values !== null && isHeatShown();
+  const coloursOf = () => (isShown ? coloured(values, grid, 1, differencePaints, size) : null);
+  layers(canvas, width, height, n, true, true, coloursOf, differenceOpacity());
+}
+
+/**
+ * Draws a picture, colours on it, and the outline of its region.
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} width
+ * @param {number} height
+ * @param {number} n
+ * @param {boolean} isGrey
+ * @param {boolean} hasOutline
+ * @param {() => HTMLCanvasElement | null} coloursOf
+ * @param {number} [opacity] of the colours
+ */
+function layers(canvas, width, height, n, isGrey, hasOutline, coloursOf, opacity = state.opacity) {
   if (canvas.width !== width || canvas.height !== height) {
     canvas.width = width;
     canvas.height = height;
@@ -141,12 +187,12 @@ export function paint(canvas, width, height, run, s, n, k, { finest = 112, hasOu
   if (!image.complete || !image.naturalWidth) return;
   const context = contextOf(canvas);
   context.globalAlpha = 1;
-  context.drawImage(printOf(n, width, height), 0, 0);
-  const heat = s >= 0 && isHeatShown() ? heatOf(run, s, n, k, width, height, finest) : null;
-  if (heat !== null) {
-    context.globalAlpha = state.opacity;
+  context.drawImage(printOf(n, width, height, isGrey), 0, 0);
+  const colours = coloursOf();
+  if (colours !== null) {
+    context.globalAlpha = opacity;
     context.imageSmoothingEnabled = true;
-    context.drawImage(heat, 0, 0, width, height);
+    context.drawImage(colours, 0, 0, width, height);
   }
   const outline = outlines[n];
   if (hasOutline && outline !== null) strokeOutline(context, outline, width, height);

@@ -1,6 +1,7 @@
 // @ts-check
 /* The help, and what it shares with the other dialog. */
 
+import { data } from "./data.js";
 import { byId, element } from "./dom.js";
 import { OUTCOMES, VERDICTS } from "./verdicts.js";
 
@@ -26,9 +27,15 @@ export function fillHelp() {
     ...Object.entries(VERDICTS).map(([word, says]) => meaning(word, word, says)),
     ...Object.values(OUTCOMES).map(({ degree, sign, says }) => meaning(degree, sign, says)),
   );
+  byId("measures").append(
+    ...Object.entries(data.measures).map(([name, { title, says }]) => {
+      const sign = element("i", { class: `sign of-${name}`, "aria-hidden": "true" });
+      return element("div", {}, element("dt", {}, sign, title), element("dd", { text: `${says}.` }));
+    }),
+  );
   byId("help-open").addEventListener("click", openHelp);
   byId("help-close").addEventListener("click", () => help.close());
-  for (const box of [byId("large", HTMLDialogElement), help]) {
+  for (const box of [byId("large", HTMLDialogElement), byId("link", HTMLDialogElement), help]) {
     box.addEventListener("click", (event) => {
       if (event.target === box) box.close(); // on the backdrop
     });
@@ -44,8 +51,8 @@ export function fillHelp() {
  * @param {KeyboardEvent} event
  */
 function keepFocus(box, event) {
-  /** @type {NodeListOf<HTMLButtonElement | HTMLInputElement | HTMLSelectElement>} */
-  const nodes = box.querySelectorAll("button, input, select, [tabindex='0']");
+  /** @type {NodeListOf<HTMLButtonElement>} */
+  const nodes = box.querySelectorAll("button, input, select, summary, [tabindex='0']");
   const all = [...nodes].filter((node) => !node.disabled && node.tabIndex >= 0 && node.offsetParent !== null);
   const [first, last] = [all[0], all[all.length - 1]];
   const now = document.activeElement;

@@ -21,10 +21,10 @@ export function axisOf(cells, pixels) {
   const high = new Int32Array(pixels);
   const share = new Float32Array(pixels);
   for (let at = 0; at < pixels; at++) {
-    const place = Math.min(cells - 1, Math.max(0, ((at + 0.5) * cells) / pixels - 0.5));
-    low[at] = Math.floor(place);
-    high[at] = Math.min(cells - 1, low[at] + 1);
-    share[at] = place - low[at];
+    const between = betweenCells(cells, (at + 0.5) / pixels);
+    low[at] = between.low;
+    high[at] = between.high;
+    share[at] = between.share;
   }
   return { cells, low, high, share };
 }
@@ -52,4 +52,28 @@ export function fillPixels(map, down, across, factor, paints, pixels) {
       pixels[pixel++] = paints[(left + (row[across.high[x]] - left) * across.share[x] + 0.5) | 0];
     }
   }
+}
+
+/**
+ * The value of a map at a place, as it is drawn there.
+ * @param {Uint8Array} map rows x columns
+ * @param {[number, number]} grid rows and columns
+ * @param {number} x in shares of the width
+ * @param {number} y in shares of the height
+ */
+export function valueOn(map, [rows, columns], x, y) {
+  const [across, down] = [betweenCells(columns, x), betweenCells(rows, y)];
+  const rowAt = (/** @type {number} */ row) => {
+    const left = map[row * columns + across.low];
+    return left + (map[row * columns + across.high] - left) * across.share;
+  };
+  const above = rowAt(down.low);
+  return above + (rowAt(down.high) - above) * down.share;
+}
+
+/** @param {number} cells @param {number} where in shares of the side */
+function betweenCells(cells, where) {
+  const place = Math.min(cells - 1, Math.max(0, where * cells - 0.5));
+  const low = Math.floor(place);
+  return { low, high: Math.min(cells - 1, low + 1), share: place - low };
 }

@@ -5,6 +5,8 @@ import { steps } from "./data.js";
 import { isHelpOpen, openHelp } from "./help.js";
 import { turn } from "./large.js";
 import { setOpacity, setScale } from "./looks.js";
+import { copyLink } from "./link.js";
+import { togglePin, turnBeside } from "./pinning.js";
 import { state } from "./state.js";
 import { go, play, schedule } from "./time.js";
 
@@ -26,6 +28,9 @@ const OTHERS = {
   "-": less,
   "−": less,
   "?": openHelp,
+  c: togglePin,
+  d: turnBeside,
+  l: copyLink,
   s: () => setScale(state.scale === "map" ? "shared" : "map"),
 };
 
@@ -41,8 +46,8 @@ const takes = (node, selector) => node instanceof Element && node.matches(select
 /** @param {KeyboardEvent} event */
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || isHelpOpen()) return;
-  if (takes(event.target, "input[type=search], select, textarea")) return;
-  const isSetting = takes(event.target, "#opacity, input[type=radio]");
+  if (takes(event.target, "input[type=search], input[type=text], select, textarea")) return;
+  const isSetting = takes(event.target, "#opacity, #size, input[type=radio]");
   const isPressed = takes(event.target, "button, a, summary, input[type=checkbox], input[type=radio]");
   const act = (isSetting ? null : MOVES[event.key]) ?? OTHERS[event.key] ?? (state.large ? LARGE[event.key] : null);
   if (isHold(event)) {

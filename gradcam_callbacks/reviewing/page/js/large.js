@@ -1,8 +1,10 @@
 // @ts-check
 /* One probe, large. */
 
+import { arranged } from "./arrangement.js";
+import { describePanels, drawPanels, makePanels, shownPanels } from "./beside.js";
 import { addPlot, dropPlots, heading, plots } from "./chart.js";
-import { niceRange } from "./curves.js";
+import { niceRange, shareRange } from "./curves.js";
 import {
   HEIGHT,
   RUNS,
@@ -18,13 +20,16 @@ import {
   predictionAt,
   runs,
   valueAt,
+  whenOf,
 } from "./data.js";
+import { CAME, LEFT } from "./difference.js";
 import { buttonOf, byId, chip, dense, element, joined, setText } from "./dom.js";
 import { drawFilm, fillFilm } from "./film.js";
 import { isNumber, number, percent, probability } from "./format.js";
 import { cards } from "./grid.js";
 import { paint } from "./heat.js";
 import { isKnown } from "./overview.js";
+import { viewsOf } from "./pin.js";
 import { DRIFT_TOP } from "./spark.js";
 import { state, stepNow } from "./state.js";
 import { fillTable, tellTable } from "./table.js";
@@ -36,9 +41,19 @@ import { freeTip } from "./tip.js";
 /** @typedef {ReturnType<typeof makeMini>} Mini */
 
 const dialog = byId("large", HTMLDialogElement);
+// In pixels: between pictures, below each, the least width of one before they scroll, below which width of all they
+// stand one below the other, and what a window has beside one where the dialog scrolls as a whole.
+const GAP = 10;
+const CAPTION = 24;
+const SMALLEST = 220;
+const PHONE = 500;
+const TIGHT = 136;
 
-/** What the dialog was filled for, and with. @type {{ key: string, figures: Figure[], minis: Mini[] }} */
-const filled = { key: "", figures: [], minis: [] };
+/**
+ * What the dialog was filled for, how its pictures were laid out, and what it was filled with.
+ * @type {{ key: string, laid: string, figures: Figure[], minis: Mini[] }}
+ */
+const filled = { key: "", laid: "", figures: [], minis: [] };
 
 /** @param {number} n @param {number} k */
 export function openLarge(n, k) {
@@ -59,7 +74,17 @@ export function turn(by) {
   openLarge(order[(place + order.length) % order.length], large.k);
 }
 
+export const closeLarge = () => dialog.close();
+
+/** Fills the dialog anew, where other runs are to be shown. */
+export function fillLargeAgain() {
+  filled.key = "";
+  if (state.large !== null) fillLarge(state.large.n, state.large.k);
+}
+
 export function fillDialog() {
+  new ResizeObserver(layPictures).observe(byId("large-left"));
+  window.addEventListener("resize", layPictures);
   byId("close").addEventListener("click", () => dialog.close());
   byId("before").addEventListener("click", () => turn(-1));
   byId("after").addEventListener("click", () => turn(1));
@@ -80,15 +105,14 @@ export function fillDialog() {
 
 /** @param {number} n @param {number} k */
 function fillLarge(n, k) {
-  const key = `${n} ${k}`;
+  const key = `${n} ${k} ${state.pin !== null}`;
   if (filled.key === key) return;
   filled.key = key;
   byId("large-title").replaceChildren(element("bdi", { text: data.names[n] }));
   filled.figures = runs.map(makeFigure);
   const pictures = byId("large-pictures");
-  pictures.style.setProperty("--runs", String(Math.min(RUNS, 2)));
   pictures.style.setProperty("--ratio", `${WIDTH} / ${HEIGHT}`);
-  pictures.replaceChildren(...filled.figures.map((figure) => figure.node));
+  pictures.replaceChildren(...filled.figures.flatMap(({ nodes }) => nodes));
   filled.minis = data.targets.map((_, target) => makeMini(n, target, target === k));
   const targets = byId("large-targets");
   targets.style.setProperty("--ratio", `${WIDTH} / ${HEIGHT}`);
@@ -97,6 +121,7 @@ function fillLarge(n, k) {
   fillLargeCharts(n, k);
   fillTable(n);
   fillFilm(n, k);
+  filled.laid = "";
   buttonOf("before").disabled = buttonOf("after").disabled = state.order.length < 2;
 }
 
@@ -105,14 +130,39 @@ function makeFigure(run) {
   const canvas = element("canvas", { role: "img", width: 1, height: 1 });
   const badge = element("span", { class: "badge", hidden: true });
   const note = element("span", { class: "note" });
-  const caption = element("figcaption", {}, ...(RUNS > 1 ? [chip(run), " "] : []), note);
-  const node = element("figure", {}, element("div", { class: "frame" }, canvas, badge), caption);
-  return { run, canvas, badge, note, node };
+  const nodes = [frameOf("shown", RUNS > 1 ? [chip(run), " "] : [], { canvas, badge, note })];
+  const panels = state.pin === null ? null : makePanels();
+  if (panels !== null) {
+    nodes.push(frameOf("pinned", ["Pinned: "], panels.pinned));
+    nodes.push(frameOf("difference", ["Difference: "], panels.difference, [way("came", CAME), way("left", LEFT)]));
+  }
+  for (const node of nodes) node.dataset.run = String(run.number);
+  return { run, canvas, badge, note, panels, nodes };
+}
+
+/**
+ * @param {string} name
+ * @param {(Node | string)[]} title
+ * @param {Record<"canvas" | "badge" | "note", HTMLElement>} parts
+ * @param {Node[]} legend
+ */
+function frameOf(name, title, { canvas, badge, note }, legend = []) {
+  const frame = element("div", { class: "frame" }, canvas, badge);
+  return element("figure", { class: name }, frame, element("figcaption", {}, ...title, note, ...legend));
+}
+
+/** A colour of the difference and what it means. @param {string} text @param {number[]} colour */
+function way(text, colour) {
+  const node = element("span", { class: "way", text });
+  node.style.setProperty("--way", `rgb(${colour.join(" ")})`);
+  return node;
 }
 
 /** @param {number} n @param {number} k @param {boolean} isShown whether it is the target that is large */
 function makeMini(n, k, isShown) {
-  const canvases = runs.map(() => element("canvas", { role: "img", width: 1, height: 1 }));
+  const canvases = runs.map((run) =>
+    element("canvas", { role: "img", width: 1, height: 1, "data-run": run.number }),
+  );
   const maps = element("span", { class: "mini-maps" }, ...canvases);
   const name = element("bdi", { text: data.targets[k] });
   const button = element("button", { type: "button", class: "mini", "aria-pressed": String(isShown) }, maps, name);
@@ -153,6 +203,9 @@ function chartsOf(n, k) {
   const [low, high] = niceRange(Math.min(0, ...scores), Math.max(0, ...scores));
   const faint = TARGETS > 1 && RUNS === 1 ? "other targets faint" : "";
   const shares = { low: 0, high: 1 };
+  const inside = ofFocus.flatMap((line) => Array.from(line.values).filter(isNumber));
+  const [least, most] = shareRange(inside.length ? inside : [0]);
+  const span = { low: least, high: most };
   /** @type {Chart[]} */
   const charts = [
     {
@@ -166,7 +219,7 @@ function chartsOf(n, k) {
       format: percent,
       height: 104,
     },
-    { title: heading(focus.title, focus.says), label: focus.title, series: ofFocus, ...shares, format: percent },
+    { title: heading(focus.title, focus.says), label: focus.title, series: ofFocus, ...span, format: percent },
     { title: heading("Probability", faint), label: "Probability", series: ofChance, ...shares, format: probability },
     { title: heading("Score", runs[0].score), label: "Score", series: ofScore, low, high, format: number },
   ];
@@ -183,7 +236,7 @@ function jumpsOf(run, n, k) {
     )
     .map(({ step, text, kind }) => {
       const value = valueAt(run.measures.drift, run.steps.indexOf(step), n, k);
-      return { step, value, text, kind };
+      return { run, step, value, text, kind };
     });
 }
 
@@ -192,7 +245,9 @@ function jumpsOf(run, n, k) {
 export function drawLarge() {
   if (state.large === null) return;
   const { n, k } = state.large;
-  for (const figure of filled.figures) drawFigure(figure, n, k);
+  fillLarge(n, k);
+  layPictures();
+  for (const figure of filled.figures) if (!state.away.has(figure.run.number)) drawFigure(figure, n, k);
   const [run, s] = [runs[0], places[0][state.at]];
   const explained = explainedAt(run, s, n, k);
   const ofClass =
@@ -208,21 +263,54 @@ export function drawLarge() {
 /** @param {number} width */
 const heightOf = (width) => Math.max(1, Math.round((width * HEIGHT) / WIDTH));
 
+/** Makes the pictures as large as the dialog has room for. */
+function layPictures() {
+  const host = byId("large-pictures");
+  if (state.large === null || !host.clientWidth) return;
+  for (const { run, nodes } of filled.figures) {
+    const shown = shownPanels(run);
+    if (nodes.length === 1) continue;
+    nodes[1].hidden = !shown.pinned;
+    nodes[2].hidden = !shown.difference;
+  }
+  const views = runs.map((run) => viewsOf(run)).filter((count) => count > 0);
+  const count = views.reduce((sum, each) => sum + each, 0);
+  const body = byId("large-left");
+  const others = byId("large-targets").hidden ? 0 : byId("large-targets").offsetHeight + 8;
+  // Where the dialog scrolls as a whole, the window is what a picture has to fit into.
+  const isTight = getComputedStyle(body).overflowY === "visible";
+  const room = isTight ? window.innerHeight - TIGHT : body.clientHeight - others - 2;
+  const laid = [filled.key, host.clientWidth, room, views.join()].join(" ");
+  if (filled.laid === laid) return;
+  filled.laid = laid;
+  const together = views.every((each) => each === views[0]) ? Number(views[0]) : 1;
+  const box = { count, together, ratio: WIDTH / HEIGHT, width: host.clientWidth, height: room };
+  const least = box.width < PHONE ? box.width : SMALLEST;
+  const { columns, size } = arranged({ ...box, gap: GAP, caption: CAPTION, least });
+  host.style.setProperty("--across", String(columns));
+  host.style.setProperty("--wide", `${size}px`);
+  schedule();
+}
+
 /** @param {Figure} figure @param {number} n @param {number} k */
-function drawFigure({ run, canvas, badge, note }, n, k) {
+function drawFigure({ run, canvas, badge, note, panels }, n, k) {
   const s = places[run.number][state.at];
   const isOwn = s >= 0 && run.steps[s] === stepNow();
   const width = Math.max(16, Math.min(900, Math.round(dense(canvas.clientWidth))));
-  paint(canvas, width, heightOf(width), run, s, n, k, { finest: 224 });
+  const size = { width, height: heightOf(width), finest: 224 };
+  paint(canvas, width, size.height, run, s, n, k, size);
+  if (panels) drawPanels(panels, size, run, s, n, k);
   canvas.classList.toggle("stale", !isOwn);
   const health = s < 0 ? "not recorded yet" : healthAt(run, s, n, k);
   badge.hidden = isFit(health);
   setText(badge, health);
   const says = predictionAt(run, s, n);
-  setText(note, joined([isOwn || s < 0 ? "" : `shown as at ${nameOf(run.steps[s])}`, RUNS > 1 ? says : ""]));
+  const when = isOwn ? (state.pin === null ? "" : nameOf(stepNow())) : s < 0 ? "" : `shown as ${whenOf(run.steps[s])}`;
+  setText(note, joined([when, RUNS > 1 ? says : ""]));
   if (state.isPlaying) return;
   const who = [data.names[n], `target ${data.targets[k]}`, RUNS > 1 ? run.name : "", nameOf(stepNow())];
   canvas.setAttribute("aria-label", joined([...who, says, isFit(health) ? "" : `map ${health}`]));
+  if (panels) describePanels(panels, run, s, n, k);
 }
 
 /** @param {Mini} mini @param {number} n */

@@ -4,7 +4,8 @@
 import { data, runs } from "./data.js";
 import { buttonOf, byId, contextOf, element, inputOf, selectOf, setText } from "./dom.js";
 import { number } from "./format.js";
-import { colourRow, forgetPrints, mix } from "./heat.js";
+import { colourRow, mix } from "./heat.js";
+import { drawDifferenceBar } from "./pinning.js";
 import { state } from "./state.js";
 import { schedule } from "./time.js";
 
@@ -12,6 +13,7 @@ import { schedule } from "./time.js";
 export function restyle() {
   mix();
   drawBar();
+  drawDifferenceBar();
   state.version++;
   schedule();
 }
@@ -57,23 +59,11 @@ export function fillSettings() {
   choice.append(
     ...Object.keys(data.colormaps).map((name) => element("option", { value: name, text: name.toLowerCase() })),
   );
-  choice.addEventListener("change", () => {
-    state.colormap = choice.value;
-    restyle();
-  });
+  choice.addEventListener("change", () => setColormap(choice.value));
   for (const input of scaleInputs()) input.addEventListener("change", () => setScale(input.value));
   inputOf("opacity").addEventListener("input", () => setOpacity(Number(inputOf("opacity").value) / 100));
-  onPress("hide", () => {
-    state.isHidden = !state.isHidden;
-    restyle();
-    return state.isHidden;
-  });
-  onPress("grey", () => {
-    state.isGrey = !state.isGrey;
-    forgetPrints();
-    restyle();
-    return state.isGrey;
-  });
+  buttonOf("hide").addEventListener("click", () => setHidden(!state.isHidden));
+  buttonOf("grey").addEventListener("click", () => setGrey(!state.isGrey));
   const options = buttonOf("options");
   options.addEventListener("click", () => {
     options.setAttribute("aria-expanded", String(byId("controls").classList.toggle("open")));
@@ -81,10 +71,25 @@ export function fillSettings() {
   setOpacity(state.opacity);
 }
 
-/** @param {string} id @param {() => boolean} press says whether the button is pressed from now on */
-function onPress(id, press) {
-  const button = buttonOf(id);
-  button.addEventListener("click", () => button.setAttribute("aria-pressed", String(press())));
+/** @param {string} colormap one of the page's */
+export function setColormap(colormap) {
+  state.colormap = colormap;
+  selectOf("colormap").value = colormap;
+  restyle();
+}
+
+/** @param {boolean} isHidden */
+export function setHidden(isHidden) {
+  state.isHidden = isHidden;
+  buttonOf("hide").setAttribute("aria-pressed", String(isHidden));
+  restyle();
+}
+
+/** @param {boolean} isGrey */
+export function setGrey(isGrey) {
+  state.isGrey = isGrey;
+  buttonOf("grey").setAttribute("aria-pressed", String(isGrey));
+  restyle();
 }
 
 export function fillTheme() {

@@ -24,9 +24,15 @@ import { mix, photographs } from "./heat.js";
 import { fillHelp } from "./help.js";
 import { watchKeys } from "./keys.js";
 import { drawLarge, fillDialog, openLarge } from "./large.js";
+import { fillLink } from "./link.js";
 import { fillSettings, fillTheme } from "./looks.js";
 import { announce, fillMetrics, tellMetrics } from "./metrics.js";
 import { fillCharts } from "./overview.js";
+import { fillPinning, showPin, showSize } from "./pinning.js";
+import { fillPointing } from "./pointing.js";
+import { fillPrinting } from "./printing.js";
+import { fillSaving } from "./saving.js";
+import { fillShown } from "./shown.js";
 import { onSpark } from "./spark.js";
 import { state, stepNow } from "./state.js";
 import { areWordsDue, drawWith, fillTime, schedule, settle } from "./time.js";
@@ -51,7 +57,11 @@ function render() {
   if (state.large === null) {
     for (const group of visible) drawGroup(group, hasWords);
     if (hasWords) for (const card of cards) updateCard(card);
-  } else drawLarge();
+  } else {
+    drawLarge();
+    // The grid is seen around the dialog: what has not been drawn yet is not left blank.
+    for (const group of visible) if (group.drawn === "") drawGroup(group);
+  }
   for (const plot of plots) plot.update(hasWords);
   settle();
 }
@@ -106,8 +116,11 @@ function watch() {
     measureCells();
     if (state.large !== null) schedule();
   });
-  window.addEventListener("beforeprint", () => {
-    for (const group of groups) drawGroup(group);
+  // What is not drawn anew, such as a search, changes the address as well.
+  document.addEventListener("input", settle);
+  window.addEventListener("hashchange", () => {
+    // The link that skips to the pictures says nothing of what is shown.
+    if (document.getElementById(location.hash.slice(1)) === null) recall();
   });
   for (const image of photographs) {
     image.addEventListener("load", () => {
@@ -129,13 +142,21 @@ function start() {
   fillFilters();
   fillTime();
   fillMetrics();
+  fillPinning();
   fillSettings();
   fillDialog();
   fillHelp();
+  fillLink();
+  fillPointing();
+  fillPrinting();
+  fillSaving();
+  fillShown();
   arrange();
   watch();
   for (const plot of plots) plot.draw();
   measureCells();
+  showPin();
+  showSize();
   recall();
   for (const group of groups) describeGroup(group);
   state.announced = state.at; // what is there when the page opens is read anyway

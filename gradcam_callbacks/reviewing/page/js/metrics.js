@@ -18,7 +18,7 @@ const readings = [];
 
 export function fillMetrics() {
   for (const run of runs) {
-    const line = element("div", { class: "metrics-of-run" }, RUNS > 1 ? chip(run) : null);
+    const line = element("div", { class: "metrics-of-run", "data-run": run.number }, RUNS > 1 ? chip(run) : null);
     for (const name of Object.keys(run.curves.metrics).slice(0, SHOWN)) {
       const value = element("b");
       line.append(element("span", { class: "metric-now" }, element("span", { dir: "auto", text: name }), " ", value));

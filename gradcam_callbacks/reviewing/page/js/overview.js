@@ -2,12 +2,12 @@
 /* The charts of the means and of the user's own metrics. */
 
 import { addPlot, dropPlots, heading } from "./chart.js";
-import { niceCeiling, niceRange } from "./curves.js";
+import { niceCeiling, niceRange, shareRange } from "./curves.js";
 import { data, isWarning, lastTest, runs, titleOf } from "./data.js";
 import { byId, element } from "./dom.js";
 import { isNumber, number, percent } from "./format.js";
 
-/** @import { Dot, EventData, Line, Run } from "./types.js" */
+/** @import { Dot, EventData, FindingData, Line, Run } from "./types.js" */
 
 const ATTENTION = "share of it on what the test covered";
 // The kinds of events that are about attention on an area.
@@ -28,17 +28,23 @@ export const isKnown = (line) => Array.from(line.values).some(isNumber);
 const drawnFindings = (run) => (lastTest(run)?.findings ?? []).filter(({ attention }) => attention?.some(isNumber));
 
 /**
- * Attention on what the test covered, of the runs that have no focus; what is less serious is faint.
+ * Whether the curve of focus is the evidence of a finding: of an area beside the regions, where focus is known.
+ * @param {Run} run
+ * @param {FindingData} finding
+ */
+const isOnFocus = (run, { kind }) => Boolean(run.curves.focus) && kind !== "common";
+
+/**
+ * Attention on what the test covered, where focus does not say as much; what is less serious is faint.
  * @returns {Line[]}
  */
 function attentionLines() {
-  return runs
-    .filter((run) => !run.curves.focus)
-    .flatMap((run) =>
-      drawnFindings(run)
-        .map(({ attention }, at) => ({ run, isFaint: at > 0, steps: run.curves.steps, values: attention ?? [] }))
-        .reverse(),
-    );
+  return runs.flatMap((run) =>
+    drawnFindings(run)
+      .filter((finding) => !isOnFocus(run, finding))
+      .map(({ attention }, at) => ({ run, isFaint: at > 0, steps: run.curves.steps, values: attention ?? [] }))
+      .reverse(),
+  );
 }
 
 export function fillCharts() {
@@ -66,10 +72,9 @@ export function fillCharts() {
       label: `${data.measures.focus.title}, the ${data.measures.focus.says}`,
       series: focus,
       dots: dotsOn("focus"),
-      low: 0,
-      high: 1,
+      ...rangeOf(focus),
       format: percent,
-      height: metrics.length ? 62 : 80,
+      height: 84,
       hasAxis: attention.length + metrics.length === 0,
     });
   }
@@ -79,10 +84,9 @@ export function fillCharts() {
       label: `Attention on the area, the ${ATTENTION}`,
       series: attention,
       dots: dotsOn("attention"),
-      low: 0,
-      high: 1,
+      ...rangeOf(attention),
       format: percent,
-      height: metrics.length ? 62 : 80,
+      height: 84,
       hasAxis: metrics.length === 0,
     });
   }
@@ -91,6 +95,12 @@ export function fillCharts() {
     host.append(box);
     fillMetric(box, metrics, favourite(metrics));
   }
+}
+
+/** The axis of shares. @param {Line[]} series of which something is known */
+function rangeOf(series) {
+  const [low, high] = shareRange(series.flatMap((line) => Array.from(line.values).filter(isNumber)));
+  return { low, high };
 }
 
 /** A dot on a chart for each step of a run that warns there. @param {string} chart @returns {Dot[]} */
@@ -103,7 +113,7 @@ function dotsOn(chart) {
     return [...new Set(placed.map((event) => event.step))].map((step) => {
       const here = placed.filter((event) => event.step === step);
       const { value, kind, text } = here[0];
-      return { step, value, kind, text: here.length > 1 ? `${here.length} flagged here` : text };
+      return { run, step, value, kind, text: here.length > 1 ? `${here.length} flagged here` : text };
     });
   });
 }
@@ -117,10 +127,11 @@ function chartOf(run, { kind, step, text }) {
   const at = run.curves.steps.indexOf(step);
   if (AREAS.has(kind)) {
     const found = drawnFindings(run);
-    const finding = found.find((each) => text.startsWith(each.text)) ?? found[0];
-    const known = run.curves.focus
-      ? { chart: "focus", value: run.curves.focus[at] }
-      : { chart: "attention", value: finding?.attention?.[at] ?? null };
+    const finding = found.find((each) => text.startsWith(each.text)) ?? (run.curves.focus ? undefined : found[0]);
+    const known =
+      finding && !isOnFocus(run, finding)
+        ? { chart: "attention", value: finding.attention?.[at] ?? null }
+        : { chart: "focus", value: run.curves.focus?.[at] ?? null };
     if (isNumber(known.value)) return known;
   }
   return { chart: "drift", value: run.curves.drift[at] };

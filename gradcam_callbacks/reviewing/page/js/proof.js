@@ -1,7 +1,7 @@
 // @ts-check
 /* The proof of a verdict: what the tests found, with its counts and with the areas that they covered and pasted. */
 
-import { RUNS, className, lastTest, nameOf } from "./data.js";
+import { RUNS, className, lastTest, whenOf } from "./data.js";
 import { element } from "./dom.js";
 import { capitalised, plural } from "./format.js";
 import { THUMB, TILE, tileOf } from "./tile.js";
@@ -45,7 +45,7 @@ export function proofOf(run) {
   const last = lastTest(run);
   const open = openOf(run);
   const closed = toldOf(run).filter((each) => !open.some(({ finding }) => finding === each.finding));
-  const reason = last?.reason ? `Nothing was tested at ${nameOf(last.step)}. ${last.reason}` : "";
+  const reason = last?.reason ? `Nothing was tested ${whenOf(last.step)}. ${last.reason}` : "";
   const left = last?.unlisted ? `${plural(last.unlisted, "more finding")} not shown.` : "";
   const nodes = [
     ...open.map(findingNode),
@@ -133,13 +133,13 @@ function evidenceOf(told) {
 
 /** What other tests found of the same; of a finding that the last test has not, when it was. @param {Told} told */
 function historyOf({ run, test, finding }) {
-  if (test !== lastTest(run)) return ` That was at ${nameOf(test.step)}; the last test had no reason to look there.`;
+  if (test !== lastTest(run)) return ` That was ${whenOf(test.step)}; the last test had no reason to look there.`;
   const others = run.tests
     .filter((other) => other !== test)
     .flatMap((other) =>
       other.findings
         .filter((each) => isOfTheSame(each, finding))
-        .map((each) => `${OUTCOMES[each.outcome].degree} at ${nameOf(other.step)}`),
+        .map((each) => `${OUTCOMES[each.outcome].degree} ${whenOf(other.step)}`),
     );
   return others.length ? ` Before that: ${others.join("; ")}.` : "";
 }

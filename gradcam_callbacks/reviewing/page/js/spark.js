@@ -39,10 +39,10 @@ export function makeSpark(n, k) {
   const valuesOf = (run, name) => run.steps.map((_, s) => valueAt(run.measures[name], s, n, k));
   for (const run of runs) {
     const band = bandOf(pointsOf(run, valuesOf(run, "floor")), SPARK.height);
-    if (band) node.append(drawn("path", { class: "band", d: band }));
+    if (band) node.append(ofRun(run, { class: "band", d: band }));
   }
   for (const run of runs) {
-    const curve = drawn("path", { class: "curve", d: lineOf(pointsOf(run, valuesOf(run, "drift"))) });
+    const curve = ofRun(run, { class: "curve", d: lineOf(pointsOf(run, valuesOf(run, "drift"))) });
     curve.style.setProperty("--run", run.color);
     node.append(curve);
   }
@@ -55,15 +55,19 @@ export function makeSpark(n, k) {
   return { node: box, cursor };
 }
 
+/** A path that belongs to a run. @param {Run} run @param {Record<string, string>} attributes */
+const ofRun = (run, attributes) => drawn("path", { "data-run": run.number, ...attributes });
+
 /** Where the map jumped, and where the class changed. @param {Run} run @param {number} n @param {number} k */
 function marksOf(run, n, k) {
   return run.events.flatMap(({ probe, target, step, kind }) => {
     const s = run.steps.indexOf(step);
     if (probe !== n || target !== k || s < 0) return [];
     const x = (shareOf(step) * SPARK.width).toFixed(2);
-    if (kind === "class") return [drawn("path", { class: "change", d: `M${x} ${SPARK.height + 2}v-5` })];
+    if (kind === "class") return [ofRun(run, { class: "change", d: `M${x} ${SPARK.height + 2}v-5` })];
     if (kind !== "moved") return [];
-    return [drawn("path", { class: "flag", d: `M${x} ${sparkY(valueAt(run.measures.drift, s, n, k)).toFixed(2)}h0` })];
+    const y = sparkY(valueAt(run.measures.drift, s, n, k)).toFixed(2);
+    return [ofRun(run, { class: "flag", d: `M${x} ${y}h0` })];
   });
 }
 

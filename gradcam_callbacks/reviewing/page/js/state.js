@@ -6,6 +6,8 @@ import { data, steps } from "./data.js";
 export const state = {
   /** The place of the step shown among all steps. */
   at: steps.length - 1,
+  /** The numbers of the runs that are not shown. @type {Set<number>} */
+  away: new Set(),
   isPlaying: false,
   isHidden: false,
   /** Whether h is held, which hides the heat as well. */
@@ -13,6 +15,15 @@ export const state = {
   isGrey: false,
   /** @type {string} "map" or "shared" */
   scale: "map",
+  /**
+   * What stands beside the step shown: a step, or null for the one shown; of a run, or null for each run's own.
+   * @type {{ step: number | null, run: number | null } | null}
+   */
+  pin: null,
+  /** What of the pin is shown: "picture", "difference" or "both". */
+  beside: "both",
+  /** How wide cells are, in pixels; null where the page chooses. @type {number | null} */
+  size: null,
   colormap: Object.keys(data.colormaps)[0],
   opacity: data.opacity,
   /** @type {string | null} "light", "dark", or what the system prefers */
@@ -37,6 +48,9 @@ export const state = {
   /** The place of the step that was last said to a screen reader. */
   announced: -1,
 };
+
+/** What the page opens with. */
+export const initial = { ...state };
 
 export const stepNow = () => steps[state.at];
 export const isHeatShown = () => !(state.isHidden || state.isHeld);

@@ -60,7 +60,8 @@ export function fillTable(n) {
     ...names.map((text) => element("th", { scope: "col", class: "name", text })),
     ...columns.map(({ title, says }) => element("th", { scope: "col", title: says, text: title })),
   );
-  const body = data.targets.flatMap((_, k) => runs.map((run) => makeRow(run, k)));
+  const shown = runs.filter((run) => !state.away.has(run.number));
+  const body = data.targets.flatMap((_, k) => shown.map((run, at) => makeRow(run, k, at === 0 ? shown.length : 0)));
   byId("large-table").replaceChildren(
     element("caption", { class: "unseen", text: `The numbers of ${data.names[n]}` }),
     element("thead", {}, head),
@@ -68,14 +69,14 @@ export function fillTable(n) {
   );
 }
 
-/** @param {Run} run @param {number} k */
-function makeRow(run, k) {
+/** @param {Run} run @param {number} k @param {number} span how many rows the target has, in its first one; else 0 */
+function makeRow(run, k, span) {
   const target = data.targets[k];
   const cells = columns.map(() => element("td"));
   rows.push({ run, k, cells });
   const scope = RUNS > 1 ? "rowgroup" : "row";
-  const ofTarget = { scope, class: "name", rowspan: RUNS, title: target, dir: "auto", text: target };
-  const heads = run.number === 0 ? [element("th", ofTarget)] : [];
+  const ofTarget = { scope, class: "name", rowspan: span, title: target, dir: "auto", text: target };
+  const heads = span ? [element("th", ofTarget)] : [];
   if (RUNS > 1) heads.push(element("th", { scope: "row", class: "name", title: run.name }, chip(run)));
   return element("tr", { class: k === state.large?.k ? "current" : "" }, ...heads, ...cells);
 }

@@ -52,7 +52,9 @@
  * @property {string} layer
  * @property {string} method
  * @property {string} score what kind of score is explained
- * @property {[number, number]} grid rows and columns of its maps
+ * @property {[number, number]} grid rows and columns of its maps on this page
+ * @property {number[]} shape of its maps as they were recorded: rows and columns; of a signal the length; of a volume
+ *     depth, rows and columns
  * @property {number[]} steps S numbers, rising; -1 is before training
  * @property {string} maps packed uint8 (S, N, K, rows, columns): 255 shares of each map's own maximum
  * @property {string} peaks packed float32 (S, N, K): these maxima
@@ -77,7 +79,7 @@
  * @property {number[]} steps
  * @property {(number | null)[]} drift
  * @property {(number | null)[]} floor
- * @property {(number | null)[] | null} focus
+ * @property {(number | null)[] | null} focus of the maps that explain the class of the picture, or else of all
  * @property {Record<string, (number | null)[]>} metrics
  */
 
@@ -119,6 +121,7 @@
  * @property {string} kind "constant", "suspect", "shortcut", "cleared", "moved", "class" or "health"
  * @property {number | null} probe its index; null is "all"
  * @property {number | null} target its index; null is "all"
+ * @property {number[] | null} probes those that it is about; null is "all"
  * @property {string} text
  */
 
@@ -152,6 +155,7 @@
 /**
  * A flagged point of a chart.
  * @typedef {object} Dot
+ * @property {Run} run
  * @property {number} step
  * @property {number | null} value
  * @property {string} text

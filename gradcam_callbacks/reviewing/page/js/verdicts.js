@@ -1,7 +1,7 @@
 // @ts-check
 /* The words of verdicts and tests, and what they mean. */
 
-import { lastTest, nameOf } from "./data.js";
+import { lastTest, whenOf } from "./data.js";
 import { element } from "./dom.js";
 
 /** @import { Run } from "./types.js" */
@@ -54,7 +54,7 @@ export function withDegree(text, title) {
 /** How sure a run's verdict is. @param {Run} run */
 export function degreeOf(run) {
   const test = lastTest(run);
-  const when = test ? ` at ${nameOf(test.step)}` : "";
+  const when = test ? ` ${whenOf(test.step)}` : "";
   if (run.verdict === "shortcut") return `${OUTCOMES.confirmed.degree}${when}`;
   const outcomes = new Set(test?.findings.map((finding) => finding.outcome));
   if (run.verdict === "suspect") return outcomes.has("untold") ? `${OUTCOMES.untold.degree}${when}` : "not tested";
