@@ -94,23 +94,26 @@ def errors() -> str:
 
 
 def _messages(file: Path) -> Iterator[str]:
-    """What the calls of GradCAMError in a file say; a name in one stands for what the same file assigns to it."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    texts = {
-        target.id: node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant | ast.JoinedStr)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "GradCAMError":
-            named = {keyword.arg: keyword.value for keyword in node.keywords}
-            argument = named.get("argument")
-            said = " ".join(_text(part, texts) for part in node.args[:2])
-            said = said.replace("{argument}", f"{argument.value if isinstance(argument, ast.Constant) else '…'}=…")
-            if len(re.findall("[a-z]{3}", said)) > 2:
-                yield re.sub(r"([<*_`|\[\]])", r"\\\1", " ".join(said.split()))
+    """What the calls of GradCAMError in a file say."""
+    yield from _said_in(ast.parse(file.read_text(encoding="utf-8")), {})
+
+
+def _said_in(node: ast.AST, texts: Mapping[str, ast.expr]) -> Iterator[str]:
+    """What they say in a part of it; a name stands for the first text that its function, or the file, gives it."""
+    if isinstance(node, ast.Module | ast.FunctionDef):
+        texts = dict(texts)
+        inner = node.body if isinstance(node, ast.Module) else list(ast.walk(node))
+        for assign in reversed(inner):
+            if isinstance(assign, ast.Assign) and isinstance(assign.value, ast.Constant | ast.JoinedStr):
+                texts |= {target.id: assign.value for target in assign.targets if isinstance(target, ast.Name)}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "GradCAMError":
+        argument = next((keyword.value for keyword in node.keywords if keyword.arg == "argument"), None)
+        said = " ".join(_text(part, texts) for part in node.args[:2])
+        said = said.replace("{argument}", f"{argument.value if isinstance(argument, ast.Constant) else '…'}=…")
+        if len(re.findall("[a-z]{3}", said)) > 2:
+            yield re.sub(r"([<*_`|\[\]])", r"\\\1", " ".join(said.split()))
+    for child in ast.iter_child_nodes(node):
+        yield from _said_in(child, texts)
 
 
 def _text(node: ast.expr, texts: Mapping[str, ast.expr]) -> str:

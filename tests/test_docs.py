@@ -216,7 +216,7 @@ def test_the_site_shows_each_command_and_the_words_of_errors(made_by_code: Modul
         assert all(option in commands for parameter in command.params for option in parameter.opts if "-" in option)
     errors = made_by_code.errors()
     assert "The model has no spatial layer to explain" in errors
-    assert "A ProbeSet brings its own targets, preprocess, class_names and picture" in errors
+    assert "A ProbeSet brings its own targets" in errors
 
 
 @pytest.mark.parametrize(
