@@ -50,7 +50,7 @@ def commands() -> str:
     """Every command with its arguments, its options and its examples, as `--help` says them."""
     parts = []
     for name, command in sorted(cli.main.commands.items()):
-        context = click.Context(command, info_name=f"gradcam {name}", max_content_width=100, terminal_width=100)
+        context = click.Context(command, info_name=f"gradcam {name}", max_content_width=80, terminal_width=80)
         parts.append(f"## gradcam {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
@@ -88,7 +88,7 @@ def errors() -> str:
         found.setdefault(_ROOMS.get(room, "Elsewhere"), set()).update(_messages(file))
     return "\n".join(
         f"## {title}\n\n" + "\n".join(f"- {message}" for message in sorted(messages, key=str.lower)) + "\n"
-        for title, messages in found.items()
+        for title, messages in sorted(found.items(), key=lambda room: room[0] == "Elsewhere")
         if messages
     )
 
