@@ -473,7 +473,7 @@ def print_table(results: Sequence[Contender]) -> None:
 
 
 def markdown(results: Sequence[Contender]) -> str:
-    """For the README."""
+    """For the site."""
     lines = [title(results), "", "| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows(results))])
 
@@ -483,7 +483,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=12, help=f"of each training; the first {WARM_UP} do not count")
     parser.add_argument("--only", nargs="+", help="names of trainings, as the table has them")
-    parser.add_argument("--markdown", action="store_true", help="print the table of the README too")
+    parser.add_argument("--markdown", action="store_true", help="print the table of the site too")
     options = parser.parse_args()
     if options.epochs <= WARM_UP:
         parser.error(f"--epochs is more than {WARM_UP}.")

@@ -196,7 +196,7 @@ def print_table(results: Mapping[str, Mapping[str, Array]]) -> None:
 
 
 def markdown(results: Mapping[str, Mapping[str, Array]]) -> str:
-    """The table as the README has it: milliseconds, and how many times ours."""
+    """The table as the site has it: milliseconds, and how many times ours."""
     lines = ["| | " + " | ".join(results) + " |", "|---|" + "---|" * len(results)]
     for name in next(iter(results.values())):
         cells = (
@@ -316,7 +316,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--slow-every", type=int, default=5, help="the peers run in one round of so many")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--markdown", action="store_true", help="print the table of the README too")
+    parser.add_argument("--markdown", action="store_true", help="print the table of the site too")
     parser.add_argument("--chart", type=Path, help="write a bar chart, such as docs/peers.png")
     parser.add_argument("--agree", action="store_true", help="compare the maps instead of the times")
     options = parser.parse_args()

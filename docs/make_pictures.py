@@ -1,12 +1,16 @@
-"""Makes the pictures of the README, from the demo's journals and from a real network.
+"""Makes the pictures of README and site, from the demo's journals and from a real network, and runs the notebook.
 
     gradcam demo && python docs/make_pictures.py gradcam-demo
+    python docs/make_pictures.py notebook
 
 Needs the test extra, since EfficientNet-Lite0 and the photographs are those of the tests, Playwright and Chromium.
 """
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -86,10 +90,47 @@ def review(page: Path) -> None:
         browser.close()
 
 
+def notebook() -> None:
+    """Runs the notebook in its place, and keeps its pictures small: 256 colours, and one format of each."""
+    import nbclient
+    import nbformat
+
+    file = HERE / "tutorials" / "what-made-you-think.ipynb"
+    book = nbformat.read(file, as_version=4)
+    place = {"metadata": {"path": str(file.parent)}}
+    nbclient.NotebookClient(book, timeout=600, kernel_name="python3", resources=place).execute()
+    for cell in book.cells:
+        cell.metadata = {}
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                data = output.get("data", {})
+                data.pop("image/jpeg", None)
+                if "image/png" in data:
+                    data["image/png"] = _smaller(data["image/png"])
+                if "text/html" in data:
+                    data["text/html"] = re.sub(
+                        r"(?<=data:image/png;base64,)[^\"]+", lambda found: _smaller(found[0]), data["text/html"]
+                    )
+    nbformat.write(book, file)
+
+
+def _smaller(png: str) -> str:
+    """A PNG in base64 with 256 colours, and at most 1000 pixels wide."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    picture.thumbnail((1000, 4000))
+    written = io.BytesIO()
+    picture.quantize(256).save(written, "PNG", optimize=True)
+    return base64.b64encode(written.getvalue()).decode()
+
+
 def main() -> None:
-    """Makes them all."""
+    """Makes them all, or runs the notebook."""
     import sqlite3
 
+    if sys.argv[1] == "notebook":
+        notebook()
+        return
     folder = Path(sys.argv[1])
     with sqlite3.connect(folder / "mlflow.db") as store:
         ids = dict(store.execute("select name, run_uuid from runs order by start_time").fetchall())

@@ -116,7 +116,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 A step is then the 0-based number of the batch since the start of the training.
             run_id: the MLflow run; by default the active one, or a new one that ends with the training.
             store: what keeps the run instead of MLflow, such as an `InMemoryStore`.
-            journal_dir: where the record is kept on disk; it stays there. By default ".gradcam/<run id>", removed when
+            journal_dir: where the record is kept on disk; it stays there. By default `.gradcam/<run id>`, removed when
                 all of it has arrived in MLflow.
             keep_journal: whether to keep it there in any case.
             baseline: whether to record what the model looks at before the first batch.

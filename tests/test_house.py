@@ -29,6 +29,7 @@ FLOORS = (
     {"callback"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 )
 # Where the large libraries may be imported, at all or inside of functions.
 LARGE = {

@@ -48,19 +48,6 @@ def test_each_row_says_what_it_is() -> None:
         assert not row.is_recorded or row.section is not None
 
 
-def test_the_readme_shows_each_row() -> None:
-    """Its table has title, words, range, direction and metrics of each measure, in this order."""
-    rows = []
-    for row in MEASURES.values():
-        better = {True: "lower", False: "higher", None: ""}[row.lower_is_better]
-        limits = "" if row.low is None else f"{row.low} to {row.high}"
-        each = f"{row.section}/<probe>.<target>" if row.section is not None and row.has_each else None
-        metrics = ", ".join(f"`{key}`" for key in (each, row.mean) if key is not None)
-        rows.append(f"| {row.title} | {row.says} | {limits} | {better} | {metrics} |")
-    readme = Path(__file__).parents[2] / "README.md"
-    assert "\n".join(rows) in readme.read_text(encoding="utf-8")
-
-
 @pytest.fixture
 def spread(monkeypatch: pytest.MonkeyPatch) -> Measure:
     """A new measure, as somebody would add it: a row, and a function of its name."""
