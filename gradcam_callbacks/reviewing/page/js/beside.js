@@ -29,7 +29,7 @@ export function shownPanels(run) {
 }
 
 /**
- * Draws what is shown of the panels, and their words.
+ * Draws what is shown of the panels.
  * @param {Panels} panels
  * @param {{ width: number, height: number, finest?: number }} size
  * @param {Run} run
@@ -51,14 +51,28 @@ export function drawPanels(panels, size, run, s, n, k) {
     const health = pinned.s < 0 ? "not recorded yet" : healthAt(other, pinned.s, n, k);
     panels.pinned.badge.hidden = isFit(health);
     setText(panels.pinned.badge, health);
-    setText(panels.pinned.note, nameOfPinned(run, pinned));
   }
   if (!shown.difference) return;
   const both = `${key} ${s}`;
   if (panels.difference.drawn === both) return;
   panels.difference.drawn = both;
-  const { difference, why } = comparison(run, pinned, s, n, k);
+  const { difference } = comparison(run, pinned, s, n, k);
   paintDifference(panels.difference.canvas, width, height, run.grid, difference?.values ?? null, n, finest);
+}
+
+/**
+ * Writes what is below the panels: not in every frame of a play, as with all words.
+ * @param {Panels} panels
+ * @param {Run} run
+ * @param {number} s
+ * @param {number} n
+ * @param {number} k
+ */
+export function tellPanels(panels, run, s, n, k) {
+  const pinned = pinnedOf(run);
+  if (pinned === null) return;
+  const { difference, why } = comparison(run, pinned, s, n, k);
+  setText(panels.pinned.note, nameOfPinned(run, pinned));
   setText(panels.difference.note, difference === null ? why : `${percent(difference.moved)} moved`);
 }
 

@@ -26,7 +26,7 @@ import {
   valueAt,
   whenOf,
 } from "./data.js";
-import { describePanels, drawPanels, makePanels, shownPanels } from "./beside.js";
+import { describePanels, drawPanels, makePanels, shownPanels, tellPanels } from "./beside.js";
 import { byId, chip, dense, element, joined, setText } from "./dom.js";
 import { isNumber, number, percent, probability } from "./format.js";
 import { forgetPrints, paint, photographs } from "./heat.js";
@@ -187,7 +187,8 @@ export function drawGroup(group, hasWords = true) {
  */
 function showBeside(cell) {
   const shown = shownPanels(cell.run);
-  cell.node.style.setProperty("--views", String(viewsOf(cell.run)));
+  const views = String(viewsOf(cell.run));
+  if (cell.node.style.getPropertyValue("--views") !== views) cell.node.style.setProperty("--views", views);
   const isNew = cell.beside === null && (shown.pinned || shown.difference);
   if (isNew) cell.beside = makeBeside(cell);
   if (cell.beside === null) return false;
@@ -227,6 +228,7 @@ export function updateGroup(group, hasWords = true) {
     if (!isFit(health)) setText(cell.badge, health);
     if (!hasWords) return;
     setText(cell.note, noteOf(run, s, n, isOwn));
+    if (cell.beside) tellPanels(cell.beside.panels, run, s, n, k);
     updateReading(group.readings[r], run, s, n, k);
   });
   if (hasWords) setText(group.ofClass, followed(n, k));

@@ -2,7 +2,7 @@
 /* One probe, large. */
 
 import { arranged } from "./arrangement.js";
-import { describePanels, drawPanels, makePanels, shownPanels } from "./beside.js";
+import { describePanels, drawPanels, makePanels, shownPanels, tellPanels } from "./beside.js";
 import { addPlot, dropPlots, heading, plots } from "./chart.js";
 import { niceRange, shareRange } from "./curves.js";
 import {
@@ -299,7 +299,10 @@ function drawFigure({ run, canvas, badge, note, panels }, n, k) {
   const width = Math.max(16, Math.min(900, Math.round(dense(canvas.clientWidth))));
   const size = { width, height: heightOf(width), finest: 224 };
   paint(canvas, width, size.height, run, s, n, k, size);
-  if (panels) drawPanels(panels, size, run, s, n, k);
+  if (panels) {
+    drawPanels(panels, size, run, s, n, k);
+    tellPanels(panels, run, s, n, k);
+  }
   canvas.classList.toggle("stale", !isOwn);
   const health = s < 0 ? "not recorded yet" : healthAt(run, s, n, k);
   badge.hidden = isFit(health);
