@@ -124,21 +124,24 @@ def _train(
     journal_dir: Path,
     progress: Progress,
 ) -> None:
-    """One training with the callback attached."""
+    """One training with the callback attached; loss and accuracy go to MLflow beside what the callback logs."""
     import keras
+    import mlflow
 
     from gradcam_callbacks.callback import GradCAMCallback
 
     task = progress.add_task(f"{name}: training", total=EPOCHS)
     model = drawn.build_model()
     model.compile(keras.optimizers.Adam(LEARNING_RATE), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    show = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: progress.update(
-            task, advance=1, description=f"{name}: training, accuracy {logs['val_accuracy']:.1%}"
-        )
-    )
+
+    def show(epoch: int, logs: dict[str, float]) -> None:
+        progress.update(task, advance=1, description=f"{name}: training, accuracy {logs['val_accuracy']:.1%}")
+        shown = {key: value for key, value in logs.items() if key != "gradcam_drift"}  # the callback logs that
+        mlflow.log_metrics(shown, step=epoch, synchronous=True)
+
     watch = GradCAMCallback(probes, journal_dir=journal_dir, verbose=False)
-    model.fit(*train, validation_data=valid, batch_size=BATCH_SIZE, epochs=EPOCHS, callbacks=[watch, show], verbose=0)
+    callbacks = [watch, keras.callbacks.LambdaCallback(on_epoch_end=show)]
+    model.fit(*train, validation_data=valid, batch_size=BATCH_SIZE, epochs=EPOCHS, callbacks=callbacks, verbose=0)
 
 
 def _probes(*, seed: int) -> ProbeSet:
@@ -211,5 +214,7 @@ def _report(console: Console, outcomes: list[Outcome], experiment_id: str, direc
     console.print(f"  mlflow server --port 5000 --backend-store-uri {shlex.quote(store)}", soft_wrap=True)
     for outcome in outcomes:
         console.print(f"and open the {outcome.name} run" if outcome is outcomes[0] else f"or the {outcome.name} run")
-        link = mlflow_store.ui_path(experiment_id, outcome.run_id)
-        console.print(f"  http://127.0.0.1:5000/{link}", soft_wrap=True)
+        pictures = mlflow_store.ui_path(experiment_id, outcome.run_id)
+        review = mlflow_store.report_path(experiment_id, outcome.run_id)
+        console.print(f"  pictures  http://127.0.0.1:5000/{pictures}", soft_wrap=True)
+        console.print(f"  review    http://127.0.0.1:5000/{review}", soft_wrap=True)
