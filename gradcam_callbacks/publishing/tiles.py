@@ -6,7 +6,10 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import (
+    Image,
+    WebPImagePlugin,  # noqa: F401 (else Pillow loads all formats that it knows when the first one is saved)
+)
 
 from gradcam_callbacks import drawing
 from gradcam_callbacks.arrays import Array

@@ -663,7 +663,7 @@ def test_focus_is_the_share_of_the_attention_inside() -> None:
 
 def test_what_is_large_is_not_compressed_and_reads_the_same() -> None:
     """The training waits for the file; what is sent is smaller, and has the same arrays to the last bit."""
-    maps = np.maximum(np.random.default_rng(0).normal(size=(1, 1, 60, 60)), 0).astype(np.float32)
+    maps = np.maximum(np.random.default_rng(0).normal(size=(2, 1, 60, 60)), 0).astype(np.float32)
     journal = new_journal()
     path = journal.append(0, arrays(1.0) | {"maps": maps}, {"loss": 0.5})
     with zipfile.ZipFile(path) as archive:

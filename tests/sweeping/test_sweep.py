@@ -393,9 +393,9 @@ def test_globs_take_folders_and_what_belongs_to_a_checkpoint() -> None:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
     with ExitStack() as stack:
-        expanded = finding._expand("mlflow/epoch_*", stack)
+        expanded = finding._expand("mlflow/epoch_*", stack, {})
         assert [path.as_posix() for path, _ in expanded] == [f"mlflow/epoch_{n}/checkpoint.h5" for n in (0, 1)]
-        assert [path.as_posix() for path, _ in finding._expand("tf/*", stack)] == ["tf/ckpt-1.index"]
+        assert [path.as_posix() for path, _ in finding._expand("tf/*", stack, {})] == ["tf/ckpt-1.index"]
 
 
 # ---- One trace, one model ----
