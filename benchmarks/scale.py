@@ -395,6 +395,8 @@ def main() -> None:
                         lines.append(growth_line(checkout, found))
                     else:
                         rows.append(row(name, checkout, found))
+                    # What is measured is said at once: the whole takes half an hour.
+                    print(lines[-1] if name == "growth" else " | ".join(rows[-1]), file=sys.stderr, flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     title = (
