@@ -1074,6 +1074,7 @@ def test_what_moved_is_said_as_drift_is_measured(opened: Opener, folder: Path) -
         assert page.locator(".view.difference .note").inner_text() == f"{100 * moved:.0f} % moved"
     page.wait_for_function("() => document.querySelector('.difference canvas').getAttribute('aria-label')")
     page.locator("#pin-step").select_option("-1")
+    settled(page)
     page.wait_for_function(
         "() => document.querySelector('.difference canvas').ariaLabel.includes('from before training')"
     )
