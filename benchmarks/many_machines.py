@@ -178,7 +178,7 @@ def measured_page() -> float:
 def measured_server(step_size: int) -> dict[str, float]:
     """What a real server takes; seconds of each request, and of asking what is there."""
     import mlflow
-    from overhead import real_server
+    from tracking_server import real_server
 
     from gradcam_callbacks.publishing import mlflow_store
     from gradcam_callbacks.publishing.store import Item, Kind

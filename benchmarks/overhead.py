@@ -28,15 +28,11 @@ import http.client
 import logging
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,6 +47,7 @@ import tensorflow as tf
 from mlflow import MlflowClient
 from rich.console import Console
 from rich.table import Table
+from tracking_server import real_server
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet
 from gradcam_callbacks.record.journal import Journal
@@ -124,31 +121,6 @@ class _Forward(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = forward  # noqa: N815
-
-
-@contextlib.contextmanager
-def real_server(folder: Path) -> Iterator[str]:
-    """The address of an `mlflow server` on loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([*command, *store], cwd=folder, stdout=log, stderr=log, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=2):
-                break
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"mlflow server did not start:\n{(folder / 'log').read_text()}")
-            time.sleep(0.2)
-        yield address
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(30)
 
 
 # ---- What is measured ----

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import mlflow
@@ -67,7 +68,8 @@ def test_images_have_the_names_that_we_read(store: MLflowStore, client: MlflowCl
     assert [sorted(files) for files in copies.values()] == [["+compressed.webp", ".png"]]
 
 
-def test_half_an_image_is_completed(store: MLflowStore, client: MlflowClient) -> None:
+@pytest.mark.parametrize("again", [TILE, encoded(TILE)], ids=["array", "file"])
+def test_half_an_image_is_completed(store: MLflowStore, client: MlflowClient, again: Any) -> None:
     """A picture whose small copy is missing has not arrived; sent again, it gets that copy, and is there once."""
     item = Item(Kind.TILE, 0, "cat")
     store.put(item, TILE, 1.0)
@@ -77,7 +79,7 @@ def test_half_an_image_is_completed(store: MLflowStore, client: MlflowClient) ->
     )
     repository.delete_artifacts(files["+compressed.webp"])
     assert store.held(Kind.TILE) == set()
-    store.put(item, TILE, 1.0)
+    store.put(item, again, 1.0)
     assert store.held(Kind.TILE) == {item}
     assert len(artifact_paths(client, store.run_id, "images")) == 2
 
@@ -279,21 +281,6 @@ def test_an_image_that_is_put_twice_is_there_once(store: MLflowStore, client: Ml
         store.put(item, encoded(TILE), 1.0)
     assert len(artifact_paths(client, store.run_id, "images")) == 2
     assert store.held(Kind.TILE) == {item}
-
-
-def test_half_an_image_of_log_image_is_completed_with_a_file(store: MLflowStore, client: MlflowClient) -> None:
-    """As an earlier version may have left it: the picture gets its small copy, and no second one."""
-    item = Item(Kind.TILE, 0, "cat")
-    store.put(item, TILE, 1.0)
-    (files,) = store._images()[item].values()
-    repository = mlflow_store.get_artifact_repository(
-        client.get_run(store.run_id).info.artifact_uri, tracking_uri=client.tracking_uri
-    )
-    repository.delete_artifacts(files["+compressed.webp"])
-    assert store.held(Kind.TILE) == set()
-    store.put(item, encoded(TILE), 1.0)
-    assert store.held(Kind.TILE) == {item}
-    assert len(artifact_paths(client, store.run_id, "images")) == 2
 
 
 def test_where_names_are_not_known_log_image_makes_the_files(
