@@ -1,4 +1,4 @@
-"""The process that draws: it reads what to draw from its input, and writes tiles to its output, until that is closed.
+"""The process that draws: it reads what to make from its input, and writes it to its output, until that is closed.
 
 It loads neither TensorFlow nor MLflow.
 """
@@ -6,21 +6,30 @@ It loads neither TensorFlow nor MLflow.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
 import signal
 import sys
 from collections.abc import Sequence
+from logging.handlers import QueueHandler
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.publishing.cards import Cards
+from gradcam_callbacks.publishing.run_review import Reviewed, review
 from gradcam_callbacks.publishing.store import EncodedTile
 from gradcam_callbacks.publishing.tiles import encoded, step_tile
+from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import Step
 
 Drawn = Array | EncodedTile | Exception
 """A tile, or why it could not be drawn."""
+TILES, REVIEW = "tiles", "review"
+"""What can be asked for."""
 _NICENESS = 10
 
 
@@ -47,7 +56,11 @@ def draw(
 
 
 def main() -> None:
-    """Gets the manifest, and then steps and probes; each gets an answer."""
+    """Gets a manifest, and then one request after the other; each gets an answer.
+
+    A request is `TILES` or `REVIEW`, and the arguments that `_tiles` and `_review` take from the number and from the
+    directories on.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError, AttributeError):  # the training comes first
         os.nice(_NICENESS)
@@ -56,16 +69,55 @@ def main() -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         manifest = Manifest.parse(pickle.load(source), "")
         pictures = manifest.decoded_pictures()
-        answer: list[Drawn] = []
+        journals: dict[Path, Journal] = {}
+        answer: Any = None
         while True:
             pickle.dump(answer, sink)
             sink.flush()
-            number, content, probes, is_encoded = pickle.load(source)
-            try:
-                step = Step.parse(content, Path(f"{number}.npz"), manifest)
-                answer = [_sendable(each) for each in draw(step, manifest, pictures, probes, is_encoded=is_encoded)]
-            except Exception as error:
-                answer = [_sendable(error)] * len(probes)
+            kind, arguments = pickle.load(source)
+            answer = (
+                _tiles(manifest, pictures, *arguments) if kind == TILES else _review(journals, pictures, *arguments)
+            )
+
+
+def _tiles(
+    manifest: Manifest, pictures: Array, number: int, content: bytes, probes: Sequence[int], is_encoded: bool
+) -> list[Drawn]:
+    """See `Renderer.tiles`."""
+    try:
+        step = Step.parse(content, Path(f"{number}.npz"), manifest)
+        return [_sendable(each) for each in draw(step, manifest, pictures, probes, is_encoded=is_encoded)]
+    except Exception as error:
+        return [_sendable(error)] * len(probes)
+
+
+def _review(
+    journals: dict[Path, Journal], pictures: Array, directories: Sequence[Path], own: Path, name: str, cards: Cards
+) -> tuple[Reviewed | None, list[logging.LogRecord]]:
+    """See `run_review.review`.
+
+    Args:
+        journals: those that are open, by directory: what was said of a damaged step is not said again.
+        pictures: of `own`.
+        directories: of all parts of the run.
+        own: whose probes the page has.
+        name: of the run.
+        cards: which probes have cards.
+
+    Returns:
+        What was made, or None where that failed; and what was logged meanwhile.
+    """
+    said: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    handler = QueueHandler(said)
+    logging.getLogger().addHandler(handler)
+    made = None
+    with contextlib.suppress(Exception):  # who asked makes it again, and has the error then
+        for directory in directories:
+            if directory not in journals:
+                journals[directory] = Journal(directory)
+        made = review([journals[directory] for directory in directories], journals[own], pictures, name, cards)
+    logging.getLogger().removeHandler(handler)
+    return made, [said.get() for _ in range(said.qsize())]
 
 
 def _sendable(drawn: Drawn) -> Drawn:

@@ -1,7 +1,7 @@
-"""Renderer: draws and encodes tiles in a process of its own, so that the training has its interpreter for itself.
+"""Renderer: makes tiles and reviews in a process of its own, so that the training has its interpreter for itself.
 
-That process runs `render_process`, and never the user's script. Where it cannot be started, or has ended, the tiles are
-drawn in the thread that asks for them.
+That process runs `render_process`, and never the user's script. Where it cannot be started, or has ended, they are made
+in the thread that asks for them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from typing import Any
 
 import gradcam_callbacks
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.publishing.render_process import Drawn, draw
+from gradcam_callbacks.publishing.cards import Cards
+from gradcam_callbacks.publishing.render_process import REVIEW, TILES, Drawn, draw
+from gradcam_callbacks.publishing.run_review import Reviewed, review
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.step import Step
 
@@ -29,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 DRAWN_HERE = 16
 """How many tiles are drawn before a process is started: a training of few needs none."""
-PATIENCE = 60.0
-"""Seconds that one answer may take; a process that takes longer is given up."""
+PATIENCE, PATIENCE_OF_REVIEW = 60.0, 600.0
+"""Seconds that tiles and a review may take; a process that takes longer is given up."""
 # The process gets the search path of this one: what is installed here is found there too. -P, so that a file in the
 # working directory is not taken for a module.
 _COMMAND = (
@@ -41,7 +43,7 @@ _running: weakref.WeakSet[Renderer] = weakref.WeakSet()
 
 
 class Renderer:
-    """Draws the tiles of one journal. One thread asks at a time.
+    """Draws the tiles of one journal, and makes the review of its run. One thread asks at a time.
 
     Attributes:
         process: that draws, as long as there is one.
@@ -79,10 +81,33 @@ class Renderer:
         """
         self._count += len(probes)
         if self._count > DRAWN_HERE:
-            drawn: list[Drawn] | None = self._asked((step.step, content, list(probes), is_encoded))
+            drawn: list[Drawn] | None = self._asked((TILES, (step.step, content, list(probes), is_encoded)))
             if drawn is not None:
                 return drawn
         return draw(step, self._journal.manifest, self.pictures(), probes, is_encoded=is_encoded)
+
+    def review(self, journals: Sequence[Journal], name: str, cards: Cards) -> Reviewed:
+        """See `run_review.review`; in the process only where one runs, and the disk holds all that was recorded.
+
+        Args:
+            journals: of all parts of the run.
+            name: of the run.
+            cards: which probes have cards.
+
+        Raises:
+            GradCAMError: if a journal is damaged, or none has a step.
+        """
+        if self.process is not None and not any(journal.held for journal in journals):
+            directories = [journal.directory for journal in journals]
+            request = REVIEW, (directories, self._journal.directory, name, cards)
+            answer = self._asked(request, PATIENCE_OF_REVIEW)
+            if answer is not None:
+                made, records = answer
+                for record in records:
+                    logging.getLogger(record.name).handle(record)
+                if isinstance(made, Reviewed):
+                    return made
+        return review(journals, self._journal, self.pictures(), name, cards)
 
     def pictures(self) -> Array:
         """(N, H, W, 3) uint8, of the journal; kept.
@@ -99,8 +124,8 @@ class Renderer:
         self._is_over = True
         self._end()
 
-    def _asked(self, request: Any) -> Any:
-        """What the process answers; None where there is none."""
+    def _asked(self, request: Any, patience: float = PATIENCE) -> Any:
+        """What the process answers within so many seconds; None where there is none. See `render_process.main`."""
         if not self._is_started:
             self._is_started = True
             if not self._is_over:
@@ -113,8 +138,8 @@ class Renderer:
             assert process.stdout is not None
             pickle.dump(request, process.stdin)
             process.stdin.flush()
-            if sys.platform != "win32" and not select.select([process.stdout], [], [], PATIENCE)[0]:
-                raise TimeoutError(f"no answer in {PATIENCE:.0f} s")
+            if sys.platform != "win32" and not select.select([process.stdout], [], [], patience)[0]:
+                raise TimeoutError(f"no answer in {patience:.0f} s")
             return pickle.load(process.stdout)  # from our own process
         except Exception as error:  # it has ended, or was killed in the middle of an answer
             if not self._is_over:

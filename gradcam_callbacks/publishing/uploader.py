@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import io
 import logging
 import os
 import shutil
@@ -20,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from PIL import Image
-
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.slugs import ascii_slugs
@@ -33,13 +30,11 @@ from gradcam_callbacks.publishing.render_process import Drawn
 from gradcam_callbacks.publishing.renderer import Renderer
 from gradcam_callbacks.publishing.senders import Senders
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, Store, UnreachableError
-from gradcam_callbacks.publishing.strip import strip
 from gradcam_callbacks.publishing.tiles import MOST_FRAMES, animation, thinned
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE, Step, compressed
-from gradcam_callbacks.reviewing import parts
-from gradcam_callbacks.reviewing.report import build, read_steps
+from gradcam_callbacks.reviewing.report import read_steps
 from gradcam_callbacks.reviewing.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -580,37 +575,11 @@ class Uploader:
         self._fetch_earlier()
         for other in (*self._others, *self._fetched_copies()):
             other._fetch_earlier()
-        steps, pictures, name = read_steps(self.journal), self._pictures_of_probes(), self.store.current_name()
-        found = _made(lambda: parts.assessed(self.journals))
-        self.verdict = verdict = _made(lambda: parts.verdict_of(found))
-        own = next(part.found for part in found if part.journal is self.journal)
-        self._give_cards(_made(lambda: self._cards.choose(own)))
-        page = _made(lambda: self._page(found, name))
-        content = io.BytesIO()
-        try:
-            Image.fromarray(strip(steps, self.journal.manifest, pictures)).save(content, "PNG")
-        except Exception:  # the page arrives without it
-            logger.warning("The strip of the review could not be drawn.", exc_info=True)
-            return Review(page, None, verdict)
-        return Review(page, content.getvalue(), verdict)
-
-    def _page(self, found: Sequence[parts.Part], name: str) -> str:
-        """The page that shows the journal.
-
-        Args:
-            found: all parts of the run.
-            name: of the run.
-        """
-        page = self.journal.manifest.page
-        shown = [part for part in found if part.page == page]
-        elsewhere = sorted({part.page for part in found} - {page})
-        return build(
-            [part.journal for part in shown],
-            names=[part.name or name for part in shown],
-            assessments=[part.found for part in shown],
-            title=name,
-            notes=[f"Part {other} of the run has other probes, and a review of its own." for other in elsewhere],
-        )
+        name = self.store.current_name()
+        made = _made(lambda: self._renderer.review(self.journals, name, self._cards))
+        self.verdict, self._cards = made.review.verdict, made.cards
+        self._give_cards(made.chosen)
+        return made.review
 
     def _fetched_copies(self) -> list[Uploader]:
         """Copies of the parts that the run alone holds, whose steps `_fetch_earlier` brings; they send nothing.

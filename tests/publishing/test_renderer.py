@@ -16,8 +16,10 @@ from support.journals import make_journal
 
 from gradcam_callbacks import InMemoryStore
 from gradcam_callbacks.publishing import renderer as renderers
+from gradcam_callbacks.publishing.cards import Cards
 from gradcam_callbacks.publishing.render_process import draw
 from gradcam_callbacks.publishing.renderer import Renderer
+from gradcam_callbacks.publishing.run_review import review
 from gradcam_callbacks.publishing.store import EncodedTile
 from gradcam_callbacks.publishing.uploader import Uploader
 from gradcam_callbacks.record.journal import Journal
@@ -92,6 +94,32 @@ def test_the_process_draws_what_would_be_drawn_here(journal: Journal) -> None:
     pid = drawing.process.pid
     drawing.close()
     assert ended(pid)
+
+
+def test_the_process_makes_the_review_that_would_be_made_here(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Byte for byte, and what is logged there is said here, once; a review that fails there has its error here."""
+    cards = Cards("moved", 2)
+    here = review([journal], journal, journal.pictures(), "night run", cards)
+    drawing = Renderer(journal)
+    drawing.tiles(journal.read(1), journal.content(1), [0], is_encoded=False)
+    process = drawing.process
+    assert process is not None
+    (journal.directory / "steps" / "7.npz").write_bytes(b"torn")
+    there = drawing.review([journal], "night run", cards)
+    assert drawing.review([journal], "night run", cards).review == there.review
+    assert "night run" in there.review.page
+    assert there.review.page.replace('"1 step could not be read from the journal.",', "") == here.review.page
+    assert (there.review.strip, there.review.verdict) == (here.review.strip, here.review.verdict)
+    assert (there.chosen, there.cards.chosen) == (here.chosen, here.cards.chosen)
+    assert sum("7.npz" in record.getMessage() for record in caplog.records) == 1
+    for path in (journal.directory / "steps").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="no step that can be read"):
+        drawing.review([journal], "night run", cards)
+    assert drawing.process is process
+    drawing.close()
 
 
 def test_what_cannot_be_drawn_there_is_an_error_of_its_own(journal: Journal) -> None:

@@ -132,7 +132,7 @@ def test_the_page_arrives_where_the_strip_cannot_be_drawn(
     def broken(*_: Any) -> None:
         raise ValueError("no font")
 
-    monkeypatch.setattr("gradcam_callbacks.publishing.uploader.strip", broken)
+    monkeypatch.setattr("gradcam_callbacks.publishing.run_review.strip", broken)
     store = Sick()
     assert Uploader(journal, store).send()
     assert store.review is not None
