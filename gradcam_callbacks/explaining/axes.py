@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from gradcam_callbacks.explaining.engine import engine
 from gradcam_callbacks.explaining.graph import WITHOUT_DATA
 from gradcam_callbacks.explaining.places import (
     PICTURES,
@@ -28,7 +28,6 @@ from gradcam_callbacks.explaining.places import (
     reshaped,
     settled,
 )
-from gradcam_callbacks.explaining.tensorflow_internals import body_of
 
 Tensor = Any
 Known = Places | None
@@ -131,7 +130,7 @@ class _Numbers:
         return [found[0] // self._batch * PICTURES, *found[1:]]
 
     def _found(self, tensor: Tensor) -> Any:
-        value = tf.get_static_value(tensor)
+        value = engine.static_value(tensor)
         if value is not None:
             return np.asarray(value)
         operation = tensor.op
@@ -289,7 +288,7 @@ def _each_handed_on(operation: Any, inputs: Sequence[Known], numbers: _Numbers) 
 def _joining(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """Several tensors put together number by number, with broadcasting."""
     everything = [_of(tensor, known) for tensor, known in zip(operation.inputs, inputs, strict=True)]
-    if operation.type in ("BroadcastTo", "ClipByValue"):
+    if operation.type == "ClipByValue":
         everything = everything[:1]
     if operation.type == "BiasAdd":
         return _first(inputs)
@@ -297,6 +296,14 @@ def _joining(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Know
 
 
 # ---- Shapes ----
+
+
+def _broadcast(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
+    """`tf.broadcast_to`: what is repeated along an axis are no places."""
+    places, sizes = _first(inputs), numbers.sizes(operation.inputs[1])
+    axes = [plain(1)] * (len(sizes) - len(_axes(places))) + list(_axes(places))
+    grown = [plain(size) if axis.size == 1 else axis for axis, size in zip(axes, sizes, strict=True)]
+    return replace(places, axes=tuple(grown))
 
 
 def _reshaped(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
@@ -818,6 +825,11 @@ def _resized(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Know
     return _resampled(_first(inputs), {1: int(height), 2: int(width)}, {})
 
 
+def _resized_along(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
+    """A resizing along one axis, which only JAX has as an operation of its own."""
+    return _resampled(_first(inputs), {operation.get_attr("axis"): int(numbers(operation.inputs[1]))}, {})
+
+
 def _scaled(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """A resizing that also moves the picture: cell x of what comes in lies at x * scale + translation in the result."""
     places = _first(inputs)
@@ -945,13 +957,13 @@ def _from_batch(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> K
 
 def _called(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
     """A function that was called: what its own operations do."""
-    return _after_body(body_of(operation), operation.inputs, inputs, numbers)
+    return _after_body(engine.body_of(operation), operation.inputs, inputs, numbers)
 
 
 def _decided(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
     """`tf.cond`, where shapes decide it: what the operations of the branch do that is taken."""
     branch = "then_branch" if bool(numbers(operation.inputs[0])) else "else_branch"
-    return _after_body(body_of(operation, branch), operation.inputs[1:], inputs[1:], numbers)
+    return _after_body(engine.body_of(operation, branch), operation.inputs[1:], inputs[1:], numbers)
 
 
 def _after_body(body: Any, outside: Sequence[Tensor], inputs: Sequence[Known], numbers: _Numbers) -> list[Known]:
@@ -992,7 +1004,7 @@ _RULES: dict[str, Rule] = {
         re.findall(
             r"\w+",
             """Add AddV2 AddN Sub Mul MulNoNan Div RealDiv DivNoNan FloorDiv FloorMod Pow Maximum Minimum
-            SquaredDifference BiasAdd Select SelectV2 BroadcastTo Atan2 Xlogy Greater GreaterEqual Less LessEqual
+            SquaredDifference BiasAdd Select SelectV2 Atan2 Xlogy Greater GreaterEqual Less LessEqual
             Equal NotEqual LogicalAnd LogicalOr Complex""",
         ),
         _joining,
@@ -1009,6 +1021,8 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("PartitionedCall", "StatefulPartitionedCall"), _called),
     **dict.fromkeys(("If", "StatelessIf"), _decided),
     "ScaleAndTranslate": _scaled,
+    "Resample": _resized_along,
+    "BroadcastTo": _broadcast,
     "IdentityN": _each_handed_on,
     "FusedBatchNormV3": _handed_on,
     "Reshape": _reshaped,

@@ -9,12 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
-
+from gradcam_callbacks.explaining.engine import Marker
 from gradcam_callbacks.explaining.keras_internals import calls_in_running_order, calls_wrapped, losses_kept
 from gradcam_callbacks.explaining.layers import Layers
-
-Tensor = Any
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Call:
 
 
 @contextmanager
-def calls_watched(layers: Layers, wanted: Iterable[str], on_output: Callable[[Tensor], None]) -> Iterator[list[Call]]:
+def calls_watched(layers: Layers, wanted: Iterable[str], marker: Marker) -> Iterator[list[Call]]:
     """Gives a list that grows with every call of the wanted layers by this thread; leaves all layers as they were.
 
     One thread at a time.
@@ -54,9 +51,9 @@ def calls_watched(layers: Layers, wanted: Iterable[str], on_output: Callable[[Te
     Args:
         layers: of the model that will be called.
         wanted: paths.
-        on_output: gets each output, where it is a tensor of real numbers, before anything else is made of it.
+        marker: takes note of each output, before anything else is made of it.
     """
-    watcher = _Watcher(layers, set(wanted), on_output)
+    watcher = _Watcher(layers, set(wanted), marker)
     with losses_kept([layers.model, *layers.by_path.values()]), calls_wrapped(watcher.wrapped, watcher.wrap):
         yield watcher.calls
 
@@ -64,10 +61,10 @@ def calls_watched(layers: Layers, wanted: Iterable[str], on_output: Callable[[Te
 class _Watcher:
     """Knows in which call of which model a layer is called, and keeps the calls of those that are wanted."""
 
-    def __init__(self, layers: Layers, wanted: set[str], on_output: Callable[[Tensor], None]) -> None:
+    def __init__(self, layers: Layers, wanted: set[str], marker: Marker) -> None:
         self.calls: list[Call] = []
         self._wanted = wanted
-        self._on_output = on_output
+        self._marker = marker
         self._turns = _turns(layers)
         self._thread = threading.get_ident()
         # The calls that are under way, the innermost last: path, order, and how often each path was called inside.
@@ -88,16 +85,15 @@ class _Watcher:
             if threading.get_ident() != self._thread:
                 return call(*args, **kwargs)
             path, order = self._enter(layer)
-            first = _operations()
+            first = self._marker.position()
             try:
                 result = call(*args, **kwargs)
             finally:
                 self._active.pop()
             if path in self._wanted:
                 given = args[0] if args else next(iter(kwargs.values()), None)
-                self.calls.append(Call(path, layer, order, given, result, first, _operations()))
-                if tf.is_tensor(result) and result.dtype.is_floating:
-                    self._on_output(result)
+                noted = self._marker.noted(given), self._marker.noted(result)
+                self.calls.append(Call(path, layer, order, *noted, first, self._marker.position()))
             return result
 
         return watched
@@ -141,8 +137,3 @@ def _turns(layers: Layers) -> dict[str, list[int]]:
             if often[id(operation)] > 1 and layers.by_path.get(path) is operation:
                 turns.setdefault(path, []).append(number)
     return turns
-
-
-def _operations() -> int:
-    """How many operations the graph that is being traced has."""
-    return int(tf.compat.v1.get_default_graph().version)

@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.axes import followed
 from gradcam_callbacks.explaining.calls import Call, calls_watched, numbered
+from gradcam_callbacks.explaining.engine import Forward, Marker, Run, engine
 from gradcam_callbacks.explaining.feeding import check_inputs, filled
-from gradcam_callbacks.explaining.graph import InsideFunctionError, calls_functions, handed_on_as
+from gradcam_callbacks.explaining.graph import handed_on_as
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.layers import Layers
-from gradcam_callbacks.explaining.locating import UNKNOWN, footprints, spoilt, why_misplaced
-from gradcam_callbacks.explaining.maps import gradients_of, maps_of_targets
+from gradcam_callbacks.explaining.locating import UNKNOWN, can_be_measured, footprints, spoilt, why_misplaced
+from gradcam_callbacks.explaining.maps import maps_of_targets
 from gradcam_callbacks.explaining.masking import increases_of_scores
 from gradcam_callbacks.explaining.methods import masks
 from gradcam_callbacks.explaining.picking import Choice, Picker, named
 from gradcam_callbacks.explaining.places import of_picture
 from gradcam_callbacks.explaining.recurrent import RECURRENT, places_of_recurrent
 from gradcam_callbacks.explaining.request import Request
-from gradcam_callbacks.explaining.state import read, traced
-from gradcam_callbacks.explaining.tensorflow_internals import functions_inlined
 from gradcam_callbacks.explaining.touching import may_touch
-from gradcam_callbacks.explaining.views import LayerInfo, Picture, Reader, View
+from gradcam_callbacks.explaining.views import LayerInfo, Picture, Reader, Video, View
 from gradcam_callbacks.probes.inputs import Inputs, picture_of
 from gradcam_callbacks.probes.targets import NO_CLASS
 
 Tensor = Any
+Values = Any
 _MEASURED = (
     "On the way to the layer are operations that are not understood. That its map lies as the picture does was "
     "measured once, with the weights of the beginning."
@@ -110,8 +108,7 @@ class Capture:
             (N,) int32 and outputs (N, classes) float32, where the model is a classifier.
         """
         counted = np.ones(len(targets), np.float32) if only is None else np.eye(len(targets), dtype=np.float32)[only]
-        result = self._graph(tf.nest.map_structure(tf.constant, inputs), tf.constant(targets), tf.constant(counted))
-        return tf.nest.map_structure(lambda tensor: tensor.numpy(), dict(result))  # type: ignore[no-any-return]
+        return dict(self._graph(inputs, targets, counted))
 
 
 def trace(asked: Request, *, without: frozenset[str] = frozenset()) -> Capture:
@@ -131,29 +128,42 @@ def trace(asked: Request, *, without: frozenset[str] = frozenset()) -> Capture:
     _check(asked)
     tracing = _Tracing(asked, without)
     with _TRACING:
-        try:
-            graph, measuring = _traced(tracing, asked)
-        except InsideFunctionError:
-            with functions_inlined():
-                graph, measuring = _traced(tracing, asked)
+        graph, measuring = _traced(tracing, asked)
     if measuring is not None:
-        some = filled(spoilt(asked.inputs), asked.batch)
-        tracing.measured(measuring(tf.nest.map_structure(tf.constant, some)))
+        tracing.measured(measuring(filled(spoilt(asked.inputs), asked.batch)))
         wrong = tracing.measured_wrong
         if asked.layer is None and wrong and len(without) < _PICKS:
             with suppress(GradCAMError):  # where there is no other, this one is explained, and called misplaced
                 return trace(asked, without=without | wrong)
-    if masks(asked.method) and graph.written and not asked.written:
-        return trace(replace(asked, written=graph.written))
     return Capture(_graph=graph, **tracing.found)
 
 
 def _traced(tracing: _Tracing, asked: Request) -> tuple[Any, Any]:
     """The graph of any number of pictures and targets, and that of the footprints where a picture must tell."""
-    targets, counted = tf.TensorSpec((None, None, 2), tf.int32), tf.TensorSpec((None,), tf.float32)
-    same_noise_in = asked.model if asked.same_noise else None
-    graph = traced(tracing.graph, asked.inputs, targets, counted, batch=asked.batch, same_noise_in=same_noise_in)
-    return graph, traced(tracing.footprints, asked.inputs, batch=asked.batch) if tracing.is_unsure else None
+    targets, counted = keras.KerasTensor((None, None, 2), "int32"), keras.KerasTensor((None,), "float32")
+    graph = engine.traced(
+        asked.model,
+        tracing.read,
+        tracing.compute,
+        asked.inputs,
+        targets,
+        counted,
+        watching=tracing.watching,
+        batch=asked.batch,
+        same_noise=asked.same_noise,
+        is_repeated=masks(asked.method),
+    )
+    if not tracing.is_unsure:
+        return graph, None
+    measuring = engine.traced(
+        asked.model,
+        tracing.read_views,
+        tracing.footprints,
+        asked.inputs,
+        watching=tracing.watching,
+        batch=asked.batch,
+    )
+    return graph, measuring
 
 
 def _check(asked: Request) -> None:
@@ -186,36 +196,52 @@ class _Tracing:
             names = [asked.layer] if isinstance(asked.layer, str) else asked.layer
             self._wanted = [(name, None) if ">" in name else self._layers.find(name) for name in names]
 
-    def graph(self, batch: Inputs, targets: Tensor, counted: Tensor) -> dict[str, Any]:
-        """What is traced: from what the model is fed, a target matrix and which pictures count to maps."""
-        asked, channels_first = self._asked, self._layers.channels_first
-        before = read(asked.written)
-        tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
-        head, choice, views = self._called(batch, tape)
-        self._note(batch, head, views, choice)
-        picture = picture_of(batch, asked.picture)
+    def watching(self, marker: Marker) -> AbstractContextManager[list[Call]]:
+        """Has the calls of the layers noted that matter."""
+        return calls_watched(self._layers, self._watched, marker)
+
+    def read(self, forward: Forward) -> tuple[Inputs, Head, Choice]:
+        """What is explained; takes note of all that is known of it."""
+        fed, head, choice, views = self._read(forward)
+        self._note(fed, head, views, choice)
+        picture = picture_of(fed, self._asked.picture)
         unsure = [view for view in choice.views if not view.is_certain]
-        self.is_unsure = any(footprints(view, picture) is not None for view in unsure)
+        self.is_unsure = any(can_be_measured(view, picture) for view in unsure)
         if unsure and not self.is_unsure:
             self.found["notes"] += (_ASSUMED,)
+        return fed, head, choice
+
+    def compute(self, run: Run, plan: tuple[Inputs, Head, Choice], targets: Values, counted: Values) -> dict[str, Any]:
+        """The maps, from a target matrix and which pictures count."""
+        asked, (fed, head, choice) = self._asked, plan
         if asked.is_listing:
             return {}
-        increases = partial(increases_of_scores, asked, batch, before=before, channels_first=channels_first)
-        return maps_of_targets(asked, head, choice.views, targets, counted, tape=tape, increases=increases)
 
-    def footprints(self, batch: Inputs) -> list[Tensor]:
-        """What is traced where a picture must tell: the footprints of each layer that is explained."""
-        tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
-        _, choice, _ = self._called(batch, tape)
-        picture = picture_of(batch, self._asked.picture)
-        nothing = tf.zeros((1, *picture.shape[1:]))
-        seen = [None if view.is_certain else footprints(view, picture) for view in choice.views]
+        def increases(view: View | Video, activations: Values, targets: Values) -> Values:
+            batch, channels_first = run.values(fed), self._layers.channels_first
+            return increases_of_scores(
+                asked, run, head, batch, view, activations, targets, channels_first=channels_first
+            )
+
+        return maps_of_targets(asked, run, head, choice.views, targets, counted, increases=increases)
+
+    def read_views(self, forward: Forward) -> tuple[Inputs, Choice]:
+        """What is explained, where a picture must tell."""
+        fed, _, choice, _ = self._read(forward)
+        return fed, choice
+
+    def footprints(self, run: Run, plan: tuple[Inputs, Choice]) -> list[Values]:
+        """The footprints of each layer that is explained."""
+        fed, choice = plan
+        picture = picture_of(fed, self._asked.picture)
+        nothing = keras.ops.zeros((1, *picture.shape[1:]))
+        seen = [None if view.is_certain else _seen(run, view, picture) for view in choice.views]
         return [nothing if one is None else one for one in seen]
 
-    def measured(self, seen: Sequence[Tensor]) -> None:
+    def measured(self, seen: Sequence[Array]) -> None:
         """Takes note of what the footprints say."""
         found = [
-            known or why_misplaced(one.numpy(), grid, channels_first=self._layers.channels_first)
+            known or why_misplaced(one, grid, channels_first=self._layers.channels_first)
             for known, one, grid in zip(self.found["misplaced"], seen, self._grids, strict=True)
         ]
         self.found["misplaced"] = tuple(reason or None for reason in found)
@@ -230,19 +256,13 @@ class _Tracing:
         pairs = zip(self.found["layers"], self.found["misplaced"], strict=True)
         return frozenset(info.path for info, reason in pairs if reason is not None)
 
-    def _called(self, batch: Inputs, tape: tf.GradientTape) -> tuple[Head, Choice, list[View]]:
-        """Calls the model; gives its head, what is explained, and the views of all calls."""
-        graph = tf.compat.v1.get_default_graph()
-        with tape, calls_watched(self._layers, self._watched, tape.watch) as calls:
-            for tensor in tf.nest.flatten(batch):
-                if tensor.dtype.is_floating:
-                    tape.watch(tensor)
-            head = Head.of(self._asked.model, batch, self._asked.output, name_classes=self._asked.name_classes)
-        if not tf.config.functions_run_eagerly() and calls_functions(graph):
-            raise InsideFunctionError
-        choice, views = self._choose(batch, calls, head)
+    def _read(self, forward: Forward) -> tuple[Inputs, Head, Choice, list[View]]:
+        """What the model is fed, its head, what is explained, and the views of all calls."""
+        asked = self._asked
+        head = Head.of(asked.model, forward, asked.output, name_classes=asked.name_classes)
+        choice, views = self._choose(forward, head)
         self._grids = [view.grid for view in choice.views]
-        return head, choice, views
+        return forward.fed, head, choice, views
 
     @property
     def _watched(self) -> set[str]:
@@ -253,25 +273,26 @@ class _Tracing:
         recurrent = {path for path in everything if isinstance(self._layers.by_path[path], RECURRENT)}
         return {path for path, _ in self._wanted} | recurrent
 
-    def _choose(self, batch: Inputs, calls: list[Call], head: Head) -> tuple[Choice, list[View]]:
+    def _choose(self, forward: Forward, head: Head) -> tuple[Choice, list[View]]:
         """What is explained, and the views of all calls."""
         asked, channels_first = self._asked, self._layers.channels_first
+        batch, calls = forward.fed, forward.calls
         shape = asked.image.shape[1:]
         picture: Tensor = picture_of(batch, asked.picture)
-        scores = head.explained(asked.functions, name_classes=asked.name_classes)
+        scores = head.explained(forward, asked.functions, name_classes=asked.name_classes)
         start = {id(picture): of_picture(shape, channels_first=channels_first)}
-        places = followed(picture.graph, start, places_of_recurrent(calls), asked.batch)
+        places = followed(picture.graph, start, places_of_recurrent(calls), forward.batch)
         size = tuple(shape[1:] if channels_first else shape[:-1])
         reader = Reader(places, Picture(size, asked.picture, asked.grid, channels_first), scores)
         paths = numbered([_after_gradient(call) for call in calls])
         views = reader.read_all(paths)
         if any(view.is_elsewhere for view in views):
-            views = self._of_other_pictures(views, paths, batch, scores, calls)
+            views = self._of_other_pictures(views, paths, forward, scores)
 
         def has_gradient(tensor: Tensor) -> bool:
-            return gradients_of(scores, [tensor])[0] is not None
+            return engine.has_gradient(scores, tensor)
 
-        scored = tf.nest.flatten(head.scored)
+        scored = keras.tree.flatten(head.scored)
         picker = Picker(views, paths, reader, places, picture, scores, scored, has_gradient, self._without)
         if self._wanted is None:
             try:
@@ -285,17 +306,17 @@ class _Tracing:
         return named(views, self._wanted, has_gradient), views
 
     def _of_other_pictures(
-        self, views: list[View], paths: list[tuple[str, Call]], batch: Inputs, scores: list[Tensor], calls: list[Call]
+        self, views: list[View], paths: list[tuple[str, Call]], forward: Forward, scores: list[Tensor]
     ) -> list[View]:
         """The views, with those that are maps of another picture than the one shown read as what they are."""
-        asked, channels_first = self._asked, self._layers.channels_first
+        asked, channels_first, batch = self._asked, self._layers.channels_first, forward.fed
         keys = batch if isinstance(batch, dict) else range(len(batch)) if isinstance(batch, tuple) else ()
         for key in keys:
             shape = asked.inputs[key].shape
             if key == asked.picture or len(shape) != asked.image.ndim:
                 continue
             start = {id(batch[key]): of_picture(shape[1:], channels_first=channels_first)}
-            places = followed(batch[key].graph, start, places_of_recurrent(calls), asked.batch)
+            places = followed(batch[key].graph, start, places_of_recurrent(forward.calls), forward.batch)
             size = tuple(shape[2:] if channels_first else shape[1:-1])
             others = Reader(places, Picture(size, key, asked.grid, channels_first), scores).read_all(paths)
             sentence = f"are those of input {key!r}, not of {asked.picture!r}, which is shown"
@@ -318,7 +339,7 @@ class _Tracing:
             "misplaced": tuple(view.misplaced for view in chosen),
             "explainable": tuple(listed),
             "score_kind": head.score_kind,
-            "classes": 0 if head.logits is None else head.logits.shape[-1],
+            "classes": head.classes,
             "has_probabilities": head.has_probabilities,
             "floats": sum(view.floats for view in chosen),
             "may_touch": may_touch(
@@ -333,9 +354,14 @@ def _shape_of(info: LayerInfo) -> str:
     return "x".join("?" if side is None else str(side) for side in info.shape[1:])
 
 
+def _seen(run: Run, view: View | Video, picture: Tensor) -> Values | None:
+    """The footprints of a view, where they can be had."""
+    return footprints(run, view, picture) if can_be_measured(view, picture) else None
+
+
 def _after_gradient(call: Call) -> Call:
     """The call with the tensor that the score has a gradient by."""
-    is_one = tf.is_tensor(call.output) and call.output.dtype.is_floating
+    is_one = engine.is_tensor(call.output) and call.output.dtype.is_floating
     return replace(call, output=handed_on_as(call.output)) if is_one else call
 
 
@@ -354,20 +380,20 @@ def trace_scores(
         A function of the inputs and an (N, K, 2) target matrix that gives (N, K) scores, (N, K) probabilities, NaN
         where there are none, and the (N, K) classes that these are of.
     """
+    heads = []
 
-    def graph(fed: Inputs, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        head = Head.of(model, fed, output, name_classes=True)
+    def read(forward: Forward) -> tuple[Any, Any]:
+        heads.append(Head.of(model, forward, output, name_classes=True))
+        return heads[-1].tensors
+
+    def compute(run: Run, tensors: tuple[Any, Any], targets: Values) -> tuple[Values, Values, Values]:
+        ops, head = keras.ops, heads[-1].of_numbers(*run.values(tensors))
         scores, classes = head.scores(targets, ())
-        probabilities = tf.fill(tf.shape(classes), np.float32(np.nan))
-        if head.outputs is not None and head.has_probabilities:
-            probabilities = tf.cast(tf.gather(head.outputs, classes, batch_dims=1), tf.float32)
-            probabilities = tf.where(targets[..., 1] == NO_CLASS, probabilities, np.nan)
+        probabilities = ops.full(ops.shape(classes), np.float32(np.nan))
+        if head.given is not None and head.has_probabilities:
+            probabilities = ops.cast(ops.take_along_axis(head.outputs, classes, axis=1), "float32")
+            probabilities = ops.where(targets[..., 1] == NO_CLASS, probabilities, np.float32(np.nan))
         return scores, probabilities, classes
 
-    concrete = traced(graph, inputs, tf.TensorSpec((None, None, 2), tf.int32), batch=batch)
-
-    def scores_of(fed: Inputs, targets: Array) -> tuple[Array, Array, Array]:
-        scores, probabilities, classes = concrete(tf.nest.map_structure(tf.constant, fed), tf.constant(targets))
-        return scores.numpy(), probabilities.numpy(), classes.numpy()
-
-    return scores_of
+    shape = keras.KerasTensor((None, None, 2), "int32")
+    return engine.traced(model, read, compute, inputs, shape, batch=batch)

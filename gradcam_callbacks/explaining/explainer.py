@@ -174,13 +174,12 @@ class Explainer:
 
     def _in_batches_that_fit(self, work: Callable[[], _Result]) -> _Result:
         """Does work, and again in batches of the size of the first one, where the model turns out to take no other."""
-        import tensorflow as tf
-
+        from gradcam_callbacks.explaining.engine import engine
         from gradcam_callbacks.explaining.feeding import FixedBatch
 
         try:
             return work()
-        except tf.errors.InvalidArgumentError:
+        except engine.WRONG_SIZE:
             fixed = FixedBatch.of(self.model)
             if fixed is None or self._fixed_batch is not None:
                 raise
@@ -497,14 +496,15 @@ def _sized(shape: tuple[Any, ...], image_size: tuple[int, int] | None) -> tuple[
 
 def _all_outputs(outputs: Any) -> Any:
     """(N,) an arbitrary mixture of all numbers that a model gives: of a sum, those of a softmax would cancel out."""
-    import tensorflow as tf
+    import keras
+    from keras import ops
 
     mixed = []
-    for tensor in tf.nest.flatten(outputs):
-        if tensor.dtype.is_floating and tensor.shape.rank:
-            weighted = tensor * tf.cast(tf.random.stateless_normal(tf.shape(tensor), seed=(1, 2)), tensor.dtype)
-            mixed.append(tf.reduce_sum(tf.cast(weighted, tf.float32), axis=list(range(1, tensor.shape.rank))))
-    return tf.add_n(mixed)
+    for tensor in keras.tree.flatten(outputs):
+        if keras.backend.is_float_dtype(tensor.dtype) and tensor.ndim:
+            weighted = tensor * ops.cast(keras.random.normal(ops.shape(tensor), seed=1), tensor.dtype)
+            mixed.append(ops.sum(ops.cast(weighted, "float32"), axis=tuple(range(1, tensor.ndim))))
+    return sum(mixed)
 
 
 def _run(traced: Capture, inputs: Any, targets: Array, *, one_by_one: bool) -> dict[str, Any]:

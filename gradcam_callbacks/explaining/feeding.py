@@ -11,12 +11,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.keras_internals import calls_wrapped
 from gradcam_callbacks.explaining.layers import Layers
-from gradcam_callbacks.probes.inputs import Inputs
+from gradcam_callbacks.probes.inputs import Inputs, each
 
 
 def called(model: keras.Model, inputs: Inputs) -> Any:
@@ -93,7 +92,7 @@ def filled(arrays: Any, count: int | None) -> Any:
     """The arrays with their last element repeated, so that there are `count`; None leaves them as they are."""
     if count is None:
         return arrays
-    return tf.nest.map_structure(lambda array: array[np.minimum(np.arange(count), len(array) - 1)], arrays)
+    return each(lambda array: array[np.minimum(np.arange(count), len(array) - 1)], arrays)
 
 
 def takes_several(model: keras.Model) -> bool:
@@ -144,7 +143,7 @@ def _without_channel(model: keras.Model, inputs: Inputs) -> Inputs:
     if isinstance(inputs, dict | tuple) or not expected or len(expected) > 1:
         return inputs
     is_over = len(inputs.shape) == len(expected[0].shape) + 1 and inputs.shape[-1] == 1
-    return tf.squeeze(inputs, -1) if is_over else inputs
+    return keras.ops.squeeze(inputs, -1) if is_over else inputs
 
 
 def _as_built(model: keras.Model, inputs: Inputs) -> Inputs:

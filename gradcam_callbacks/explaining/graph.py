@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
-
-from gradcam_callbacks.explaining.tensorflow_internals import is_compiled_by_xla
+import keras
+from keras import ops
 
 Tensor = Any
 # Operations that hand on what they get.
@@ -17,22 +16,6 @@ PASSING = frozenset({"Identity", "Cast", "EnsureShape"})
 
 # Operations whose result says nothing of the numbers that they get.
 WITHOUT_DATA = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike", "ArgMax", "ArgMin"})
-
-
-class InsideFunctionError(Exception):
-    """The model calls layers inside a `tf.function` of its own; only once that is inlined are their outputs seen."""
-
-
-def calls_functions(graph: Any) -> bool:
-    """Whether a graph calls a `tf.function` of the model, in which there may be layers.
-
-    Keras makes a function of a grouped convolution, too, which XLA compiles. It gets one variable, the kernel.
-    """
-    return any(
-        not is_compiled_by_xla(operation) or sum(given.dtype == tf.resource for given in operation.inputs) > 1
-        for operation in graph.get_operations()
-        if operation.type in ("PartitionedCall", "StatefulPartitionedCall")
-    )
 
 
 def reached_from(graph: Any, is_start: Callable[[Any], bool]) -> set[str]:
@@ -175,4 +158,5 @@ def joins(ways: Ways, among: Collection[str]) -> list[Any]:
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Half precision would overflow in sums over a map."""
-    return tf.cast(tensor, tf.float32) if tensor.dtype.size < 4 else tensor
+    is_half = keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16")
+    return ops.cast(tensor, "float32") if is_half else tensor

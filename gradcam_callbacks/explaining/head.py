@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
-import tensorflow as tf
+import numpy as np
+from keras import ops
 
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.explaining.feeding import called
+from gradcam_callbacks.explaining.engine import Forward, engine
 from gradcam_callbacks.explaining.graph import PASSING, at_least_float32
-from gradcam_callbacks.probes.inputs import Inputs
 from gradcam_callbacks.probes.targets import NO_CLASS, PREDICTED
 
 Tensor = Any
+Values = Any
 _SQUASHING = frozenset({"Softmax", "Sigmoid", "LogSoftmax"})
 # Operations that only combine, rescale or rearrange numbers: of probabilities they still make something of that kind.
 _POINTWISE = PASSING | {
     *("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Pow", "Log", "Exp", "Neg", "Sum", "Mean", "Max"),
-    *("Minimum", "Maximum", "ClipByValue", "Reshape", "Squeeze", "ExpandDims", "Transpose"),
+    *("Minimum", "Maximum", "ClipByValue", "Reshape", "Squeeze", "ExpandDims", "Transpose", "BroadcastTo"),
     *("ConcatV2", "Pack", "StridedSlice", "GatherV2"),
 }
 
@@ -29,93 +31,136 @@ _PASS_FUNCTION = "Pass a function of the outputs that gives (N,) scores to expla
 
 @dataclass(frozen=True)
 class Head:
-    """What comes out of one forward pass: the tensors that scores are made of.
+    """What comes out of one forward pass: the tensors that scores are made of, or their numbers.
 
     Attributes:
         scored: the tensor before the last softmax or sigmoid, or a structure of such tensors. Target functions get it.
-        logits: (N, classes), or None where the model is no classifier. A single unit z is read as two classes, 0 and 1,
-            with the logits -z and z.
-        outputs: (N, classes), what the model gives, or None.
+        given: (N, classes) or (N, 1), what the model gives, or None where it is no classifier.
         score_kind: see `Capture`.
         has_probabilities: see `Capture`.
     """
 
     scored: Any
-    logits: Tensor | None
-    outputs: Tensor | None
+    given: Any
     score_kind: str
     has_probabilities: bool
 
     @classmethod
-    def of(cls, model: keras.Model, batch: Inputs, output: str | int | None, *, name_classes: bool) -> Head:
-        """Calls the model and reads its head.
+    def of(cls, model: keras.Model, forward: Forward, output: str | int | None, *, name_classes: bool) -> Head:
+        """Reads the head of a model.
 
         Args:
             model: a built model.
-            batch: what it is fed.
+            forward: the operations of a forward pass.
             output: the head of a multi-output model, by name or index.
             name_classes: whether there will be targets that name classes.
 
         Raises:
             GradCAMError: if the head does not exist, or targets name classes and it is no classifier's.
         """
-        given = _chosen(model, called(model, batch), output, name_classes=name_classes)
-        if tf.nest.is_nested(given):
-            read = [_logits(tensor) for tensor in tf.nest.flatten(given)]
+        given = _chosen(model, forward.outputs, output, name_classes=name_classes)
+        if keras.tree.is_nested(given):
+            read = [_logits(tensor, forward) for tensor in keras.tree.flatten(given)]
             kinds = {kind for _, kind in read}
-            scored = tf.nest.pack_sequence_as(given, [tensor for tensor, _ in read])
-            return cls(scored, None, None, "probability" if "probability" in kinds else "logit", False)
-        scored, kind = _logits(given)
+            scored = keras.tree.pack_sequence_as(given, [tensor for tensor, _ in read])
+            return cls(scored, None, "probability" if "probability" in kinds else "logit", False)
+        scored, kind = _logits(given, forward)
         if _before_passing(given).type == "LogSoftmax":
-            given = tf.exp(given)
+            given = forward.applied(ops.exp, given)
         has_probabilities = kind == "probability" or scored is not given
         if given.shape.rank != 2 or given.shape[-1] is None:
-            return cls(scored, None, None, kind, False)
-        logits, outputs = scored, given
-        if given.shape[-1] == 1:
-            logits = tf.concat([-scored, scored], axis=-1)
-            outputs = tf.concat([1 - given if has_probabilities else -given, given], axis=-1)
-        return cls(scored, logits, outputs, kind, has_probabilities)
+            return cls(scored, None, kind, False)
+        return cls(scored, given, kind, has_probabilities)
 
-    def explained(self, functions: Sequence[Callable[[Any], Tensor]], *, name_classes: bool) -> list[Tensor]:
+    def of_numbers(self, scored: Any, given: Any) -> Head:
+        """The same with the numbers of `scored` and `given`."""
+        return replace(self, scored=scored, given=given)
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are; 0 where the model is no classifier."""
+        if self.given is None:
+            return 0
+        return 2 if self.given.shape[-1] == 1 else self.scored.shape[-1]
+
+    @property
+    def logits(self) -> Values | None:
+        """(N, classes), or None where the model is no classifier.
+
+        A single unit z is read as two classes, 0 and 1, with the logits -z and z.
+        """
+        if self.given is None or self.given.shape[-1] != 1:
+            return None if self.given is None else self.scored
+        return ops.concatenate([-self.scored, self.scored], axis=-1)
+
+    @property
+    def outputs(self) -> Values | None:
+        """(N, classes), what the model gives for the classes, or None."""
+        if self.given is None or self.given.shape[-1] != 1:
+            return self.given
+        return ops.concatenate([1 - self.given if self.has_probabilities else -self.given, self.given], axis=-1)
+
+    @property
+    def tensors(self) -> tuple[Any, Any]:
+        """What `of_numbers` takes the numbers of."""
+        return self.scored, self.given
+
+    def explained(
+        self, forward: Forward, functions: Sequence[Callable[[Any], Values]], *, name_classes: bool
+    ) -> list[Tensor]:
         """The tensors that the explained scores are made of: the logits, or what the functions give.
 
         Args:
+            forward: that the tensors are of.
             functions: targets that are functions.
             name_classes: whether there are targets that name classes.
         """
-        own = tf.nest.flatten(self.scored) if name_classes or not functions else []
-        return [
-            tensor
-            for tensor in (*own, *(self._of_function(function) for function in functions))
-            if tensor.dtype.is_floating
-        ]
+        own = keras.tree.flatten(self.scored) if name_classes or not functions else []
+        made = [forward.applied(partial(_of_function, function), self.scored) for function in functions]
+        return [tensor for tensor in (*own, *made) if tensor.dtype.is_floating]
 
-    def scores(self, targets: Tensor, functions: Sequence[Callable[[Any], Tensor]]) -> tuple[Tensor, Tensor]:
+    def scores(self, targets: Values, functions: Sequence[Callable[[Any], Values]]) -> tuple[Values, Values]:
         """The (N, K + F) scores of K classes and F functions, and the (N, K) classes that are explained."""
-        parts, explained = [], targets[..., 0]
-        if self.logits is not None:
-            predicted = tf.argmax(self.logits, axis=-1, output_type=tf.int32)
-            explained = tf.where(explained == PREDICTED, predicted[:, None], explained)
+        parts, explained, logits = [], targets[..., 0], self.logits
+        if logits is not None:
+            explained = ops.where(explained == PREDICTED, self.predicted[:, None], explained)
             against = targets[..., 1]
-            subtracted = tf.gather(self.logits, tf.maximum(against, 0), batch_dims=1)
-            subtracted = tf.where(against == NO_CLASS, tf.zeros([], self.logits.dtype), subtracted)
-            parts.append(tf.gather(self.logits, explained, batch_dims=1) - subtracted)
-        parts += [self._of_function(function)[:, None] for function in functions]
-        return tf.concat([at_least_float32(part) for part in parts], axis=1), explained
+            subtracted = ops.take_along_axis(logits, ops.maximum(against, 0), axis=1)
+            subtracted = ops.where(against == NO_CLASS, ops.zeros_like(subtracted), subtracted)
+            parts.append(ops.take_along_axis(logits, explained, axis=1) - subtracted)
+        parts += [_of_function(function, self.scored)[:, None] for function in functions]
+        return ops.concatenate([at_least_float32(part) for part in parts], axis=1), explained
 
-    def _of_function(self, function: Callable[[Any], Tensor]) -> Tensor:
-        """The (N,) scores that a target function gives."""
-        name = getattr(function, "__name__", function)
-        try:
-            score = tf.convert_to_tensor(function(self.scored))
-        except Exception as error:
-            raise GradCAMError(f"The target function '{name}' raised {type(error).__name__}: {error}") from error
-        if score.shape.rank != 1:
-            raise GradCAMError(
-                f"The target function '{name}' gave shape {score.shape}; expected one score a picture, (N,)."
-            )
-        return score
+    @property
+    def predicted(self) -> Values:
+        """(N,) int32 the class of the highest logit."""
+        return ops.cast(ops.argmax(self.logits, axis=-1), "int32")
+
+    def seeds(self, targets: Values) -> Values:
+        """The (N, …) gradients, by the scored tensor, of the scores of one class a picture.
+
+        Args:
+            targets: (N, 2), without `PREDICTED`; `NO_CLASS` subtracts nothing.
+        """
+        dtype = self.scored.dtype
+        sign = ops.one_hot(targets[:, 0], self.classes, dtype=dtype) - ops.one_hot(
+            targets[:, 1], self.classes, dtype=dtype
+        )
+        return sign[:, 1:] - sign[:, :1] if self.given.shape[-1] == 1 else sign
+
+
+def _of_function(function: Callable[[Any], Values], scored: Any) -> Values:
+    """The (N,) scores that a target function gives."""
+    name = getattr(function, "__name__", function)
+    try:
+        score = ops.convert_to_tensor(function(scored))
+    except Exception as error:
+        raise GradCAMError(f"The target function '{name}' raised {type(error).__name__}: {error}") from error
+    if score.ndim != 1:
+        raise GradCAMError(
+            f"The target function '{name}' gave shape {score.shape}; expected one score a picture, (N,)."
+        )
+    return score
 
 
 def _chosen(model: keras.Model, outputs: Any, output: str | int | None, *, name_classes: bool) -> Any:
@@ -174,8 +219,8 @@ def _heads(model: keras.Model, outputs: Any) -> dict[Any, Any] | None:
 
 def _check_real(model: keras.Model, outputs: Any) -> None:
     """Raises if none of the outputs is of real numbers, so that nothing has a gradient."""
-    kinds = {tensor.dtype.name for tensor in tf.nest.flatten(outputs) if not tensor.dtype.is_floating}
-    if len(kinds) and not any(tensor.dtype.is_floating for tensor in tf.nest.flatten(outputs)):
+    kinds = {tensor.dtype.name for tensor in keras.tree.flatten(outputs) if not tensor.dtype.is_floating}
+    if len(kinds) and not any(tensor.dtype.is_floating for tensor in keras.tree.flatten(outputs)):
         raise GradCAMError(
             f"The output of model '{model.name}' is {', '.join(sorted(kinds))}, which has no gradient.",
             "Explain the model before its last operation, such as an argmax.",
@@ -184,7 +229,7 @@ def _check_real(model: keras.Model, outputs: Any) -> None:
 
 def _check_classifier(model: keras.Model, tensor: Any, output: str | int | None) -> None:
     """Raises if an output is not (batch, classes), so that no target can name a class."""
-    if not tf.is_tensor(tensor):
+    if not engine.is_tensor(tensor):
         raise GradCAMError(
             f"Output '{output}' of model '{model.name}' is a {type(tensor).__name__} of outputs, so a target cannot be "
             "a class.",
@@ -200,11 +245,11 @@ def _check_classifier(model: keras.Model, tensor: Any, output: str | int | None)
 
 def _is_classifier(output: Any) -> bool:
     """Whether an output is (batch, classes) of real numbers."""
-    is_one = tf.is_tensor(output) and output.dtype.is_floating
+    is_one = engine.is_tensor(output) and output.dtype.is_floating
     return bool(is_one and output.shape.rank == 2 and output.shape[-1] is not None)
 
 
-def _logits(outputs: Tensor) -> tuple[Tensor, str]:
+def _logits(outputs: Tensor, forward: Forward) -> tuple[Tensor, str]:
     """The logits behind the outputs, and what they are: "logit", or "probability" where they cannot be had.
 
     A saturated softmax has no gradient left, so the score is what went into it, found in the traced graph.
@@ -215,7 +260,8 @@ def _logits(outputs: Tensor) -> tuple[Tensor, str]:
     if operation.type == "ConcatV2":  # heads of one label each, put together
         parts = [_before_passing(tensor) for tensor in operation.inputs[:-1]]
         if all(part.type == "Sigmoid" for part in parts):
-            return tf.concat([part.inputs[0] for part in parts], operation.inputs[-1]), "logit"
+            axis = int(np.ravel(engine.static_value(operation.inputs[-1]))[0])
+            return forward.applied(partial(ops.concatenate, axis=axis), [part.inputs[0] for part in parts]), "logit"
     return outputs, "probability" if _is_squashed(operation, {}) else "logit"
 
 

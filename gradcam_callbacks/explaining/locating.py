@@ -6,15 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.explaining.engine import Run, engine
 from gradcam_callbacks.explaining.graph import at_least_float32
 from gradcam_callbacks.explaining.views import Video, View
 from gradcam_callbacks.probes.inputs import Inputs, each
 
 Tensor = Any
+Values = Any
 _PICTURES = 9
 """How many pictures are measured on; each tells of one cell."""
 _INSET = 0.2
@@ -44,31 +47,40 @@ _LEAST = 2
 """How many cells must see anything, so that a map can be measured."""
 
 
-def footprints(view: View | Video, picture: Tensor) -> Tensor | None:
+def can_be_measured(view: View | Video, picture: Tensor) -> bool:
+    """Whether anything tells how the cells of a layer react to the places of the picture: see `footprints`."""
+    return any(engine.has_gradient(view.outputs, tensor) for tensor in _floats_of(picture))
+
+
+def footprints(run: Run, view: View | Video, picture: Tensor) -> Values:
     """(cells, *places of the picture) how much the cells at the corners and between them react to each place.
 
     Args:
+        run: of the forward pass.
         view: of the layer.
         picture: the tensor that holds the pictures, (N, *places, C) or (N, C, *places).
 
     Returns:
-        The mean of the absolute gradients over the pictures; None where there is no gradient.
+        The mean of the absolute gradients over the pictures.
     """
-    floats = _floats_of(picture)
-    activations, measured = view.activations(), cells(view.grid)
-    mixture = tf.random.stateless_normal([view.channels], seed=(1, 2), dtype=activations.dtype)
+    measured = cells(view.grid)
+    outputs, _, pull = run.differentiated(view.outputs, _floats_of(picture))
+    mixture = keras.random.normal([view.channels], seed=1)
     at_once = picture.shape[0] or _PICTURES  # where the batch is fixed, it may take several runs
     found = []
     for first in range(0, _PICTURES, at_once):
         turns = range(first, min(first + at_once, _PICTURES))
         asked = [(turn - first, *measured[turn % len(measured)]) for turn in turns]
-        value = tf.reduce_sum(tf.gather_nd(activations, asked) * mixture)
-        gradients = [one for one in tf.gradients([value], floats) if one is not None] if floats else []
-        if not gradients:
-            return None
-        found.append(tf.add_n([tf.abs(at_least_float32(one)) for one in gradients])[: len(asked)])
-    seen = tf.concat(found, axis=0)
-    return tf.stack([tf.reduce_mean(seen[number :: len(measured)], axis=0) for number in range(len(measured))])
+
+        def mixed(given: Sequence[Values], asked: Sequence[tuple[int, ...]] = asked) -> Values:
+            activations = view.activations(given)
+            weights = ops.cast(mixture, activations.dtype)
+            return sum(ops.sum(activations[cell] * weights) for cell in asked)
+
+        gradients = pull(engine.gradient(mixed, outputs))
+        found.append(sum(ops.abs(at_least_float32(one)) for one in gradients)[: len(asked)])
+    seen = ops.concatenate(found, axis=0)
+    return ops.stack([ops.mean(seen[number :: len(measured)], axis=0) for number in range(len(measured))])
 
 
 def _floats_of(picture: Tensor) -> list[Tensor]:

@@ -5,120 +5,138 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tensorflow as tf
+import keras
+from keras import ops
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.engine import Run, engine
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.methods import masks
 from gradcam_callbacks.explaining.request import Request
 from gradcam_callbacks.explaining.views import Video, View
 
-Tensor = Any
-MapsAndPeak = tuple[list[Tensor], Tensor]
+Values = Any
+MapsAndPeak = tuple[list[Values], Values]
 """Of one target: for each layer the (N, *grid) maps, and the (N,) largest absolute gradients of all layers."""
 
 
 def maps_of_targets(
     asked: Request,
+    run: Run,
     head: Head,
     views: Sequence[View | Video],
-    targets: Tensor,
-    counted: Tensor,
+    targets: Values,
+    counted: Values,
     *,
-    tape: tf.GradientTape,
-    increases: Callable[[View | Video, Tensor], Tensor],
+    increases: Callable[[View | Video, Values, Values], Values],
 ) -> dict[str, Any]:
-    """The tensors that a `Capture` gives.
+    """The arrays that a `Capture` gives.
 
     Args:
         asked: what is explained.
-        head: of the forward pass.
+        run: the forward pass.
+        head: of its tensors.
         views: of the layers to explain.
         targets: (N, K, 2).
         counted: (N,) 1 for the pictures whose scores the gradients are taken of, and 0 for the others.
-        tape: of the forward pass.
-        increases: for methods that mask: (view, targets) -> (N, K + F, C).
+        increases: for methods that mask: (view, activations, targets) -> (N, K + F, C).
     """
+    floats = [tensor for tensor in keras.tree.flatten(head.scored) if tensor.dtype.is_floating]
+    sources = [source for view in views for source in view.sources]
+    others = {"head": (head.scored, head.given), "outputs": [view.outputs for view in views]}
+    _, numbers, pull = run.differentiated(floats, sources, others)
+    head = head.of_numbers(*numbers["head"])
     scores, classes = head.scores(targets, asked.functions)
-    fixed = tf.stack([classes, targets[..., 1]], axis=-1)  # the targets, with a class where "predicted" was asked for
-    maker = _MapMaker(asked, views)
+    fixed = ops.stack([classes, targets[..., 1]], axis=-1)  # the targets, with a class where "predicted" was asked for
+    activations = [view.activations(outputs) for view, outputs in zip(views, numbers["outputs"], strict=True)]
+    maker = _MapMaker(asked, views, activations, pull)
     if masks(asked.method):
-        parts = [maker.of_increases([increases(view, fixed) for view in views], scores)]
+        pairs = zip(views, activations, strict=True)
+        parts = [maker.of_increases([increases(view, tensor, fixed) for view, tensor in pairs], scores)]
     else:
-        parts = [maker.of_classes(head, fixed, scores, counted, tape)] if asked.name_classes else []
-        parts += [maker.of_function(scores[:, index], counted) for index in range(-len(asked.functions), 0)]
-    maps, peak = tf.nest.map_structure(lambda *tensors: _swapped(tf.concat(tensors, axis=0)), *parts)
-    result = {"maps": maps, "gradient_peak": peak, "scores": tf.cast(scores, tf.float32), "explained": classes}
-    if head.logits is not None:
-        result["outputs"] = tf.cast(head.outputs, tf.float32)
-        result["predicted"] = tf.argmax(head.logits, axis=-1, output_type=tf.int32)
+        parts = [maker.of_classes(head, fixed, scores, counted)] if asked.name_classes else []
+        parts += [
+            maker.of_function(function, head.scored, scores[:, number - len(asked.functions)], counted)
+            for number, function in enumerate(asked.functions)
+        ]
+    maps, peak = keras.tree.map_structure(lambda *arrays: ops.swapaxes(ops.concatenate(arrays, axis=0), 0, 1), *parts)
+    result = {"maps": maps, "gradient_peak": peak, "scores": ops.cast(scores, "float32"), "explained": classes}
+    if head.given is not None:
+        result["outputs"] = ops.cast(head.outputs, "float32")
+        result["predicted"] = head.predicted
     return result
 
 
 class _MapMaker:
     """Applies a method to several layers, target by target. Its results have the targets as their first axis."""
 
-    def __init__(self, asked: Request, views: Sequence[View | Video]) -> None:
+    def __init__(
+        self,
+        asked: Request,
+        views: Sequence[View | Video],
+        activations: Sequence[Values],
+        pull: Callable[[Sequence[Values]], list[Values]],
+    ) -> None:
         self._method, self._name = asked.method, asked.method_name
-        self._views = views
-        self._activations = [view.activations() for view in views]
-        self._sources = [view.sources for view in views]
-        self._like = ([tf.TensorSpec((None, *view.grid), tf.float32) for view in views], tf.TensorSpec((None,)))
+        self._views, self._activations, self._pull = views, activations, pull
+        like = [keras.KerasTensor((None, *view.grid), "float32") for view in views]
+        self._like = (like, keras.KerasTensor((None,), "float32"))
 
-    def of_classes(
-        self, head: Head, targets: Tensor, scores: Tensor, counted: Tensor, tape: tf.GradientTape
-    ) -> MapsAndPeak:
+    def of_classes(self, head: Head, targets: Values, scores: Values, counted: Values) -> MapsAndPeak:
         """Of K targets that are classes, all of one forward pass.
 
         Where the pictures of a batch do not touch each other, the gradient of the sum of their scores is each one's
         own. Where they do, one of them is counted at a time: see `touching`.
         """
 
-        def of_class(target_and_score: tuple[Tensor, Tensor]) -> MapsAndPeak:
+        def of_class(target_and_score: tuple[Values, Values]) -> MapsAndPeak:
             target, score = target_and_score
-            classes, dtype = head.logits.shape[-1], head.logits.dtype  # type: ignore[union-attr]
-            seed = tf.one_hot(target[:, 0], classes, dtype=dtype) - tf.one_hot(target[:, 1], classes, dtype=dtype)
-            seed *= tf.cast(counted, dtype)[:, None]
-            # Not tf.gradients, which cannot look out of the loop below.
-            return self._of_gradients(tape.gradient(head.logits, self._sources, output_gradients=seed), score)
+            seed = head.seeds(target)
+            return self._of_gradients(self._pull([seed * ops.cast(counted, seed.dtype)[:, None]]), score)
 
-        by_target = (tf.transpose(targets, [1, 0, 2]), tf.transpose(scores[:, : tf.shape(targets)[1]]))
+        by_target = (ops.transpose(targets, [1, 0, 2]), ops.transpose(scores[:, : ops.shape(targets)[1]]))
         # What follows a global pooling is small: all targets at once. What may be half a network: one at a time.
         if all(view.pooled is not None for view in self._views):
-            return tf.vectorized_map(of_class, by_target)  # type: ignore[no-any-return]
-        return tf.map_fn(  # type: ignore[no-any-return]
-            of_class, by_target, fn_output_signature=self._like, parallel_iterations=1
-        )
+            return ops.vectorized_map(of_class, by_target)  # type: ignore[no-any-return]
+        return engine.one_by_one(of_class, by_target, self._like)  # type: ignore[no-any-return]
 
-    def of_function(self, score: Tensor, counted: Tensor) -> MapsAndPeak:
-        """Of one target that is a function, from its (N,) scores."""
-        of_counted = score * tf.cast(counted, score.dtype)
-        raw = gradients_of(of_counted, tf.nest.flatten(self._sources), zero=True)
-        made = self._of_gradients(tf.nest.pack_sequence_as(self._sources, raw), score)
-        return tf.nest.map_structure(lambda tensor: tensor[None], made)  # type: ignore[no-any-return]
+    def of_function(
+        self, function: Callable[[Any], Values], scored: Any, score: Values, counted: Values
+    ) -> MapsAndPeak:
+        """Of one target that is a function of what is scored, from its (N,) scores."""
+        flat = keras.tree.flatten(scored)
+        is_float = [keras.backend.is_float_dtype(keras.backend.standardize_dtype(array.dtype)) for array in flat]
 
-    def of_increases(self, increases: Sequence[Tensor], scores: Tensor) -> MapsAndPeak:
+        def of_counted(floats: Sequence[Values]) -> Values:
+            given = iter(floats)
+            whole = [next(given) if changes else array for array, changes in zip(flat, is_float, strict=True)]
+            result = function(keras.tree.pack_sequence_as(scored, whole))
+            return ops.sum(result * ops.cast(counted, result.dtype))
+
+        floats = [array for array, changes in zip(flat, is_float, strict=True) if changes]
+        made = self._of_gradients(self._pull(engine.gradient(of_counted, floats)), score)
+        return keras.tree.map_structure(lambda array: array[None], made)  # type: ignore[no-any-return]
+
+    def of_increases(self, increases: Sequence[Values], scores: Values) -> MapsAndPeak:
         """Of all targets, from how much each channel alone brings: for each layer (N, K + F, C)."""
-        return tf.map_fn(  # type: ignore[no-any-return]
-            lambda index: self._made([tensor[:, index] for tensor in increases], scores[:, index]),
-            tf.range(tf.shape(scores)[1]),
-            fn_output_signature=self._like,
-        )
+        by_target = ([ops.swapaxes(array, 0, 1) for array in increases], ops.transpose(scores))
+        return engine.one_by_one(lambda one: self._made(*one), by_target, self._like)  # type: ignore[no-any-return]
 
-    def _of_gradients(self, raw: Sequence[Sequence[Tensor]], score: Tensor) -> MapsAndPeak:
-        return self._made([view.gradients(one) for view, one in zip(self._views, raw, strict=True)], score)
+    def _of_gradients(self, raw: Sequence[Values], score: Values) -> MapsAndPeak:
+        rest = iter(raw)
+        return self._made([view.gradients([next(rest) for _ in view.sources]) for view in self._views], score)
 
-    def _made(self, seconds: Sequence[Tensor], score: Tensor) -> MapsAndPeak:
+    def _made(self, seconds: Sequence[Values], score: Values) -> MapsAndPeak:
         """What the method makes of the activations and its second argument, the gradients or the increases."""
         maps = []
-        for view, tensor, second in zip(self._views, self._activations, seconds, strict=True):
-            made = self._called(tensor, tf.cast(second, tensor.dtype), tf.cast(score, tensor.dtype))
-            self._check(made, view, tensor)
-            maps.append(tf.cast(made, tf.float32))
-        peaks = [tf.reduce_max(tf.abs(second), axis=list(range(1, second.shape.rank))) for second in seconds]
-        return maps, tf.cast(tf.reduce_max(tf.stack(peaks), axis=0), tf.float32)
+        for view, array, second in zip(self._views, self._activations, seconds, strict=True):
+            made = self._called(array, ops.cast(second, array.dtype), ops.cast(score, array.dtype))
+            self._check(made, view, array)
+            maps.append(ops.cast(made, "float32"))
+        peaks = [ops.max(ops.abs(second), axis=tuple(range(1, second.ndim))) for second in seconds]
+        return maps, ops.cast(ops.max(ops.stack(peaks), axis=0), "float32")
 
-    def _called(self, activations: Tensor, second: Tensor, score: Tensor) -> Any:
+    def _called(self, activations: Values, second: Values, score: Values) -> Any:
         """What the method gives; an error of a function of the user's says whose it is."""
         try:
             return self._method(activations, second, score)
@@ -127,11 +145,11 @@ class _MapMaker:
                 f"The method '{self._name}' raised {type(error).__name__}: {error}", argument="method"
             ) from error
 
-    def _check(self, made: Any, view: View | Video, activations: Tensor) -> None:
+    def _check(self, made: Any, view: View | Video, activations: Values) -> None:
         """Raises if what a method gave is not one map a picture."""
-        expected = tf.TensorShape((None, *view.grid))
-        if not tf.is_tensor(made) or not made.shape.is_compatible_with(expected):
-            came = f"shape {made.shape}" if tf.is_tensor(made) else f"a {type(made).__name__}"
+        expected = (None, *view.grid)
+        if not ops.is_tensor(made) or not _may_be(made.shape, expected):
+            came = f"shape {made.shape}" if ops.is_tensor(made) else f"a {type(made).__name__}"
             raise GradCAMError(
                 f"The method '{self._name}' gave {came} for activations {activations.shape}; expected one map a "
                 f"picture, {expected}.",
@@ -139,13 +157,10 @@ class _MapMaker:
             )
 
 
-def gradients_of(scored: Any, sources: Sequence[Tensor], *, zero: bool = False) -> list[Tensor | None]:
-    """d(sum of all scores)/d(source); None, or zeros, where nothing connects them."""
-    scores = [tensor for tensor in tf.nest.flatten(scored) if tensor.dtype.is_floating]
-    missing = tf.UnconnectedGradients.ZERO if zero else tf.UnconnectedGradients.NONE
-    return tf.gradients(scores, list(sources), unconnected_gradients=missing)  # type: ignore[no-any-return]
-
-
-def _swapped(tensor: Tensor) -> Tensor:
-    """The first two axes exchanged."""
-    return tf.transpose(tensor, [1, 0, *range(2, tensor.shape.rank)])
+def _may_be(shape: Any, expected: Sequence[int | None]) -> bool:
+    """Whether a shape can be the expected one, as far as both are known."""
+    if getattr(shape, "rank", 0) is None:
+        return True
+    return len(shape) == len(expected) and all(
+        size is None or wanted is None or size == wanted for size, wanted in zip(shape, expected, strict=True)
+    )

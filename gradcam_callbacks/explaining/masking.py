@@ -6,27 +6,30 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from gradcam_callbacks.explaining.engine import Forward, Run, engine
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.request import Request
-from gradcam_callbacks.explaining.state import write
 from gradcam_callbacks.explaining.views import Video, View
-from gradcam_callbacks.probes.inputs import Inputs, picture_of, with_picture
+from gradcam_callbacks.probes.inputs import Inputs, each, picture_of, with_picture
 
-Tensor = Any
+Values = Any
 
 
 def increases_of_scores(
     asked: Request,
+    run: Run,
+    head: Head,
     batch: Inputs,
     view: View | Video,
-    targets: Tensor,
+    activations: Values,
+    targets: Values,
     *,
-    before: Sequence[Tensor],
     channels_first: bool,
-) -> Tensor:
+) -> Values:
     """How much of each score the places of each channel bring by themselves.
 
     Wang et al. 2020, "Score-CAM", definition 3: f(X * up(s(A^k))) - f(X_b) with s a scaling to [0, 1] and, as the
@@ -34,10 +37,12 @@ def increases_of_scores(
 
     Args:
         asked: what is explained.
+        run: of the forward pass.
+        head: of the model.
         batch: what the model is fed.
         view: of the layer whose C channels are the masks.
+        activations: (N, *grid, C) of it.
         targets: (N, K, 2), without `PREDICTED`.
-        before: the values of `Request.written` that each prediction begins with.
         channels_first: whether the picture's channels come first.
 
     Returns:
@@ -47,42 +52,48 @@ def increases_of_scores(
     size = images.shape[2:] if channels_first else images.shape[1:-1]
     at_once = asked.at_once
     rounds = math.ceil((view.channels + 1) / at_once)  # one mask more, of zeros, gives the baseline
-    masks = _masks(view, rounds * at_once)
+    masks = _masks(view, activations, rounds * at_once)
 
-    def of_masks(n: Tensor, turn: Tensor) -> Tensor:
-        some = _enlarged(masks[n, turn * at_once : (turn + 1) * at_once], size)
-        masked = tf.cast(images[n], some.dtype) * tf.expand_dims(some, 1 if channels_first else -1)
-        masked = tf.ensure_shape(tf.cast(masked, images.dtype), (at_once, *images.shape[1:]))
-        fed = tf.nest.map_structure(lambda tensor: tf.repeat(tensor[n : n + 1], at_once, axis=0), batch)
-        fed = with_picture(fed, asked.picture, masked)
-        write(asked.written, before)
-        head = Head.of(asked.model, fed, asked.output, name_classes=asked.name_classes)
-        return tf.cast(head.scores(tf.repeat(targets[n : n + 1], at_once, axis=0), asked.functions)[0], tf.float32)
+    def read(forward: Forward) -> tuple[Any, Any]:
+        return Head.of(asked.model, forward, asked.output, name_classes=asked.name_classes).tensors
 
-    def of_picture(n: Tensor) -> Tensor:
-        scores = _one_by_one(lambda turn: of_masks(n, turn), rounds)
-        scores = tf.reshape(scores, (rounds * at_once, -1))
-        return tf.transpose(scores[: view.channels] - scores[view.channels])
+    def of_masks(masks_of_one: Values, inputs_of_one: Inputs, targets_of_one: Values) -> Values:
+        some = _enlarged(masks_of_one, size)
+        image = picture_of(inputs_of_one, asked.picture)
+        masked = ops.cast(image, some.dtype)[None] * ops.expand_dims(some, 1 if channels_first else -1)
+        masked = ops.reshape(ops.cast(masked, image.dtype), (at_once, *images.shape[1:]))
+        fed = each(lambda array: ops.repeat(array[None], at_once, axis=0), inputs_of_one)
+        masked_head = head.of_numbers(*run.again(with_picture(fed, asked.picture, masked), read))
+        return ops.cast(
+            masked_head.scores(ops.repeat(targets_of_one[None], at_once, axis=0), asked.functions)[0], "float32"
+        )
 
-    return _one_by_one(of_picture, tf.shape(images)[0])
+    like = keras.KerasTensor((None, None), "float32")
+
+    def of_picture(given: tuple[Values, Inputs, Values]) -> Values:
+        own, inputs_of_one, targets_of_one = given
+        by_round = ops.reshape(own, (rounds, at_once, *view.grid))
+        scores = engine.one_by_one(
+            lambda some: of_masks(some, inputs_of_one, targets_of_one),
+            by_round,
+            keras.KerasTensor((at_once, None), "float32"),
+        )
+        scores = ops.reshape(scores, (rounds * at_once, ops.shape(scores)[-1]))
+        return ops.transpose(scores[: view.channels] - scores[view.channels])
+
+    return engine.one_by_one(of_picture, (masks, batch, targets), like)
 
 
-def _one_by_one(function: Any, count: Any) -> Tensor:
-    """What a function gives for 0, 1, … of `count`, never two at a time, for the memory."""
-    return tf.map_fn(function, tf.range(count), fn_output_signature=tf.float32, parallel_iterations=1)
-
-
-def _masks(view: View | Video, count: int) -> Tensor:
+def _masks(view: View | Video, activations: Values, count: int) -> Values:
     """(N, count, *grid): the map of each channel, scaled to [0, 1], and zeros after the last of them."""
-    activations = view.activations()
-    axes = list(range(1, 1 + len(view.grid)))
-    lowest = tf.reduce_min(activations, axis=axes, keepdims=True)
-    masks = tf.math.divide_no_nan(activations - lowest, tf.reduce_max(activations, axis=axes, keepdims=True) - lowest)
-    masks = tf.transpose(masks, [0, 1 + len(axes), *axes])
-    return tf.pad(masks, [[0, 0], [0, count - view.channels], *[[0, 0]] * len(axes)])
+    axes = tuple(range(1, 1 + len(view.grid)))
+    lowest = ops.min(activations, axis=axes, keepdims=True)
+    masks = ops.divide_no_nan(activations - lowest, ops.max(activations, axis=axes, keepdims=True) - lowest)
+    masks = ops.transpose(masks, [0, 1 + len(axes), *axes])
+    return ops.pad(masks, [[0, 0], [0, count - view.channels], *[[0, 0]] * len(axes)])
 
 
-def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+def _enlarged(maps: Values, size: Sequence[int]) -> Values:
     """(M, *grid) maps at another size, linear between the centres of the cells."""
     for axis, wanted in enumerate(size, start=1):
         have = maps.shape[axis]
@@ -91,6 +102,5 @@ def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
         weights = np.zeros((have, wanted))
         np.add.at(weights, (lower, np.arange(wanted)), 1 - (centres - lower))
         np.add.at(weights, (np.minimum(lower + 1, have - 1), np.arange(wanted)), centres - lower)
-        moved = tf.tensordot(maps, tf.constant(weights, maps.dtype), [[axis], [0]])
-        maps = tf.transpose(moved, [*range(axis), moved.shape.rank - 1, *range(axis, moved.shape.rank - 1)])
+        maps = ops.moveaxis(ops.tensordot(maps, ops.cast(weights, maps.dtype), axes=[[axis], [0]]), -1, axis)
     return maps

@@ -45,7 +45,7 @@ _JOINS = {
 """Operations that join several ways, and what they are called in a path."""
 _RESHAPING = PASSING | {
     *("Reshape", "Squeeze", "ExpandDims", "Transpose", "ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic"),
-    *("StridedSlice", "BiasAdd"),
+    *("StridedSlice", "BiasAdd", "Resample"),
 }
 _REPEATING_OPERATIONS = frozenset({"GetItem", "Reshape", "Transpose", "Squeeze", "ExpandDims", "Swapaxes", "Moveaxis"})
 """Keras's operations that hand on the numbers of the layer before them, by the names of their classes."""

@@ -33,8 +33,6 @@ class Request:
         name_classes: whether there will be targets that name classes.
         batch: how many pictures the model takes at once where that is fixed; None where any number will do.
         same_noise: whether random layers draw the same numbers in every run.
-        written: the variables that a prediction writes to, by handle and dtype: methods that mask give them their
-            values back before each of their predictions.
         at_once: how many masked pictures go through the model at once, by methods that mask.
     """
 
@@ -52,7 +50,6 @@ class Request:
     same_noise: bool
     is_listing: bool
     at_once: int
-    written: Sequence[tuple[Any, Any]] = ()
 
     @property
     def image(self) -> Array:

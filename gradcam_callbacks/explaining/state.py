@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from gradcam_callbacks.explaining.keras_internals import seed_states
+from gradcam_callbacks.explaining.random_numbers import random_numbers_kept
 from gradcam_callbacks.explaining.tensorflow_internals import variables_written_by
 from gradcam_callbacks.probes.inputs import Inputs
 
@@ -33,7 +31,7 @@ def traced(
     """
     specs = tf.nest.map_structure(lambda array: tf.TensorSpec((batch, *array.shape[1:]), array.dtype), inputs)
     function = tf.function(graph, input_signature=[specs, *others], autograph=False)
-    with _random_numbers_kept():
+    with random_numbers_kept():
         concrete = function.get_concrete_function()
     return StateKept(concrete, same_noise_in=same_noise_in)
 
@@ -88,17 +86,3 @@ def write(variables: Sequence[tuple[Any, Any]], values: Sequence[Any]) -> None:
     """Gives variables, by their handles and dtypes, these values."""
     for (handle, _), value in zip(variables, values, strict=True):
         tf.raw_ops.AssignVariableOp(resource=handle, value=value)
-
-
-@contextmanager
-def _random_numbers_kept() -> Iterator[None]:
-    """Leaves the random numbers that Python and NumPy draw next as they were.
-
-    A model's own code may draw some while it is traced, and its training is to draw the same ones afterwards.
-    """
-    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (it is not ours to choose)
-    try:
-        yield
-    finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)  # noqa: NPY002

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.explaining.feeding import called
+from gradcam_callbacks.explaining.engine import engine
 from gradcam_callbacks.explaining.graph import ancestors
-from gradcam_callbacks.explaining.state import traced
-from gradcam_callbacks.probes.inputs import Inputs
+from gradcam_callbacks.probes.inputs import Inputs, each
 
 if TYPE_CHECKING:
     from gradcam_callbacks.explaining.capture import Capture
+    from gradcam_callbacks.explaining.engine import Forward
 
 Tensor = Any
 _NOISE = 1e-6
@@ -44,8 +43,8 @@ def may_touch(starts: Any, scored: Any) -> bool:
         starts: tensors (N, ...), or a structure of them.
         scored: see `Head`.
     """
-    on_the_way = ancestors([tensor.op for tensor in tf.nest.flatten(scored)])
-    todo = list(tf.nest.flatten(starts))
+    on_the_way = ancestors([tensor.op for tensor in keras.tree.flatten(scored)])
+    todo = list(keras.tree.flatten(starts))
     of_pictures = {id(tensor) for tensor in todo}
     seen: set[int] = set()
     while todo:
@@ -77,7 +76,7 @@ def _keeps_apart(operation: Any, of_pictures: set[int]) -> bool:
     if not taken[0] or any(taken[1:]):
         return False
     if operation.type in _OVER_AXES:
-        axes = tf.get_static_value(operation.inputs[1])
+        axes = engine.static_value(operation.inputs[1])
         return axes is not None and 0 not in np.ravel(axes) % first.rank
     if operation.type == "Reshape":  # (N, h, w, c) to (N, h * w * c)
         sizes = (first[1:].num_elements(), result[1:].num_elements())
@@ -117,15 +116,19 @@ def outputs_touch(model: keras.Model, inputs: Inputs, *, batch: int | None) -> b
         inputs: the batch.
         batch: see `Request`.
     """
-    forward = traced(lambda fed: called(model, fed), inputs, batch=batch)
-    middle = len(tf.nest.flatten(inputs)[0]) // 2
+
+    def read(forward: Forward) -> list[Tensor]:
+        outputs = keras.tree.flatten(forward.outputs)
+        return [output for output in outputs if output.dtype.is_floating and output.shape.rank]
+
+    forward = engine.traced(model, read, lambda run, outputs: run.values(outputs), inputs, batch=batch)
+    middle = len(keras.tree.flatten(inputs)[0]) // 2
 
     def said(fed: Inputs) -> list[Array]:
-        outputs = tf.nest.flatten(forward(tf.nest.map_structure(tf.constant, fed)))
-        return [output.numpy()[middle] for output in outputs if output.dtype.is_floating and output.shape.rank]
+        return [output[middle] for output in forward(fed)]
 
     first, again = said(inputs), said(inputs)
-    others = said(tf.nest.map_structure(lambda array: np.repeat(array[middle : middle + 1], len(array), 0), inputs))
+    others = said(each(lambda array: np.repeat(array[middle : middle + 1], len(array), 0), inputs))
     # What differs from run to run is noise.
     return any(
         np.array_equal(a, b) and not np.allclose(a, c, rtol=1e-3, atol=1e-3 * float(np.abs(a).max(initial=0)))

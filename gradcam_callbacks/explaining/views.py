@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from gradcam_callbacks.explaining.calls import Call
+from gradcam_callbacks.explaining.engine import engine
 from gradcam_callbacks.explaining.graph import PASSING, ancestors, at_least_float32
 from gradcam_callbacks.explaining.places import PICTURES, Axis, Places, Stretch
 
 Tensor = Any
+Values = Any
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,15 @@ class Reading:
     order: tuple[int, ...] = ()
     mirrored: tuple[int, ...] = ()
 
-    def of(self, tensor: Tensor) -> Tensor:
-        """(N, *grid, C) from the output, or from its gradient."""
+    def of(self, tensor: Values) -> Values:
+        """(N, *grid, C) from the numbers of the output, or from its gradient."""
         if self.cut is not None:
             axis, first, count = self.cut
-            tensor = tf.gather(tensor, tf.range(first, first + count), axis=axis)
+            tensor = tensor[(slice(None),) * axis + (slice(first, first + count),)]
         if self.sizes is not None:
-            tensor = tf.transpose(tf.reshape(tensor, (-1, *self.sizes)), (0, *self.order))
-            tensor = tf.reshape(tensor, (-1, *self.grid, self.channels))
-        return tf.reverse(tensor, [side + 1 for side in self.mirrored]) if self.mirrored else tensor
+            tensor = ops.transpose(ops.reshape(tensor, (-1, *self.sizes)), (0, *self.order))
+            tensor = ops.reshape(tensor, (-1, *self.grid, self.channels))
+        return ops.flip(tensor, [side + 1 for side in self.mirrored]) if self.mirrored else tensor
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,11 @@ class View:
         return self.reading.channels
 
     @property
+    def outputs(self) -> list[Tensor]:
+        """What its activations are read from."""
+        return [self.output]
+
+    @property
     def sources(self) -> list[Tensor]:
         """What to differentiate by: the mean over the grid where the score depends on that alone, else the output.
 
@@ -139,18 +146,16 @@ class View:
         """
         return math.prod(self.grid) + (0 if self.pooled is None else self.channels)
 
-    def activations(self) -> Tensor:
-        """(N, *grid, C), at least float32."""
-        return self.reading.of(at_least_float32(self.output))
+    def activations(self, outputs: Sequence[Values]) -> Values:
+        """(N, *grid, C), at least float32, from the numbers of the outputs."""
+        return self.reading.of(at_least_float32(outputs[0]))
 
-    def gradients(self, raw: Sequence[Tensor]) -> Tensor:
+    def gradients(self, raw: Sequence[Values]) -> Values:
         """(N, *grid, C) or (N, 1, ..., 1, C) from the gradients of the sources."""
-        (source,), (one,) = self.sources, raw
-        wide = at_least_float32(tf.ensure_shape(one, source.shape))  # that of a maximum does not know its own shape
+        wide = at_least_float32(raw[0])
         if self.pooled is None:
             return self.reading.of(wide)
-        places = tf.cast(tf.size(self.output) // tf.size(self.pooled), wide.dtype)
-        return tf.reshape(wide / places, (-1, *[1] * len(self.grid), self.channels))
+        return ops.reshape(wide / math.prod(self.grid), (-1, *[1] * len(self.grid), self.channels))
 
 
 @dataclass(frozen=True)
@@ -197,26 +202,28 @@ class Video:
         return self.frames[0].channels
 
     @property
-    def sources(self) -> list[Tensor]:
+    def outputs(self) -> list[Tensor]:
         """See `View`."""
         return [frame.output for frame in self.frames]
+
+    @property
+    def sources(self) -> list[Tensor]:
+        """See `View`."""
+        return self.outputs
 
     @property
     def floats(self) -> int:
         """See `View`."""
         return math.prod(self.grid)
 
-    def activations(self) -> Tensor:
+    def activations(self, outputs: Sequence[Values]) -> Values:
         """See `View`."""
-        return tf.concat([frame.activations() for frame in self.frames], axis=self.side + 1)
+        parts = [frame.activations([one]) for frame, one in zip(self.frames, outputs, strict=True)]
+        return ops.concatenate(parts, axis=self.side + 1)
 
-    def gradients(self, raw: Sequence[Tensor]) -> Tensor:
+    def gradients(self, raw: Sequence[Values]) -> Values:
         """See `View`."""
-        parts = [
-            frame.reading.of(at_least_float32(tf.ensure_shape(one, frame.output.shape)))
-            for frame, one in zip(self.frames, raw, strict=True)
-        ]
-        return tf.concat(parts, axis=self.side + 1)
+        return self.activations(raw)
 
 
 @dataclass(frozen=True)
@@ -277,7 +284,7 @@ class Reader:
     def read(self, view: View) -> View:
         """The view with its grid, or with what is wrong with it."""
         output = view.output
-        if not tf.is_tensor(output) or not output.dtype.is_floating or output.shape.rank is None:
+        if not engine.is_tensor(output) or not output.dtype.is_floating or output.shape.rank is None:
             return replace(view, problem="its output is not one tensor of real numbers of a known rank")
         if output.graph is not self._graph:
             return replace(
@@ -540,7 +547,7 @@ def _mean_over(output: Tensor, axes: Sequence[int], on_the_way: Mapping[int, Any
             return None
         (taker,) = takers.values()
         if taker.type == "Mean":
-            reduced = tf.get_static_value(taker.inputs[1])
+            reduced = engine.static_value(taker.inputs[1])
             same = reduced is not None and sorted(np.ravel(reduced) % output.shape.rank) == list(axes)
             return taker.outputs[0] if same and taker.inputs[0] is tensor else None
         if taker.type not in PASSING:

@@ -6,9 +6,8 @@ Reading files is what `sweeping` does. This stands here because no other folder 
 from __future__ import annotations
 
 import keras
-import tensorflow as tf
 
-from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.engine import engine
 
 
 def restore(model: keras.Model, prefix: str) -> None:
@@ -21,12 +20,4 @@ def restore(model: keras.Model, prefix: str) -> None:
     Raises:
         GradCAMError: if it lacks weights of the model.
     """
-    for checkpoint in (tf.train.Checkpoint(model=model), tf.train.Checkpoint(model)):
-        status = checkpoint.read(prefix).expect_partial()
-        try:
-            status.assert_existing_objects_matched()
-        except AssertionError as error:
-            problem = error
-        else:
-            return
-    raise GradCAMError(f"It does not hold the weights of '{model.name}': {str(problem).splitlines()[0]}")
+    engine.restore(model, prefix)
