@@ -1,0 +1,335 @@
+"""JAX as an engine: what `engine.Engine` says, with the jaxpr of a forward pass that leaves all variables alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import keras
+import numpy as np
+from jax import numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from gradcam_callbacks.arrays import Array
+from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.feeding import called
+from gradcam_callbacks.explaining.graph import WITHOUT_DATA
+from gradcam_callbacks.explaining.jax_graph import MARK, Graph, Tensor
+from gradcam_callbacks.explaining.keras_internals import seed_states
+from gradcam_callbacks.explaining.places import PICTURES
+from gradcam_callbacks.explaining.random_numbers import random_numbers_kept
+from gradcam_callbacks.probes.inputs import Inputs
+
+if TYPE_CHECKING:
+    from gradcam_callbacks.explaining.calls import Call
+    from gradcam_callbacks.explaining.engine import Forward, Marker, Plan, Values
+
+_Shape: Any = jax.ShapeDtypeStruct
+WRONG_SIZE = (TypeError, ValueError)
+_WITHOUT_GRADIENT = WITHOUT_DATA | {"StopGradient", "Sign", "Floor", "Ceil", "Round"}
+
+
+def is_tensor(value: Any) -> bool:
+    """See `Engine`."""
+    return isinstance(value, Tensor)
+
+
+def static_value(tensor: Tensor) -> Array | None:
+    """See `Engine`."""
+    return tensor.static
+
+
+def body_of(operation: Any, attribute: str = "f") -> Any:
+    """See `Engine`. Functions are inlined, so there is none."""
+    return None
+
+
+def has_gradient(scores: Sequence[Tensor], tensor: Tensor) -> bool:
+    """See `Engine`."""
+    todo = [score for score in scores if score.dtype.is_floating]
+    seen: set[int] = set()
+    while todo:
+        one = todo.pop()
+        if one is tensor:
+            return True
+        if id(one) in seen or one.op.type in _WITHOUT_GRADIENT:
+            continue
+        seen.add(id(one))
+        todo += [given for given in one.op.inputs if given.dtype.is_floating]
+    return False
+
+
+def gradient(function: Callable[[Any], Values], values: Any) -> Any:
+    """See `Engine`."""
+    return jax.grad(lambda given: jnp.sum(function(given)))(values)
+
+
+def one_by_one(function: Callable[[Any], Any], values: Any, like: Any) -> Any:
+    """See `Engine`."""
+    return jax.lax.map(function, values)
+
+
+def restore(model: keras.Model, prefix: str) -> None:
+    """See `Engine`.
+
+    Raises:
+        GradCAMError: as these checkpoints know no variables but TensorFlow's.
+    """
+    raise GradCAMError(
+        f"'{prefix}' is a checkpoint of TensorFlow's own, and Keras runs on JAX here.",
+        "Read it with KERAS_BACKEND=tensorflow, or save the model as a .keras file.",
+    )
+
+
+def traced(
+    model: keras.Model,
+    read: Callable[[Forward], Plan],
+    compute: Callable[..., Any],
+    inputs: Inputs,
+    *others: keras.KerasTensor,
+    watching: Callable[[Marker], AbstractContextManager[list[Call]]] | None = None,
+    batch: int | None = None,
+    same_noise: bool = False,
+    is_repeated: bool = False,
+) -> Any:
+    """See `Engine`. What is compiled is for one number of pictures, and is made again for another."""
+    return _Traced(model, read, compute, inputs, watching, batch, same_noise)
+
+
+class _Scope(keras.StatelessScope):  # type: ignore[misc]
+    """Keeps what is written to variables from them, and takes note of those that are read without being given."""
+
+    def __init__(self, given: Sequence[tuple[Any, Any]]) -> None:
+        super().__init__(given)
+        self.others: dict[int, Any] = {}
+
+    def get_current_value(self, variable: Any) -> Any:
+        value = super().get_current_value(variable)
+        if value is None:
+            self.others[id(variable)] = variable
+        return value
+
+
+class _Marker:
+    """Marks tensors by a name that the jaxpr keeps: see `engine.Marker`.
+
+    The model goes on with its own tensors, so that what Keras has written on them stays.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def position(self) -> _Mark:
+        return self._marked(np.float32(0))
+
+    def noted(self, result: Any) -> Any:
+        return keras.tree.map_structure(lambda one: self._marked(one) if keras.ops.is_tensor(one) else one, result)
+
+    def _marked(self, value: Any) -> _Mark:
+        checkpoint_name(value, f"{MARK}{self._count}")  # type: ignore[no-untyped-call]
+        self._count += 1
+        return _Mark(self._count - 1)
+
+
+class _Mark:
+    """Stands for a tensor, or a position, until the jaxpr is there."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class _Pass:
+    """The graph of one forward pass, for one number of pictures.
+
+    Attributes:
+        graph: its inputs are the variables and then what is fed.
+        forward: what rules read of it.
+        others: the variables that it reads though they are not among those that are given.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        variables: Sequence[Any],
+        fed: Any,
+        watching: Callable[[Marker], AbstractContextManager[list[Call]]] | None,
+        batch: int | None,
+    ) -> None:
+        """Traces the model.
+
+        Args:
+            model: a built model.
+            variables: whose values are given.
+            fed: the shapes and dtypes of what it is fed.
+            watching: see `Engine.traced`.
+            batch: see `Forward`.
+        """
+        from gradcam_callbacks.explaining.engine import Forward
+
+        scopes, structures, noted = [], [], []
+
+        def call(state: Any, fed: Any) -> Any:
+            scopes.append(_Scope(list(zip(variables, state, strict=True))))
+            watched = nullcontext([]) if watching is None else watching(_Marker())
+            with scopes[-1], watched as calls:
+                outputs = called(model, fed)
+            noted.append(calls)
+            structures.append(outputs)
+            return [jnp.asarray(one) for one in keras.tree.flatten(outputs) if keras.ops.is_tensor(one)]
+
+        state = [_Shape(variable.shape, variable.value.dtype) for variable in variables]
+        with random_numbers_kept():
+            closed = jax.make_jaxpr(call)(state, fed)
+        self.others = list(scopes[-1].others.values())
+        self.graph = Graph()
+        inputs = [self.graph.placeholder(variable.aval) for variable in closed.jaxpr.invars]
+        results = iter(self.graph.traced(closed, inputs))
+        outputs = keras.tree.map_structure(
+            lambda one: next(results) if keras.ops.is_tensor(one) else one, structures[-1]
+        )
+        flat = jax.tree.structure(fed)
+        self.length = len(self.graph.get_operations())
+        self.made: list[tuple[Callable[[Any], Any], Any]] = []
+        self.forward = Forward(
+            self.graph,
+            jax.tree.unflatten(flat, inputs[len(variables) :]),
+            outputs,
+            [found for found in map(self._found, noted[-1]) if found is not None],
+            batch,
+            self.applied,
+        )
+
+    def _found(self, call: Call) -> Call | None:
+        """A call with its tensors in place of the marks; None where its trace was given up."""
+        marks, positions = self.graph.marks, self.graph.positions
+
+        def tensor(one: Any) -> Any:
+            return marks[one.number] if isinstance(one, _Mark) else one
+
+        try:
+            given, output = (keras.tree.map_structure(tensor, side) for side in (call.given, call.output))
+            first, last = (positions[mark.number] for mark in (call.first, call.last))  # type: ignore[attr-defined]
+        except KeyError:
+            return None
+        return replace(call, given=given, output=output, first=first, last=last)
+
+    def applied(self, function: Callable[[Any], Any], given: Any) -> Any:
+        """See `Forward`."""
+        flat = keras.tree.flatten(given)
+        tensors = [one for one in flat if isinstance(one, Tensor)]
+        structures = []
+
+        def of_tensors(*numbers: Any) -> Any:
+            rest = iter(numbers)
+            whole = [next(rest) if isinstance(one, Tensor) else one for one in flat]
+            structures.append(function(keras.tree.pack_sequence_as(given, whole)))
+            return keras.tree.flatten(structures[-1])
+
+        closed = jax.make_jaxpr(of_tensors)(*(_Shape(one.sizes, one.dtype.as_numpy_dtype) for one in tensors))
+        self.made.append((function, given))
+        return keras.tree.pack_sequence_as(structures[-1], self.graph.traced(closed, tensors))
+
+    def moved_to(self, other: _Pass) -> bool:
+        """Adds to the graph of another pass what was applied to this one; False where it has other operations."""
+        if self.length != other.length or not other.graph.begins_like(self.graph):
+            return False
+        for function, given in self.made:
+            other.applied(function, keras.tree.map_structure(lambda one: self.there(one, other), given))
+        return True
+
+    def there(self, tensor: Any, other: _Pass) -> Any:
+        """The tensor of another pass that stands where one of this stands; anything else as it is."""
+        return self.graph.counterpart(tensor, other.graph) if isinstance(tensor, Tensor) else tensor
+
+
+class _Traced:
+    """A forward pass that is read once, and compiled for each number of pictures."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        read: Callable[[Forward], Plan],
+        compute: Callable[..., Any],
+        inputs: Inputs,
+        watching: Callable[[Marker], AbstractContextManager[list[Call]]] | None,
+        batch: int | None,
+        same_noise: bool,
+    ) -> None:
+        self._model, self._read, self._compute, self._watching = model, read, compute, watching
+        self._variables = list({id(one): one for one in (*model.variables, *seed_states(model))}.values())
+        self._noise: dict[int, Any] = {}
+        if same_noise:
+            for number, seed in enumerate(seed_states(model)):
+                self._noise[id(seed)] = np.asarray([number, 0], seed.value.dtype)
+        shapes = jax.tree.map(
+            lambda array: _Shape((batch or PICTURES, *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype)),
+            inputs,
+        )
+        self._first = self._pass(shapes, batch)
+        if self._first.others:  # such as variables that a model reads, but does not hold
+            self._variables += self._first.others
+            self._first = self._pass(shapes, batch)
+        self._plan = read(self._first.forward)
+        self._compiled = jax.jit(self._of_numbers)
+
+    def _pass(self, fed: Any, batch: int | None) -> _Pass:
+        return _Pass(self._model, self._variables, fed, self._watching, batch)
+
+    def __call__(self, inputs: Inputs, *others: Any) -> Any:
+        """Runs it."""
+        state = [self._noise.get(id(variable), variable.value) for variable in self._variables]
+        return keras.tree.map_structure(np.asarray, self._compiled(state, inputs, *others))
+
+    def _of_numbers(self, state: Any, fed: Any, *others: Any) -> Any:
+        """What is compiled."""
+        count = jax.tree.leaves(fed)[0].shape[0]
+        here = self._pass(_shapes(fed), count)
+        plan, source = self._plan, self._first
+        if not self._first.moved_to(here):  # as with one picture, where nothing needs to be broadcast
+            plan, source = self._read(here.forward), here
+        return self._compute(_Run(self, source, here, [*state, *jax.tree.leaves(fed)], state), plan, *others)
+
+
+class _Run:
+    """See `engine.Run`."""
+
+    def __init__(self, traced: _Traced, source: _Pass, here: _Pass, fed: Sequence[Any], state: Any) -> None:
+        self._traced, self._source, self._here, self._fed, self._state = traced, source, here, fed, state
+
+    def _there(self, tensors: Any) -> Any:
+        if self._source is self._here:
+            return tensors
+        return keras.tree.map_structure(lambda one: self._source.there(one, self._here), tensors)
+
+    def values(self, tensors: Any) -> Any:
+        return _numbers_of(self._here.graph, self._there(tensors), self._fed)
+
+    def differentiated(self, scored: Sequence[Tensor], sources: Sequence[Tensor], others: Any = ()) -> Any:
+        scored, sources, others = self._there(list(scored)), self._there(list(sources)), self._there(others)
+
+        def after(moved: Sequence[Any]) -> Any:
+            added = {id(tensor): one for tensor, one in zip(sources, moved, strict=True)}
+            found = _numbers_of(self._here.graph, (scored, others), self._fed, added)
+            return list(found[0]), found[1]
+
+        nothing = [jnp.zeros(tensor.sizes, tensor.dtype.as_numpy_dtype) for tensor in sources]
+        numbers, pull, rest = jax.vjp(after, nothing, has_aux=True)
+        return numbers, rest, lambda seeds: pull(list(seeds))[0]
+
+    def again(self, fed: Inputs, read: Callable[[Forward], Any]) -> Any:
+        another = _Pass(self._traced._model, self._traced._variables, _shapes(fed), None, None)
+        return _numbers_of(another.graph, read(another.forward), [*self._state, *jax.tree.leaves(fed)])
+
+
+def _numbers_of(graph: Graph, tensors: Any, fed: Sequence[Any], added: Any = None) -> Any:
+    """The numbers of a structure of tensors, in that structure."""
+    flat = keras.tree.flatten(tensors)
+    numbers = iter(graph.computed([one for one in flat if isinstance(one, Tensor)], fed, added or {}))
+    return keras.tree.pack_sequence_as(tensors, [next(numbers) if isinstance(one, Tensor) else one for one in flat])
+
+
+def _shapes(arrays: Any) -> Any:
+    return jax.tree.map(lambda array: _Shape(array.shape, array.dtype), arrays)
