@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import keras
 
-from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.probes.inputs import Inputs
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.feeding import called
 from gradcam_callbacks.explaining.graph import WITHOUT_DATA
-from gradcam_callbacks.explaining.jax_graph import MARK, Graph, Tensor
+from gradcam_callbacks.explaining.jax_graph import Graph, Tensor
+from gradcam_callbacks.explaining.jax_primitives import MARK, translated
 from gradcam_callbacks.explaining.keras_internals import seed_states
 from gradcam_callbacks.explaining.places import PICTURES
 from gradcam_callbacks.explaining.random_numbers import random_numbers_kept
@@ -186,7 +187,7 @@ class _Pass:
         self.others = list(scopes[-1].others.values())
         self.graph = Graph()
         inputs = [self.graph.placeholder(variable.aval) for variable in closed.jaxpr.invars]
-        results = iter(self.graph.traced(closed, inputs))
+        results = iter(translated(self.graph, closed, inputs))
         outputs = keras.tree.map_structure(
             lambda one: next(results) if keras.ops.is_tensor(one) else one, structures[-1]
         )
@@ -230,7 +231,7 @@ class _Pass:
 
         closed = jax.make_jaxpr(of_tensors)(*(_Shape(one.sizes, one.dtype.as_numpy_dtype) for one in tensors))
         self.made.append((function, given))
-        return keras.tree.pack_sequence_as(structures[-1], self.graph.traced(closed, tensors))
+        return keras.tree.pack_sequence_as(structures[-1], translated(self.graph, closed, tensors))
 
     def moved_to(self, other: _Pass) -> bool:
         """Adds to the graph of another pass what was applied to this one; False where it has other operations."""

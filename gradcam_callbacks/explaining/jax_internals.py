@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import Literal
 
 __all__ = ["Literal", "bound", "inner_of", "is_effectful"]
 
@@ -21,12 +20,13 @@ def bound(equation: Any, given: Sequence[Any]) -> list[Any]:
         equation: of a jaxpr.
         given: the numbers of its inputs, in their order.
     """
-    numbers: dict[Any, Any] = {}
-    for atom, number in zip(equation.invars, given, strict=True):
-        if not isinstance(atom, Literal):
-            numbers[atom] = number
-    alone = Jaxpr(constvars=(), invars=list(numbers), outvars=list(equation.outvars), eqns=[equation])
-    return list(jax.core.eval_jaxpr(alone, (), *numbers.values()))
+    params = equation.primitive.get_bind_params(equation.params)
+    functions: Sequence[Any] = ()
+    if isinstance(params, tuple):  # before JAX 0.10
+        functions, params = params
+    with equation.ctx.manager:
+        result = equation.primitive.bind(*functions, *given, **params)
+    return list(result) if equation.primitive.multiple_results else [result]
 
 
 def inner_of(equation: Any) -> tuple[Any, Sequence[Any]]:
