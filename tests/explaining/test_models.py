@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
+from support.gradients import compiled, gradient
 from support.models import pictures
 
 from gradcam_callbacks import Explainer, ProbeSet, explain
@@ -47,15 +47,12 @@ class Case:
 
 
 def maps_by_hand(case: Case, classes: list[int]) -> np.ndarray:
-    """Grad-CAM with an eager tape over the head alone, one class at a time."""
-    activations = tf.convert_to_tensor(case.trunk(case.inputs))
+    """Grad-CAM with the gradient of the head alone, one class at a time."""
+    activations = ops.convert_to_tensor(case.trunk(case.inputs))
     maps = []
     for index in classes:
-        with tf.GradientTape() as tape:
-            tape.watch(activations)
-            score = case.head(activations)[:, index]
-        gradients = tape.gradient(score, activations)
-        a, g = (case.as_map(tf.cast(tensor, tf.float32).numpy()) for tensor in (activations, gradients))
+        gradients = gradient(lambda a, index=index: case.head(a)[:, index], activations)
+        a, g = (case.as_map(np.asarray(ops.cast(array, "float32"))) for array in (activations, gradients))
         weights = g.mean(axis=tuple(range(1, g.ndim - 1)), keepdims=True)
         maps.append(np.maximum((weights * a).sum(-1), 0))
     return np.stack(maps, axis=1)
@@ -71,11 +68,11 @@ def dense(classes: int = 4, **settings: Any) -> layers.Dense:
 
 def linear(layer: layers.Dense) -> Callable[[Any], Any]:
     """The dense layer without its activation."""
-    return lambda x: tf.cast(x, tf.float32) @ tf.cast(layer.kernel, tf.float32) + tf.cast(layer.bias, tf.float32)
+    return lambda x: ops.cast(x, "float32") @ ops.cast(layer.kernel, "float32") + ops.cast(layer.bias, "float32")
 
 
 def mean(x: Any) -> Any:
-    return tf.reduce_mean(x, axis=list(range(1, x.shape.rank - 1)))
+    return ops.mean(x, axis=tuple(range(1, x.ndim - 1)))
 
 
 def pooled(inputs: Any, x: Any, **settings: Any) -> tuple[keras.Model, layers.Dense]:
@@ -91,7 +88,7 @@ def flattened() -> Case:
     last = dense()
     model = keras.Sequential([keras.Input((16, 16, 3)), conv(), layers.Flatten(), last])
     head = linear(last)
-    return Case(model, pictures(), model.layers[0], lambda a: head(tf.reshape(a, (len(a), -1))), "conv")
+    return Case(model, pictures(), model.layers[0], lambda a: head(ops.reshape(a, (len(a), -1))), "conv")
 
 
 def in_the_middle() -> Case:
@@ -116,7 +113,7 @@ def in_the_middle() -> Case:
         model,
         pictures(),
         first,
-        lambda a: head(mean(tf.nn.max_pool2d(a + body(a, training=False), 2, 2, "VALID"))),
+        lambda a: head(mean(ops.max_pool(a + body(a, training=False), 2, 2, "valid"))),
         "first",
         {"layer": "first"},
     )
@@ -139,7 +136,7 @@ def maximum_pooling() -> Case:
     layer, last = conv(), dense()
     model = keras.Model(inputs, last(layers.GlobalMaxPooling2D()(layer(inputs))))
     head = linear(last)
-    return Case(model, pictures(), layer, lambda a: head(tf.reduce_max(a, axis=[1, 2])), "conv")
+    return Case(model, pictures(), layer, lambda a: head(ops.max(a, axis=[1, 2])), "conv")
 
 
 def mean_and_maximum() -> Case:
@@ -150,7 +147,7 @@ def mean_and_maximum() -> Case:
     x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
     head = linear(last)
     model = keras.Model(inputs, last(x))
-    both = lambda a: tf.concat([mean(a), tf.reduce_max(a, axis=[1, 2])], axis=1)  # noqa: E731
+    both = lambda a: ops.concatenate([mean(a), ops.max(a, axis=[1, 2])], axis=1)  # noqa: E731
     return Case(model, pictures(), layer, lambda a: head(both(a)), "conv")
 
 
@@ -164,7 +161,7 @@ def recurrent() -> Case:
     head = linear(last)
 
     def rest(a: Any) -> Any:
-        return head(lstm(tf.reshape(tf.transpose(a, [0, 2, 1, 3]), (len(a), 16, -1))))
+        return head(lstm(ops.reshape(ops.transpose(a, [0, 2, 1, 3]), (len(a), 16, -1))))
 
     images = np.random.default_rng(0).random((5, 8, 16, 3), dtype=np.float32)
     return Case(model, images, layer, rest, "conv")
@@ -184,7 +181,7 @@ def shared_by_two_backbones(layer: str) -> Case:
     other = mean((second if is_first else first)(pictures()))
 
     def rest(a: Any) -> Any:
-        return head(tf.concat([mean(a), other] if is_first else [other, mean(a)], axis=1))
+        return head(ops.concatenate([mean(a), other] if is_first else [other, mean(a)], axis=1))
 
     return Case(model, pictures(), first if is_first else second, rest, layer, {"layer": layer})
 
@@ -214,7 +211,7 @@ def labels_put_together() -> Case:
     x = layers.GlobalAveragePooling2D()(layer(inputs))
     heads = [layers.Dense(1, activation="sigmoid") for _ in range(4)]
     model = keras.Model(inputs, layers.Concatenate()([head(x) for head in heads]))
-    rest: Callable[[Any], Any] = lambda a: tf.concat([linear(head)(mean(a)) for head in heads], axis=1)  # noqa: E731
+    rest: Callable[[Any], Any] = lambda a: ops.concatenate([linear(head)(mean(a)) for head in heads], axis=1)  # noqa: E731
     return Case(model, pictures(), layer, rest, "conv")
 
 
@@ -251,9 +248,9 @@ class WithFunctional(keras.Model):
 
 
 class Decorated(WithFunctional):
-    """Its call is a `tf.function`, as many people write it."""
+    """Its call is compiled by itself, as many people write it."""
 
-    @tf.function
+    @compiled
     def call(self, images: Any) -> Any:
         return super().call(images)
 
@@ -276,7 +273,7 @@ def two_inputs(kind: type) -> Case:
     inputs: Any = {"numbers": row, "image": pictures()} if kind is dict else (pictures(), row)
     head = linear(last)
     trunk: Callable[[Any], Any] = lambda given: layer(given["image"] if kind is dict else given[0])  # noqa: E731
-    return Case(model, inputs, trunk, lambda a: head(tf.concat([mean(a), row], axis=1)), "conv")
+    return Case(model, inputs, trunk, lambda a: head(ops.concatenate([mean(a), row], axis=1)), "conv")
 
 
 def shared_by_two_pictures(layer: str | None, picked: str) -> Case:
@@ -290,7 +287,7 @@ def shared_by_two_pictures(layer: str | None, picked: str) -> Case:
 
     def head(a: Any) -> Any:
         other = mean(shared(given["right" if asked == "left" else "left"]))
-        return linear(last)(tf.concat([mean(a), other] if asked == "left" else [other, mean(a)], axis=1))
+        return linear(last)(ops.concatenate([mean(a), other] if asked == "left" else [other, mean(a)], axis=1))
 
     return Case(model, given, lambda inputs: shared(inputs[asked]), head, picked, {"layer": layer})
 
@@ -327,7 +324,7 @@ def half_precision(policy: str, close: float) -> Case:
         keras.config.set_dtype_policy(before)
     assert layer.compute_dtype in ("float16", "bfloat16")
     head = linear(last)
-    return Case(model, pictures(), layer, lambda a: head(mean(tf.cast(a, tf.float32))), "conv", close=close)
+    return Case(model, pictures(), layer, lambda a: head(mean(ops.cast(a, "float32"))), "conv", close=close)
 
 
 def with_layers_for_training() -> Case:
@@ -364,7 +361,7 @@ def three_dimensions() -> Case:
     model = keras.Model(inputs, last(layers.Flatten()(layer(inputs))))
     volumes = np.random.default_rng(0).random((5, 6, 12, 10, 1), dtype=np.float32)
     head = linear(last)
-    return Case(model, volumes, layer, lambda a: head(tf.reshape(a, (len(a), -1))), "conv")
+    return Case(model, volumes, layer, lambda a: head(ops.reshape(a, (len(a), -1))), "conv")
 
 
 class ConvChannelsFirst(layers.Layer):
@@ -377,7 +374,7 @@ class ConvChannelsFirst(layers.Layer):
         self.convolution = layers.Conv2D(6, 3, data_format="channels_last")
 
     def call(self, images: Any) -> Any:
-        return tf.transpose(self.convolution(tf.transpose(images, [0, 2, 3, 1])), [0, 3, 1, 2])
+        return ops.transpose(self.convolution(ops.transpose(images, [0, 2, 3, 1])), [0, 3, 1, 2])
 
 
 def channels_first() -> Case:
@@ -389,7 +386,7 @@ def channels_first() -> Case:
         model,
         np.random.default_rng(0).random((5, 3, 16, 12), dtype=np.float32),
         lambda x: relu(layer(x)),
-        lambda a: head(tf.reshape(a, (len(a), -1))),
+        lambda a: head(ops.reshape(a, (len(a), -1))),
         "relu",
         as_map=lambda a: np.moveaxis(a, 1, -1),
     )
@@ -403,8 +400,8 @@ class ClassToken(layers.Layer):
         self.places = self.add_weight(shape=(1, shape[1] + 1, shape[-1]), initializer="normal")
 
     def call(self, tokens: Any) -> Any:
-        first = tf.repeat(self.token, tf.shape(tokens)[0], axis=0)
-        return tf.concat([first, tokens], axis=1) + self.places
+        first = ops.repeat(self.token, ops.shape(tokens)[0], axis=0)
+        return ops.concatenate([first, tokens], axis=1) + self.places
 
     def compute_output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], shape[1] + 1, shape[2])
@@ -459,7 +456,7 @@ def vision_transformer(*, size: tuple[int, int] = (16, 16), class_token: bool) -
         model,
         images,
         keras.Model(inputs, x),
-        lambda a: head(tf.reduce_mean(a, axis=1)),
+        lambda a: head(ops.mean(a, axis=1)),
         "last_norm",
         as_map=lambda a: a.reshape(len(a), *grid, 8),
     )
@@ -500,7 +497,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "nested twice, the backbone": lambda: nested_twice("backbone", "backbone"),
     "a frozen backbone": frozen_backbone,
     "subclassed with a functional model": lambda: subclassed(WithFunctional),
-    "subclassed with tf.function": lambda: subclassed(Decorated),
+    "subclassed with a compiled call": lambda: subclassed(Decorated),
     "two inputs by name": lambda: two_inputs(dict),
     "two inputs in order": lambda: two_inputs(tuple),
     "shared by two pictures": lambda: shared_by_two_pictures(None, "conv[0]"),
