@@ -1,12 +1,14 @@
 """Models to maps: the core that every driver shares.
 
-Only this folder differentiates, and only it knows TensorFlow, which is why TensorFlow's own checkpoints are read here
-(`weights`). Nothing here knows of journals, of MLflow, or of how a run is judged.
+Only this folder differentiates, and only it knows the engines that Keras runs on, which is why TensorFlow's own
+checkpoints are read here (`weights`). Nothing here knows of journals, of MLflow, or of how a run is judged.
 
 `explain` and `explainer` are what users call, `explanation` and `quality` what they get. Below them `capture` traces
 the graph of one `Request`: `layers` and `calls` see what the layers give, `views` reads it as maps, `picking` chooses
-one, `head` finds the scores, `methods` are the formulas, `maps` and `masking` apply them. What is private in Keras or
-TensorFlow is used in `keras_internals` and `tensorflow_internals` alone.
+one, `head` finds the scores, `methods` are the formulas, `maps` and `masking` apply them. All of these are written
+once, over `engine`: what a forward pass consists of, in words that are the same for all engines, and how gradients are
+had. `tensorflow_engine` and `state` are TensorFlow's part of it, `jax_engine`, `jax_graph` and `jax_primitives` JAX's.
+What is private in Keras, TensorFlow or JAX is used in `keras_internals`, `tensorflow_internals` and `jax_internals`.
 
 No API: what users import stands in `gradcam_callbacks`.
 """

@@ -371,7 +371,7 @@ def trace_scores(
     """Traces a plain forward pass to the scores of classes.
 
     Args:
-        model: a built Keras model on the TensorFlow backend.
+        model: a built Keras model.
         output: the head of a multi-output model.
         inputs: what the model will be fed; the number of pictures does not matter.
         batch: how many pictures it takes at once where that is fixed.

@@ -20,7 +20,7 @@ class Request:
     """What one traced graph is to answer: which maps of which model.
 
     Attributes:
-        model: a Keras model on the TensorFlow backend.
+        model: a Keras model.
         method: what makes maps of activations and gradients, see `methods`.
         method_name: what it is called in messages.
         layer: its path or unique name, or several of them; None picks one.

@@ -81,11 +81,22 @@ def _keeps_apart(operation: Any, of_pictures: set[int]) -> bool:
     if operation.type == "Reshape":  # (N, h, w, c) to (N, h * w * c)
         sizes = (first[1:].num_elements(), result[1:].num_elements())
         return sizes[0] is not None and sizes[0] == sizes[1]
+    if operation.type == "BroadcastTo":  # along other axes than that of the batch
+        return first.rank == result.rank and first[0] == result[0]
+    if operation.type == "Einsum":
+        (one, *others), result_names = _names(operation)
+        return one[:1] == result_names[:1] != "" and not any(one[0] in names for names in others)
     if operation.type == "FusedBatchNormV3":
         return not operation.get_attr("is_training")
     if operation.type == "MatMul":
         return not operation.get_attr("transpose_a")
     return operation.type in _OF_EACH
+
+
+def _names(operation: Any) -> tuple[list[str], str]:
+    """The letters of the axes of an Einstein sum: of each input, and of the result."""
+    given, _, result = operation.get_attr("equation").decode().replace(" ", "").partition("->")
+    return given.split(","), result
 
 
 def maps_touch(capture: Capture, inputs: Inputs, targets: Array) -> bool | None:
