@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
 
 from gradcam_callbacks import Explanation, GradCAMError, explain
@@ -27,10 +26,21 @@ class Custom(keras.layers.Layer):
         return self.function(inputs)
 
 
+IS_TENSORFLOW = keras.config.backend() == "tensorflow"
+if IS_TENSORFLOW:
+    import tensorflow as tf
+else:
+    import jax
+needs_tensorflow = pytest.mark.skipif(not IS_TENSORFLOW, reason="needs KERAS_BACKEND=tensorflow")
+
+
 def mirrored(x: Any) -> Any:
     """Pictures of 16x32 mirrored by an operation that is not followed."""
+    x = ops.cast(x, "float32")
+    if not IS_TENSORFLOW:  # a loop over the columns
+        return ops.moveaxis(jax.lax.map(lambda column: x[:, :, column], ops.arange(31, -1, -1)), 0, 2)
     return tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(x, tf.float32),
+        images=x,
         transforms=tf.constant([[-1.0, 0, 31, 0, 1, 0, 0, 0]]),
         output_shape=[16, 32],
         interpolation="NEAREST",
@@ -66,26 +76,31 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "nothing": lambda x: x,
     "height and width exchanged by Permute": layers.Permute((2, 1, 3)),
     "height and width exchanged in code": lambda x: ops.swapaxes(x, 1, 2),
-    "exchanged by an Einstein sum": lambda x: tf.einsum("nhwc->nwhc", x),
     "mirrored": lambda x: ops.flip(x, axis=2),
     "mirrored by a slice": lambda x: x[:, ::-1],
-    "mirrored by tf.image": lambda x: tf.image.flip_left_right(x),
     "turned by half": lambda x: x[:, ::-1, ::-1],
     "turned by a quarter": lambda x: ops.rot90(x, axes=(1, 2)),
     "mirrored twice": lambda x: ops.flip(ops.flip(x, axis=1), axis=1),
-    "cells to channels": lambda x: tf.nn.space_to_depth(x, 2),
     "cells to channels by hand": lambda x: ops.reshape(
         ops.transpose(ops.reshape(x, (-1, 8, 2, 16, 2, 3)), (0, 1, 3, 2, 4, 5)), (-1, 8, 16, 12)
     ),
     "every second cell": lambda x: x[:, ::2, 1::2],
     "enlarged": layers.UpSampling2D(2),
-    "enlarged by resizing": lambda x: tf.image.resize(x, (24, 48)),
+    "enlarged by resizing": lambda x: ops.image.resize(x, (24, 48)),
     "halves changed and put back": lambda x: ops.concatenate([x[:, :, :16] * 1.0, x[:, :, 16:] * 1.0], axis=2),
     "padded a little": layers.ZeroPadding2D(1),
     "cut a little": layers.Cropping2D(1),
     "channels taken in another order": lambda x: x[..., ::-1],
-    "gathered backwards": lambda x: tf.gather(x, list(range(31, -1, -1)), axis=2),
+    "gathered backwards": lambda x: ops.take(x, list(range(31, -1, -1)), axis=2),
 }
+if IS_TENSORFLOW:
+    CHANGES |= {
+        "exchanged by an Einstein sum": lambda x: tf.einsum("nhwc->nwhc", x),
+        "mirrored by tf.image": lambda x: tf.image.flip_left_right(x),
+        "cells to channels": lambda x: tf.nn.space_to_depth(x, 2),
+        "enlarged by tf.image": lambda x: tf.image.resize(x, (24, 48)),
+        "gathered backwards by tf.gather": lambda x: tf.gather(x, list(range(31, -1, -1)), axis=2),
+    }
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -141,6 +156,7 @@ def test_what_is_not_understood_is_measured(caplog: pytest.LogCaptureFixture) ->
     assert "do not follow the picture along its width, as a measurement shows" in caplog.text
 
 
+@needs_tensorflow
 def test_a_part_that_is_enlarged_is_misplaced() -> None:
     """`tf.image`'s scaling and moving is followed with its numbers."""
 
@@ -156,6 +172,7 @@ def test_a_part_that_is_enlarged_is_misplaced() -> None:
     assert "cover its height from -50% to 50% only" in explained.notes[0]
 
 
+@needs_tensorflow
 def test_a_part_that_is_cut_out_with_numbers_of_its_own_is_measured() -> None:
     """`crop_and_resize` to seven tenths of the picture: its map lies elsewhere by more than is tolerated."""
 
