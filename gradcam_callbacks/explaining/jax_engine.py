@@ -19,7 +19,7 @@ from gradcam_callbacks.explaining.feeding import called
 from gradcam_callbacks.explaining.graph import WITHOUT_DATA
 from gradcam_callbacks.explaining.jax_graph import Graph, Tensor
 from gradcam_callbacks.explaining.jax_primitives import MARK, translated
-from gradcam_callbacks.explaining.keras_internals import seed_states
+from gradcam_callbacks.explaining.keras_internals import has_no_value, seed_states
 from gradcam_callbacks.explaining.places import PICTURES
 from gradcam_callbacks.explaining.random_numbers import random_numbers_kept
 from gradcam_callbacks.probes.inputs import Inputs
@@ -260,6 +260,7 @@ class _Traced:
         same_noise: bool,
     ) -> None:
         self._model, self._read, self._compute, self._watching = model, read, compute, watching
+        _have_values(model, model.variables)
         self._variables = list({id(one): one for one in (*model.variables, *seed_states(model))}.values())
         self._noise: dict[int, Any] = {}
         if same_noise:
@@ -280,7 +281,12 @@ class _Traced:
         return _Pass(self._model, self._variables, fed, self._watching, batch)
 
     def __call__(self, inputs: Inputs, *others: Any) -> Any:
-        """Runs it."""
+        """Runs it.
+
+        Raises:
+            GradCAMError: if the model's variables are with a training that is under way, and that is not its own.
+        """
+        _have_values(self._model, self._variables)
         state = [self._noise.get(id(variable), variable.value) for variable in self._variables]
         return keras.tree.map_structure(np.asarray, self._compiled(state, inputs, *others))
 
@@ -292,6 +298,18 @@ class _Traced:
         if not self._first.moved_to(here):  # as with one picture, where nothing needs to be broadcast
             plan, source = self._read(here.forward), here
         return self._compute(_Run(self, source, here, [*state, *jax.tree.leaves(fed)], state), plan, *others)
+
+
+def _have_values(model: keras.Model, variables: Sequence[Any]) -> None:
+    """Has variables hold their values: within an epoch of `fit` Keras keeps them in the state of the training alone."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+    if any(map(has_no_value, variables)):
+        raise GradCAMError(
+            f"The variables of model '{model.name}' have no values: another model that holds it is being trained, and "
+            "has taken them until the epoch ends.",
+            "Explain it at the end of an epoch, or call jax_state_sync() of the model that is trained first.",
+        )
 
 
 class _Run:

@@ -87,3 +87,11 @@ def seed_states(model: Any) -> list[Any]:
     states = {id(variable): variable for variable in model.variables if variable.name == "seed_generator_state"}
     everywhere = global_state.get_global_attribute("global_seed_generator")
     return [*states.values(), *([] if everywhere is None else [everywhere.state])]
+
+
+def has_no_value(variable: Any) -> bool:
+    """Whether a variable has been emptied, as on JAX those of a model are within an epoch of its training.
+
+    Its public `value` would give new initial numbers then; the private `_value` says so.
+    """
+    return variable._value is None

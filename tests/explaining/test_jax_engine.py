@@ -153,3 +153,44 @@ def test_a_function_of_the_users_is_a_target() -> None:
     of_class = explanation.maps[:, 0] * (2 * score)[:, None, None]
     positive = score > 0
     np.testing.assert_allclose(explanation.maps[positive, 1], of_class[positive], rtol=1e-4, atol=1e-7)
+
+
+class EachBatch(keras.callbacks.Callback):  # type: ignore[misc]
+    """Explains a model after each batch, and compares."""
+
+    def __init__(self, explained: keras.Model, images: Array) -> None:
+        super().__init__()
+        self.explained, self.images, self.explain = explained, images, Explainer(explained)
+        self.scores: list[Array] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        found = self.explain(ProbeSet(self.images, targets=CLASSES))
+        expected = by_hand(self.explained, self.images)
+        np.testing.assert_allclose(found.maps, expected, rtol=1e-4, atol=1e-6 * expected.max())
+        self.scores.append(found.scores)
+
+
+def test_a_model_is_explained_within_an_epoch_and_trained_all_the_same() -> None:
+    """Keras has taken the weights then; the maps are of what they are, and the training is as without them."""
+    images, labels = np.random.default_rng(0).random((24, 12, 16, 3), dtype=np.float32), np.arange(24) % 3
+    weights = []
+    for with_maps in (False, True):
+        keras.utils.set_random_seed(1)
+        trained = model(layers.Dropout(0.2))
+        trained.compile("adam", "sparse_categorical_crossentropy")
+        callback = EachBatch(trained, images[:2])
+        trained.fit(images, labels, batch_size=8, epochs=2, verbose=0, callbacks=[callback] * with_maps)
+        weights.append([np.asarray(variable) for variable in (*trained.variables, *trained.optimizer.variables)])
+    assert len({scores.tobytes() for scores in callback.scores}) == 6
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_part_of_a_model_that_is_trained_is_refused_within_an_epoch() -> None:
+    """Its weights are with the training of the whole, so that there is nothing to explain."""
+    inner = model()
+    whole = keras.Sequential([keras.Input((12, 16, 3)), inner])
+    whole.compile("adam", "sparse_categorical_crossentropy")
+    images = np.random.default_rng(0).random((8, 12, 16, 3), dtype=np.float32)
+    with pytest.raises(GradCAMError, match="another model that holds it is being trained"):
+        whole.fit(images, np.arange(8) % 3, batch_size=4, verbose=0, callbacks=[EachBatch(inner, images[:2])])

@@ -14,6 +14,7 @@ from gradcam_callbacks.explaining.keras_internals import (
     calls_in_running_order,
     calls_wrapped,
     children,
+    has_no_value,
     losses_kept,
     seed_states,
 )
@@ -136,3 +137,11 @@ def test_the_seeds_of_random_layers_are_known_by_their_name() -> None:
     before = everywhere.numpy()
     keras.random.normal((1,))
     assert (everywhere.numpy() != before).any()
+
+
+def test_an_emptied_variable_is_known() -> None:
+    """Without `_value` a model whose weights JAX has taken for its training would be explained with new ones."""
+    variable = keras.Variable([1.0])
+    assert not has_no_value(variable)
+    variable._value = None
+    assert has_no_value(variable)
