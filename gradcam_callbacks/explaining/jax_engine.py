@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _Shape: Any = jax.ShapeDtypeStruct
 WRONG_SIZE = (TypeError, ValueError)
-_WITHOUT_GRADIENT = WITHOUT_DATA | {"StopGradient", "Sign", "Floor", "Ceil", "Round"}
+_WITHOUT_GRADIENT = WITHOUT_DATA | {
+    *("StopGradient", "Sign", "Floor", "Ceil", "Round", "Jax:pure_callback", "Jax:io_callback"),
+}
 
 
 def is_tensor(value: Any) -> bool:
@@ -182,7 +184,8 @@ class _Pass:
             return [jnp.asarray(one) for one in keras.tree.flatten(outputs) if keras.ops.is_tensor(one)]
 
         state = [_Shape(variable.shape, variable.value.dtype) for variable in variables]
-        with random_numbers_kept():
+        # A layer may make its weights only now. The outer scope has Keras give them numbers after the trace, not in it.
+        with random_numbers_kept(), keras.StatelessScope():
             closed = jax.make_jaxpr(call)(state, fed)
         self.others = list(scopes[-1].others.values())
         self.graph = Graph()

@@ -84,7 +84,7 @@ _SAME_NAME = {
     "while": "While",
 }
 """Primitives that are one operation with the same inputs."""
-_WHOLE = {"relu": "Relu", "relu6": "Relu6", "elu": "Elu", "selu": "Selu", "softplus": "Softplus", "softmax": "Softmax"}
+_WHOLE = {"relu": "Relu", "relu6": "Relu6", "elu": "Elu", "selu": "Selu", "softplus": "Softplus"}
 """Functions of `jax.nn` with a gradient of their own, or under `jax.jit`, that are one operation of their first input.
 
 They are told by their names, and by giving what has the shape of what they get.
@@ -324,7 +324,7 @@ class _Rules:
         """exp(x - max) / sum(exp(x - max)) is the softmax of x."""
         above, below = given
         summed = _before(below, ("Reshape", "BroadcastTo", "ExpandDims"))
-        if above.op.type != "Exp" or summed.op.type != "Sum" or summed.op.inputs[0] is not above:
+        if above.op.type != "Exp" or not _sums_last_axis(summed, above):
             return None
         source = _without_maximum(above.op.inputs[0])
         return self._one("Softmax", [source], shape)
@@ -335,8 +335,10 @@ class _Rules:
         if logarithm.op.type != "Log":
             return None
         summed = _before(logarithm.op.inputs[0], ("Reshape", "BroadcastTo", "ExpandDims"))
-        is_sum = summed.op.type == "Sum" and summed.op.inputs[0].op.type == "Exp"
-        if not is_sum or summed.op.inputs[0].op.inputs[0] is not given[0]:
+        exponential = summed.op.inputs[0] if summed.op.inputs else summed
+        if exponential.op.type != "Exp" or not _sums_last_axis(summed, exponential):
+            return None
+        if exponential.op.inputs[0] is not given[0]:
             return None
         return self._one("LogSoftmax", [_without_maximum(given[0])], shape)
 
@@ -653,6 +655,14 @@ def _before(tensor: Tensor, types: Sequence[str]) -> Tensor:
     while tensor.op.type in types:
         tensor = tensor.op.inputs[0]
     return tensor
+
+
+def _sums_last_axis(tensor: Tensor, source: Tensor) -> bool:
+    """Whether a tensor is the sum of another over its last axis, as in TensorFlow's softmax, which knows no other."""
+    if tensor.op.type != "Sum" or tensor.op.inputs[0] is not source:
+        return False
+    axes = tensor.op.inputs[1].static
+    return axes is not None and axes.tolist() == [len(source.sizes) - 1]
 
 
 def _without_maximum(tensor: Tensor) -> Tensor:

@@ -155,6 +155,29 @@ def test_a_function_of_the_users_is_a_target() -> None:
     np.testing.assert_allclose(explanation.maps[positive, 1], of_class[positive], rtol=1e-4, atol=1e-7)
 
 
+class Late(layers.Layer):
+    """Makes its weights when it is first called, though the model counts as built."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = layers.Conv2D(5, 3, name="conv")
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], 10, 14, 5)
+
+    def call(self, x: Any) -> Any:
+        return self.conv(x)
+
+
+def test_weights_that_are_made_meanwhile_are_those_of_the_model() -> None:
+    """They hold numbers afterwards, by which the maps are explained."""
+    inputs = keras.Input((12, 16, 3))
+    late = keras.Model(inputs, layers.Dense(3, name="head")(layers.GlobalAveragePooling2D()(Late()(inputs))))
+    images = pictures(2)[:, :12]
+    found = Explainer(late)(ProbeSet(images, targets=CLASSES))
+    np.testing.assert_allclose(found.scores, np.asarray(late(images))[:, CLASSES], rtol=1e-4, atol=1e-6)
+
+
 class EachBatch(keras.callbacks.Callback):  # type: ignore[misc]
     """Explains a model after each batch, and compares."""
 

@@ -139,6 +139,7 @@ def test_what_has_no_name_is_not_understood() -> None:
 RECOGNISED: dict[str, tuple[Function, str]] = {
     "jax.nn.softmax": (jax.nn.softmax, "Softmax"),
     "a softmax by hand": (lambda x: jnp.exp(x) / jnp.exp(x).sum(-1, keepdims=True), "RealDiv"),
+    "a softmax over other axes": (lambda x: jax.nn.softmax(x, axis=(0, 1)), "RealDiv"),
     "jax.nn.log_softmax": (jax.nn.log_softmax, "LogSoftmax"),
     "jax.nn.sigmoid": (jax.nn.sigmoid, "Sigmoid"),
     "jax.nn.relu": (jax.nn.relu, "Relu"),

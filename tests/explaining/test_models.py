@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from support.gradients import compiled, gradient
+from support.engines import compiled, gradient
 from support.models import pictures
 
 from gradcam_callbacks import Explainer, ProbeSet, explain

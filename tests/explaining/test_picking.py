@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
+from support.engines import by_numpy, compiled, gradient, looped
 
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet, explain
 
@@ -50,7 +51,7 @@ class Joined(keras.Model):
     def build(self, shape: Any) -> None:
         for name, part in self.parts.items():
             part.build((None, 16, 16, 6 if name == "gate" else 3))
-        self.dense.build((None, self.features(tf.zeros((1, 16, 16, 3))).shape[-1]))
+        self.dense.build((None, self.features(ops.zeros((1, 16, 16, 3))).shape[-1]))
 
     def features(self, images: Any) -> Any:
         return self.join(self.parts, images)
@@ -147,7 +148,7 @@ def test_padding_with_parts_of_the_picture_itself_keeps_its_places(kind: str) ->
 def test_a_side_that_became_channels_leaves_a_map_of_the_other() -> None:
     """Columns in an order of their own are no places; the rows are."""
     inputs = keras.Input((16, 16, 3))
-    mixed = layers.Lambda(lambda x: tf.gather(x, [n // 2 for n in range(16)], axis=2))(inputs)
+    mixed = layers.Lambda(lambda x: ops.take(x, [n // 2 for n in range(16)], axis=2))(inputs)
     h = layers.Conv2D(6, (3, 1), padding="same", activation="relu", name="conv")(mixed)
     model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(h)))
     explained = explain(model, noise(1, 16, 16, 3))
@@ -235,8 +236,8 @@ def test_the_steps_of_a_text_line_run_along_its_width(pooling: str) -> None:
     assert explained.maps.shape == (1, 2, 1, 12)
     heat = explained.heatmaps()[0]
     np.testing.assert_array_equal(np.ptp(heat, axis=1), 0)
-    steps = keras.Model(inputs, lstm)(images).numpy()[0]
-    weights = model.layers[-1].kernel.numpy() / 12
+    steps = np.asarray(keras.Model(inputs, lstm)(images))[0]
+    weights = np.asarray(model.layers[-1].kernel) / 12
     close(explained.maps[0, 0, 0], np.maximum(steps @ (weights[:, 0] - weights[:, 1]), 0))
 
 
@@ -268,8 +269,8 @@ class Embed(layers.Layer):
 
     def call(self, x: Any) -> Any:
         h = self.patch(x)
-        h = tf.reshape(h, (-1, self.count, 8) if self.is_static else (tf.shape(h)[0], -1, 8))
-        return tf.concat([tf.repeat(self.token, tf.shape(h)[0], 0), h], 1) + self.place
+        h = ops.reshape(h, (-1, self.count, 8) if self.is_static else (ops.shape(h)[0], -1, 8))
+        return ops.concatenate([ops.repeat(self.token, ops.shape(h)[0], 0), h], 1) + self.place
 
     def compute_output_shape(self, shape: Any) -> Any:
         return (shape[0], (shape[1] // 4) * (shape[2] // 4) + 1, 8)
@@ -314,7 +315,7 @@ def test_a_guess_of_the_grid_is_said(caplog: pytest.LogCaptureFixture) -> None:
         """Tokens that come out of an operation of which nothing is known."""
 
         def call(self, x: Any) -> Any:
-            return tf.linalg.qr(tf.reshape(x, (-1, 24, 8)))[1]
+            return ops.qr(ops.reshape(x, (-1, 24, 8)))[1]
 
     inputs = keras.Input((8, 16, 3))
     patches = layers.Conv2D(24, 4, 4, name="patch")(inputs)
@@ -342,12 +343,11 @@ def test_the_frames_of_a_video_are_one_map() -> None:
     videos = noise(2, 5, 16, 16, 3)
     explained = explain(model, videos, targets=CLASSES)
     assert explained.layer == "frames/cnn/conv"
-    activations = tf.reshape(network.layers[0](videos.reshape(-1, 16, 16, 3)), (2, 5, 16, 16, 6))
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(activations)
-        scores = tf.unstack(dense(lstm(tf.reduce_mean(activations, (2, 3)))), axis=1)
-    weights = [tf.reduce_mean(tape.gradient(score, activations), (1, 2, 3), keepdims=True) for score in scores]
-    right = np.stack([tf.nn.relu(tf.reduce_sum(activations * weight, -1)) for weight in weights], axis=1)
+    activations = ops.reshape(network.layers[0](videos.reshape(-1, 16, 16, 3)), (2, 5, 16, 16, 6))
+    score = lambda a, index: dense(lstm(ops.mean(a, (2, 3))))[:, index]  # noqa: E731
+    gradients = [gradient(partial(score, index=index), activations) for index in CLASSES]
+    weights = [ops.mean(one, (1, 2, 3), keepdims=True) for one in gradients]
+    right = np.stack([ops.relu(ops.sum(activations * weight, -1)) for weight in weights], axis=1)
     close(explained.maps, right)
     np.testing.assert_array_equal(explain(model, videos, targets=CLASSES, layer="conv").maps, explained.maps)
 
@@ -360,8 +360,8 @@ def test_frames_that_are_put_into_the_batch_by_hand_are_one_map() -> None:
     model = keras.Model(inputs, layers.Dense(3)(ops.mean(ops.reshape(h, (-1, 5, 16, 16, 6)), (1, 2, 3))))
     videos = noise(2, 5, 16, 16, 3)
     explained = explain(model, videos, targets=CLASSES, layer="conv")
-    features = layer(videos.reshape(-1, 16, 16, 3)).numpy().reshape(2, 5, 16, 16, 6)
-    kernel = model.layers[-1].kernel.numpy()
+    features = np.asarray(layer(videos.reshape(-1, 16, 16, 3))).reshape(2, 5, 16, 16, 6)
+    kernel = np.asarray(model.layers[-1].kernel)
     close(explained.maps, np.maximum(np.einsum("nthwc,ck->nkthw", features, kernel) / (5 * 16 * 16), 0))
 
 
@@ -408,20 +408,20 @@ def test_pictures_and_signals_without_channels_are_taken_with_one() -> None:
 
 
 class Compiled(keras.Model):
-    """Its call is a function that XLA compiles."""
+    """Its call is a function that XLA compiles by itself."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.pool, self.dense = conv("conv"), layers.GlobalAveragePooling2D(), layers.Dense(3)
 
-    @tf.function(jit_compile=True)
+    @compiled
     def call(self, images: Any) -> Any:
         return self.dense(self.pool(self.conv(images)))
 
 
 @pytest.mark.parametrize("layer", [None, "conv"])
 def test_the_inside_of_a_compiled_call_is_explained(layer: str | None) -> None:
-    """`@tf.function(jit_compile=True)` on `call`: the closed form, also once the function was traced before."""
+    """The closed form, also once the function was traced before."""
     model, images = Compiled(), noise(2, 16, 16, 3)
     model(images)
     for _ in range(2):
@@ -444,9 +444,9 @@ def test_layers_that_are_rematerialised_are_explained(last: type[layers.Layer]) 
     explained = explain(model, images, targets=CLASSES)
     assert explained.layer == "last"
     features = plain.get_layer("last")(plain.get_layer("first")(images))
-    kernel = model.layers[-1].kernel.numpy()
+    kernel = np.asarray(model.layers[-1].kernel)
     weights = kernel.reshape(16, 16, 6, 3).mean(axis=(0, 1)) if last is layers.Flatten else kernel / 256
-    close(explained.maps, np.maximum(np.einsum("nhwc,ck->nkhw", features.numpy(), weights), 0))
+    close(explained.maps, np.maximum(np.einsum("nhwc,ck->nkhw", features, weights), 0))
 
 
 class Looping(keras.Model):
@@ -457,9 +457,7 @@ class Looping(keras.Model):
         self.conv, self.dense = conv("conv"), layers.Dense(3)
 
     def call(self, images: Any) -> Any:
-        spec = tf.TensorSpec((6,), tf.float32)
-        of_one = lambda image: ops.mean(self.conv(image[None]), (1, 2))[0]  # noqa: E731
-        return self.dense(tf.map_fn(of_one, images, fn_output_signature=spec))
+        return self.dense(looped(lambda image: ops.mean(self.conv(image[None]), (1, 2))[0], images, (6,)))
 
 
 def test_a_layer_inside_a_loop_is_refused_as_such() -> None:
@@ -481,8 +479,8 @@ class Bare(keras.Model):
         self.dense = self.add_weight(shape=(6, 3), initializer="glorot_uniform")
 
     def call(self, images: Any) -> Any:
-        features = tf.nn.relu(tf.nn.conv2d(images, self.kernel, 1, "SAME"))
-        return tf.reduce_mean(features * tf.sigmoid(features), (1, 2)) @ self.dense
+        features = ops.relu(ops.conv(images, self.kernel, 1, "same"))
+        return ops.mean(features * ops.sigmoid(features), (1, 2)) @ self.dense
 
 
 def test_a_model_without_layers_is_explained_where_its_ways_join() -> None:
@@ -490,12 +488,12 @@ def test_a_model_without_layers_is_explained_where_its_ways_join() -> None:
     model, images = Bare(), noise(2, 16, 16, 3)
     model(images)
     explained = explain(model, images, targets=CLASSES)
-    features = tf.nn.relu(tf.nn.conv2d(images, model.kernel, 1, "SAME"))
+    features = ops.relu(ops.conv(images, model.kernel, 1, "same"))
     assert explained.layer == ">Mul"
     np.testing.assert_array_equal(explain(model, images, targets=CLASSES, layer=">Mul").maps, explained.maps)
     with pytest.raises(GradCAMError, match=r"'>Add' cannot be explained: no ways join so; where some do: '>Mul'"):
         explain(model, images, layer=">Add")
-    close(explained.maps, pooled_maps(features * tf.sigmoid(features), model.dense))
+    close(explained.maps, pooled_maps(features * ops.sigmoid(features), model.dense))
 
 
 # ---- The score ----
@@ -580,7 +578,7 @@ def test_layers_are_listed_also_where_none_is_picked() -> None:
 def test_values_go_through_what_stops_gradients() -> None:
     """A stem that is frozen by `stop_gradient`: the layer after it is explained, without a word."""
     inputs = keras.Input((16, 16, 3))
-    h = layers.Lambda(tf.stop_gradient)(conv("stem")(inputs))
+    h = layers.Lambda(ops.stop_gradient)(conv("stem")(inputs))
     model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(conv("last")(h))))
     explained = explain(model, noise(1, 16, 16, 3))
     assert (explained.layer, explained.notes) == ("last", ())
@@ -590,7 +588,7 @@ def test_what_cannot_be_measured_is_said_to_be_assumed() -> None:
     """Behind a function of NumPy's nothing is known and no gradient gets through; that is in the notes."""
 
     def mirrored(x: Any) -> Any:
-        return tf.ensure_shape(tf.numpy_function(lambda batch: batch[:, :, ::-1].copy(), [x], tf.float32), x.shape)
+        return by_numpy(lambda batch: batch[:, :, ::-1].copy(), x)
 
     inputs = keras.Input((16, 16, 3))
     h = conv("conv")(layers.Lambda(mirrored, output_shape=(16, 16, 3))(inputs))

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
+from support.engines import gradient
 from support.models import pictures, small_model
 
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet, evaluate
@@ -56,15 +56,12 @@ def touching(kind: str) -> TwoParts:
 
 
 def right(model: TwoParts, images: np.ndarray, of_scores: Any) -> np.ndarray:
-    """(N, h, w) Grad-CAM by an eager tape: one picture's score at a time, in the same batch."""
+    """(N, h, w) Grad-CAM by hand: one picture's score at a time, in the same batch."""
     activations = model.first(images)
     maps = []
     for n in range(len(images)):
-        with tf.GradientTape() as tape:
-            tape.watch(activations)
-            score = of_scores(model.rest(activations))[n]
-        gradients = tape.gradient(score, activations).numpy()[n]
-        maps.append(np.maximum((gradients.mean((0, 1)) * activations.numpy()[n]).sum(-1), 0))
+        gradients = np.asarray(gradient(lambda a, n=n: of_scores(model.rest(a))[n], activations))[n]
+        maps.append(np.maximum((gradients.mean((0, 1)) * np.asarray(activations)[n]).sum(-1), 0))
     return np.stack(maps)
 
 
