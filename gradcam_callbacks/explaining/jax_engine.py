@@ -13,7 +13,6 @@ import numpy as np
 from jax import numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.feeding import called
 from gradcam_callbacks.explaining.graph import WITHOUT_DATA
@@ -40,7 +39,7 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def static_value(tensor: Tensor) -> Array | None:
+def static_value(tensor: Tensor) -> Any:
     """See `Engine`."""
     return tensor.static
 

@@ -393,8 +393,7 @@ class _Rules:
             return None
         sizes = given[0].sizes
         begin = [
-            int(np.clip(int(start), 0, have - size))  # type: ignore[arg-type]
-            for start, have, size in zip(starts, sizes, shape[0], strict=True)
+            int(np.clip(int(start), 0, have - size)) for start, have, size in zip(starts, sizes, shape[0], strict=True)
         ]
         ends = [start + size for start, size in zip(begin, shape[0], strict=True)]
         return self._cut(given[0], shape, begin, ends, [1] * len(begin))

@@ -29,7 +29,7 @@ _OF_EACH = frozenset(
     }
 )
 # What hands pictures on, and a function of Python's, which cannot be looked into and lets no gradient through.
-_OF_ANY_SHAPE = frozenset({"Identity", "EnsureShape", "PyFunc", "EagerPyFunc"})
+_OF_ANY_SHAPE = frozenset({"Identity", "EnsureShape", "PyFunc", "EagerPyFunc", "Jax:pure_callback"})
 _OF_PAIRS = frozenset({"Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum"})
 _OVER_AXES = frozenset({"Mean", "Sum", "Max", "Min"})
 
@@ -82,7 +82,7 @@ def _keeps_apart(operation: Any, of_pictures: set[int]) -> bool:
         sizes = (first[1:].num_elements(), result[1:].num_elements())
         return sizes[0] is not None and sizes[0] == sizes[1]
     if operation.type == "BroadcastTo":  # along other axes than that of the batch
-        return first.rank == result.rank and first[0] == result[0]
+        return bool(first.rank == result.rank and first[0] == result[0])
     if operation.type == "Einsum":
         (one, *others), result_names = _names(operation)
         return one[:1] == result_names[:1] != "" and not any(one[0] in names for names in others)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from keras import ops
 from support.models import counting_model, pictures, small_model
 
 from gradcam_callbacks import METHODS, Explainer, Explanation, ProbeSet, explain
@@ -28,7 +28,7 @@ def third(outputs: Any) -> Any:
 
 def spread(outputs: Any) -> Any:
     """How far the scores lie apart."""
-    return tf.reduce_max(outputs, axis=1) - tf.reduce_min(outputs, axis=1)
+    return ops.max(outputs, axis=1) - ops.min(outputs, axis=1)
 
 
 def test_each_probe_can_have_targets_of_its_own() -> None:
@@ -81,11 +81,11 @@ def test_a_segmentation_is_explained_by_the_mean_logit_of_a_region() -> None:
     model = keras.Model(inputs, keras.layers.Conv2D(4, 1, activation="softmax", name="classes")(x))
 
     def corner(outputs: Any) -> Any:
-        return tf.reduce_mean(outputs[:, :4, :4, 1], axis=[1, 2])
+        return ops.mean(outputs[:, :4, :4, 1], axis=(1, 2))
 
     explanation = Explainer(model, layer="conv")(ProbeSet(pictures(), targets=[corner]))
     kernel, bias = model.get_layer("classes").get_weights()
-    activations = keras.Model(inputs, x)(pictures()).numpy()
+    activations = np.asarray(keras.Model(inputs, x)(pictures()))
     logits = activations @ kernel[0, 0] + bias
     np.testing.assert_allclose(explanation.scores[:, 0], logits[:, :4, :4, 1].mean(axis=(1, 2)), atol=1e-5)
     expected = np.maximum((activations * kernel[0, 0, :, 1] / 256).sum(-1), 0)
@@ -120,7 +120,7 @@ def test_a_function_that_gives_no_score_a_picture_is_refused() -> None:
     """A scalar is not one score a picture."""
 
     def total(outputs: Any) -> Any:
-        return tf.reduce_sum(outputs)
+        return ops.sum(outputs)
 
     with pytest.raises(ValueError, match=r"The target function 'total' gave shape \(\); expected one score a picture"):
         explain(small_model(), pictures(), targets=[total])
@@ -172,7 +172,7 @@ def test_maps_of_several_layers_are_fused_on_the_largest_grid() -> None:
     fused = explain(model, pictures(), targets=[0, 2], layer=["coarse", "fine"])
     fine, coarse = (explain(model, pictures(), targets=[0, 2], layer=name) for name in ("fine", "coarse"))
     assert fused.layer == "coarse + fine"
-    enlarged = tf.image.resize(shares(coarse).reshape(10, 8, 8, 1), (16, 16)).numpy().reshape(5, 2, 16, 16)
+    enlarged = np.asarray(ops.image.resize(shares(coarse).reshape(10, 8, 8, 1), (16, 16))).reshape(5, 2, 16, 16)
     np.testing.assert_allclose(fused.maps, (shares(fine) + enlarged) / 2, atol=1e-6)
     assert fused.maps.max() <= 1
 
@@ -192,13 +192,13 @@ def test_scorecam_masks_the_picture_with_each_channel(batch_size: int) -> None:
     assert counting.passes == [2] + [batch_size] * rounds * 2
     conv, head = model.layers[1], model.layers[-1]
     for n, image in enumerate(pictures(2)):
-        activations = conv(image[None])[0].numpy()
+        activations = np.asarray(conv(image[None])[0])
         masked = [image * 0]
         for channel in np.moveaxis(activations, -1, 0):
             unit = (channel - channel.min()) / (channel.max() - channel.min() or 1)
-            masked.append(image * tf.image.resize(unit[..., None], (16, 16)).numpy())
-        pooled = conv(np.stack(masked)).numpy().mean(axis=(1, 2))
-        logits = pooled @ head.kernel.numpy() + head.bias.numpy()
+            masked.append(image * np.asarray(ops.image.resize(unit[..., None], (16, 16))))
+        pooled = np.asarray(conv(np.stack(masked))).mean(axis=(1, 2))
+        logits = pooled @ np.asarray(head.kernel) + np.asarray(head.bias)
         best = int(explanation.predicted[n])
         for k, scores in enumerate([logits[:, 3], logits[:, best], logits[:, 0] - logits[:, 1], logits[:, 2]]):
             rises = np.exp(scores[1:] - scores[0])
