@@ -69,7 +69,6 @@ _SAME_NAME = {
     "le": "LessEqual",
     "gt": "Greater",
     "ge": "GreaterEqual",
-    "nextafter": "Maximum",
     "stop_gradient": "StopGradient",
     "copy": "Identity",
     "copy_p": "Identity",
@@ -287,7 +286,7 @@ class _Rules:
     def _argmin(self, given: list[Tensor], shape: Any, /, *, axes: Any, **_: Any) -> Tensor:
         return self._one("ArgMin", [given[0], self._graph.numbers(axes[0])], shape)
 
-    def _iota(self, given: list[Tensor], shape: Any, /, *, shape_: Any = None, **_: Any) -> Tensor:
+    def _iota(self, given: list[Tensor], shape: Any, /, **_: Any) -> Tensor:
         return self._one("Range", given, shape)
 
     def _div(self, given: list[Tensor], shape: Any, /, **_: Any) -> Tensor | None:
