@@ -84,3 +84,14 @@ def test_any_names(names: list[str]) -> None:
             _validate_metric_name(f"gradcam_score/{slug}.{slug}")
     for key in keys:
         assert re.fullmatch(r"[a-zA-Z0-9_\-./ ]+", f"gradcam/{key}")  # as `log_image` asks
+
+
+@fuzzed
+@given(names=st.lists(st.text(max_size=80) | st.text("a-2n0._é猫🐱", max_size=70), min_size=1, max_size=8))
+def test_a_slug_is_its_own_slug(names: list[str]) -> None:
+    """What was made once stays as it is; keys of images have ASCII letters, digits and "_.-", and no dot first."""
+    readable = slugs(names)
+    keys = ascii_slugs(readable)
+    assert slugs(readable) == readable
+    assert ascii_slugs(keys) == keys == slugs(keys)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,59}", key) for key in keys)

@@ -164,6 +164,15 @@ def test_focus_is_the_share_inside() -> None:
     assert np.isnan(values[1]).all()
 
 
+def test_a_cell_that_cuts_pixels_has_its_share_of_each() -> None:
+    """Where the grid does not divide the picture: 5 pixels in 2 cells, and 2 pixels in 3."""
+    regions = np.zeros((1, 5, 2), bool)
+    regions[0, :3, 0] = True
+    assert drift.focus(one([[1], [0]]), regions) == pytest.approx(1 / 2)
+    assert drift.focus(one([[0], [1]]), regions) == pytest.approx(0.5 / 2.5 / 2)
+    assert drift.focus(one([[0, 1, 0]]), regions) == pytest.approx(3 / 5 / 2)
+
+
 def test_shares_do_not_round_to_more_than_all() -> None:
     """All of the attention moved, or all of it inside, is 1 and no more."""
     maps = np.random.default_rng(0).random((200, 1, 7, 9))
