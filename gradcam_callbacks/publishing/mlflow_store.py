@@ -24,6 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+
+from gradcam_callbacks.versions import refuse_older
+
+# First of all: older ones lack some of what is imported next.
+refuse_older(mlflow, "MLflow", "Before 3.11.1 all pictures of a run overwrite one file where a server takes them.")
+
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
