@@ -1,18 +1,19 @@
-"""The versions of other packages that are needed; pyproject.toml says which, and pip keeps that when it installs."""
+"""The versions of other packages without which things go wrong, also where pip was told to install older ones."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, requires
 from types import ModuleType
 
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from gradcam_callbacks.errors import NotInstalledError
 
+NEEDED = {"keras": "3.11", "mlflow": "3.11.1", "tensorflow": "2.18"}
+"""The oldest ones. pyproject.toml has the same bounds, and the reasons; a test compares them."""
+
 
 def refuse_older(module: ModuleType, title: str, why: str) -> None:
-    """Raises where a package is older than this library declares; pip installs around a bound if it is told to.
+    """Raises where a package is older than what is needed.
 
     Args:
         module: the package, imported.
@@ -22,18 +23,8 @@ def refuse_older(module: ModuleType, title: str, why: str) -> None:
     Raises:
         NotInstalledError: if it is older.
     """
-    needed = _declared(module.__name__)
-    if not needed.contains(module.__version__, prereleases=True):
+    needed = NEEDED[module.__name__]
+    if Version(module.__version__) < Version(needed):
         raise NotInstalledError(
-            f"{title} {module.__version__} is installed here. {why}",
-            f"Install {title} {needed}: pip install '{module.__name__}{needed}'.",
+            f"{title} {module.__version__} is installed here. {why}", f"pip install '{module.__name__}>={needed}'."
         )
-
-
-def _declared(name: str) -> SpecifierSet:
-    """Which versions of a package the metadata of this one ask for; any where this one was not installed."""
-    try:
-        texts = requires("gradcam_callbacks") or []
-    except PackageNotFoundError:  # its folder lies on the path
-        texts = []
-    return next((asked.specifier for asked in map(Requirement, texts) if asked.name == name), SpecifierSet())

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.hiding import without
 
 import gradcam_callbacks
 
@@ -43,16 +44,6 @@ def test_another_backend_is_named() -> None:
     )
 
 
-HIDDEN = """
-import importlib.machinery, sys
-
-class Finder(importlib.machinery.PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        return None if name.partition(".")[0] == "PACKAGE" else super().find_spec(name, path, target)
-
-sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
-"""
 IMPORT = """
 try:
     from gradcam_callbacks import GradCAMCallback
@@ -78,7 +69,7 @@ def said_by(code: str, path: str = PACKAGE) -> str:
 )
 def test_a_missing_package_is_named_when_the_callback_is_imported(package: str, sentence: str) -> None:
     """In a process whose import system does not find it; the sentence ends with what to install."""
-    assert said_by(HIDDEN.replace("PACKAGE", package) + IMPORT) == f"{sentence} {ONE_OF_THEM}\n"
+    assert said_by(without(package) + IMPORT) == f"{sentence} {ONE_OF_THEM}\n"
 
 
 def broken_tensorflow(folder: Path, *packages: str) -> str:
