@@ -68,6 +68,10 @@ def __getattr__(name: str) -> Any:
     """Loads a public name when it is first used, so that importing the package costs nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "GradCAMCallback":  # a subclass of Keras's callback: where Keras cannot be loaded, this says what to do
+        from gradcam_callbacks.explaining.backend import import_keras
+
+        import_keras()
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

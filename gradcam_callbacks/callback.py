@@ -190,6 +190,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         Raises:
             GradCAMError: if the model cannot be explained with these settings, the journal holds the record of another
                 run, or another training records into the run or the journal now.
+            NotInstalledError: if MLflow is too old, or its autologging lacks TensorBoard.
         """
         self._close("FAILED")  # an earlier training of this callback that is still open has failed
         if not is_chief():
@@ -316,8 +317,9 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         )
         store = self.store
         if store is None:
-            from gradcam_callbacks.publishing.mlflow_store import choose_run
+            from gradcam_callbacks.publishing.mlflow_store import choose_run, refuse_autolog_without_tensorboard
 
+            refuse_autolog_without_tensorboard()
             store = run = choose_run(self.run_id)
             run.find_model_in_training()
             recorder = Recorder.open(store, self.probes, manifest, delivery)

@@ -784,8 +784,10 @@ def _import_keras() -> None:
     """Imports Keras without what TensorFlow's libraries then write to stderr, TF_CPP_MIN_LOG_LEVEL or not."""
     if "keras" in sys.modules or click.get_current_context().find_root().params["debug"]:
         return
+    from gradcam_callbacks.explaining.backend import import_keras
+
     with native_log_muted():
-        import keras  # noqa: F401
+        import_keras()
 
 
 def _import_own(modules: Sequence[str]) -> dict[str, Any] | None:
