@@ -66,6 +66,7 @@ _OPTIONS = {
     "regions": "--regions",
     "run_id": "--run",
     "safe_mode": "--unsafe",
+    "smooth": "--smooth",
     "step_from": "--step-from",
     "targets": "--target",
     "tracking_uri": "--tracking-uri",
@@ -241,6 +242,12 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="A folder for the overlays.")
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier explanation left in the folder.")
+@click.option(
+    "--gradients", is_flag=True, help="Also draw what each map is made of, and say whether its gradients are well."
+)
+@click.option(
+    "--smooth", type=click.IntRange(min=0), default=0, metavar="N", help="Explain the mean of N noisy copies of each."
+)
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many classes to list.")
 @_ANY_SIZE
 @_asking
@@ -252,6 +259,8 @@ def explain(
     images: tuple[Path, ...],
     out: Path | None,
     overwrite: bool,
+    gradients: bool,
+    smooth: int,
     top: int,
     asked: _Asked,
     modules: tuple[str, ...],
@@ -268,15 +277,18 @@ def explain(
     Examples:
       gradcam explain model.keras cat.jpg --out looks/
       gradcam explain xception.keras dog_and_cat.jpg --preprocess xception --target 243 --target 281 --out looks/
+      gradcam explain model.keras cat.jpg --target tabby --classes names.txt --gradients --out looks/
     """  # noqa: D301
     from gradcam_callbacks.explaining.explain import explain as explain_pictures
     from gradcam_callbacks.explaining.explain import save_panels
 
+    if gradients and out is None:
+        raise click.UsageError("--gradients draws figures; say where with --out.")
     _import_own(modules)
     prepare = _preprocess(asked.preprocess)
     network = _load(model, unsafe=unsafe)
     probes = _probes_of_files(network, images, asked, prepare)
-    explanation = explain_pictures(network, probes, **asked.explainer)
+    explanation = explain_pictures(network, probes, smooth=smooth, keep_gradients=gradients, **asked.explainer)
     written = [] if out is None else save_panels(explanation, images, out, overwrite=overwrite)
     guesses = [[]] * len(images) if explanation.outputs is None else explanation.predictions(top)
     measure = "score" if explanation.probabilities is None else "probability"
@@ -290,6 +302,9 @@ def explain(
             rows = [(str(index), name, format(value, form)) for index, name, value in best]
             _print_table(str(image), ("class", "name", measure), rows)
     click.echo(f"Explained: layer {explanation.layer}, method {explanation.method}.")
+    for n, name in enumerate(explanation.names if gradients else ()):
+        for k, target in enumerate(explanation.target_names):
+            click.echo(f"{name}, {target}: {explanation.gradient_summary(n, k)}")
     for file in written:
         click.echo(file)
 
@@ -307,6 +322,7 @@ def _for_json(
             "predictions": [{"class": c, "name": name, measure: _number(value)} for c, name, value in guesses[n]],
             "targets": [
                 {"target": target, "score": _number(explanation.scores[n, k]), "health": explanation.health[n, k]}
+                | ({} if explanation.gradients is None else {"gradients": explanation.gradient_summary(n, k)})
                 for k, target in enumerate(explanation.target_names)
             ],
         }

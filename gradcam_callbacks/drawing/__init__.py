@@ -10,6 +10,7 @@ the plain picture.
 from gradcam_callbacks.drawing.colours import ALPHA, COLORMAP, colour, cover
 from gradcam_callbacks.drawing.figures import contact_sheet, figure
 from gradcam_callbacks.drawing.fonts import font_path, said, warn_of_missing
+from gradcam_callbacks.drawing.gradients import gradient_figure
 from gradcam_callbacks.drawing.overlays import heatmaps, outline, overlays
 from gradcam_callbacks.drawing.panels import tile
 from gradcam_callbacks.drawing.resizing import resize_maps
@@ -24,6 +25,7 @@ __all__ = [
     "cover",
     "figure",
     "font_path",
+    "gradient_figure",
     "heatmaps",
     "outline",
     "overlays",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,8 +24,8 @@ from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.layers import Layers
 from gradcam_callbacks.explaining.locating import UNKNOWN, footprints, spoilt, why_misplaced
 from gradcam_callbacks.explaining.maps import gradients_of, maps_of_targets
-from gradcam_callbacks.explaining.masking import increases_of_scores
-from gradcam_callbacks.explaining.methods import masks
+from gradcam_callbacks.explaining.masking import changes_of_scores
+from gradcam_callbacks.explaining.methods import takes_gradients
 from gradcam_callbacks.explaining.picking import Choice, Picker, named
 from gradcam_callbacks.explaining.places import of_picture
 from gradcam_callbacks.explaining.recurrent import RECURRENT, places_of_recurrent
@@ -69,6 +70,8 @@ class Capture:
             classifier.
         has_probabilities: whether the model's outputs are probabilities.
         floats: how many numbers one target of one picture needs on its way to a map.
+        kept: how many numbers the activations of one picture are, and the gradients of one target of it, where they are
+            given.
         may_touch: whether pictures of a batch may influence each other's maps; only a run tells. See `touching`.
     """
 
@@ -82,6 +85,7 @@ class Capture:
     classes: int | None
     has_probabilities: bool
     floats: int
+    kept: tuple[int, int]
     may_touch: bool
     _graph: Callable[..., Mapping[str, Any]] = field(repr=False)
 
@@ -107,7 +111,9 @@ class Capture:
         Returns:
             maps, a list with (N, K + F, *grid) float32 for each layer, the F functions after the classes; scores and
             gradient_peak (N, K + F) float32, the largest absolute gradient; explained (N, K + F) int32; predicted
-            (N,) int32 and outputs (N, classes) float32, where the model is a classifier.
+            (N,) int32 and outputs (N, classes) float32, where the model is a classifier. Where they were asked for,
+            for each layer also activations (N, *grid, C) and gradients (N, K + F, *grid, C), or (N, K + F, 1, ..., 1,
+            C) where they are the same everywhere.
         """
         counted = np.ones(len(targets), np.float32) if only is None else np.eye(len(targets), dtype=np.float32)[only]
         result = self._graph(tf.nest.map_structure(tf.constant, inputs), tf.constant(targets), tf.constant(counted))
@@ -143,7 +149,7 @@ def trace(asked: Request, *, without: frozenset[str] = frozenset()) -> Capture:
         if asked.layer is None and wrong and len(without) < _PICKS:
             with suppress(GradCAMError):  # where there is no other, this one is explained, and called misplaced
                 return trace(asked, without=without | wrong)
-    if masks(asked.method) and graph.written and not asked.written:
+    if not takes_gradients(asked.method) and graph.written and not asked.written:
         return trace(replace(asked, written=graph.written))
     return Capture(_graph=graph, **tracing.found)
 
@@ -200,8 +206,8 @@ class _Tracing:
             self.found["notes"] += (_ASSUMED,)
         if asked.is_listing:
             return {}
-        increases = partial(increases_of_scores, asked, batch, before=before, channels_first=channels_first)
-        return maps_of_targets(asked, head, choice.views, targets, counted, tape=tape, increases=increases)
+        changes = partial(changes_of_scores, asked, batch, before=before, channels_first=channels_first)
+        return maps_of_targets(asked, head, choice.views, targets, counted, tape=tape, changes=changes)
 
     def footprints(self, batch: Inputs) -> list[Tensor]:
         """What is traced where a picture must tell: the footprints of each layer that is explained."""
@@ -308,6 +314,7 @@ class _Tracing:
     def _note(self, batch: Inputs, head: Head, views: list[View], choice: Choice) -> None:
         """Keeps what is known of the graph."""
         chosen = choice.views
+        kept = sum(math.prod(view.gradient_shape) for view in chosen)
         listed = [view.info for view in views if view.has_map]
         listed += [view.info for view in chosen if view.info not in listed]
         self.found = {
@@ -320,9 +327,12 @@ class _Tracing:
             "score_kind": head.score_kind,
             "classes": 0 if head.logits is None else head.logits.shape[-1],
             "has_probabilities": head.has_probabilities,
-            "floats": sum(view.floats for view in chosen),
+            "floats": sum(view.floats for view in chosen) + kept * self._asked.keep_gradients,
+            "kept": (sum(math.prod((*view.grid, view.channels)) for view in chosen), kept),
             "may_touch": may_touch(
-                batch if masks(self._asked.method) else [source for view in chosen for source in view.sources],
+                [source for view in chosen for source in view.sources]
+                if takes_gradients(self._asked.method)
+                else batch,
                 head.scored,
             ),
         }

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.ablating import drops_of_scores
 from gradcam_callbacks.explaining.head import Head
-from gradcam_callbacks.explaining.methods import masks
+from gradcam_callbacks.explaining.methods import COMPARED, REFERENCES, ablates, compares, takes_gradients
 from gradcam_callbacks.explaining.request import Request
 from gradcam_callbacks.explaining.views import Video, View
+from gradcam_callbacks.probes.targets import NO_CLASS
 
 Tensor = Any
-MapsAndPeak = tuple[list[Tensor], Tensor]
-"""Of one target: for each layer the (N, *grid) maps, and the (N,) largest absolute gradients of all layers."""
+Made = dict[str, Any]
+"""Of one target: `maps`, for each layer (N, *grid); `gradient_peak`, the (N,) largest absolute gradients of all layers;
+and, where they are kept, `gradients`, for each layer (N, *grid, C) or (N, 1, ..., 1, C)."""
 
 
 def maps_of_targets(
@@ -26,7 +30,7 @@ def maps_of_targets(
     counted: Tensor,
     *,
     tape: tf.GradientTape,
-    increases: Callable[[View | Video, Tensor], Tensor],
+    changes: Callable[[View | Video, Tensor], Tensor],
 ) -> dict[str, Any]:
     """The tensors that a `Capture` gives.
 
@@ -37,22 +41,26 @@ def maps_of_targets(
         targets: (N, K, 2).
         counted: (N,) 1 for the pictures whose scores the gradients are taken of, and 0 for the others.
         tape: of the forward pass.
-        increases: for methods that mask: (view, targets) -> (N, K + F, C).
+        changes: for methods that mask or occlude: (view, targets) -> (N, K + F, C) or (N, K + F, *grid).
     """
     scores, classes = head.scores(targets, asked.functions)
     fixed = tf.stack([classes, targets[..., 1]], axis=-1)  # the targets, with a class where "predicted" was asked for
     maker = _MapMaker(asked, views)
-    if masks(asked.method):
-        parts = [maker.of_increases([increases(view, fixed) for view in views], scores)]
+    if ablates(asked.method):
+        parts = [maker.of_seconds([drops_of_scores(asked, head, view, fixed, scores) for view in views], scores)]
+    elif not takes_gradients(asked.method):
+        parts = [maker.of_seconds([changes(view, fixed) for view in views], scores)]
     else:
         parts = [maker.of_classes(head, fixed, scores, counted, tape)] if asked.name_classes else []
         parts += [maker.of_function(scores[:, index], counted) for index in range(-len(asked.functions), 0)]
-    maps, peak = tf.nest.map_structure(lambda *tensors: _swapped(tf.concat(tensors, axis=0)), *parts)
-    result = {"maps": maps, "gradient_peak": peak, "scores": tf.cast(scores, tf.float32), "explained": classes}
+    result = tf.nest.map_structure(lambda *tensors: _swapped(tf.concat(tensors, axis=0)), *parts)
+    result |= {"scores": tf.cast(scores, tf.float32), "explained": classes}
+    if asked.keep_gradients:
+        result["activations"] = [tf.cast(view.activations(), tf.float32) for view in views]
     if head.logits is not None:
         result["outputs"] = tf.cast(head.outputs, tf.float32)
         result["predicted"] = tf.argmax(head.logits, axis=-1, output_type=tf.int32)
-    return result
+    return result  # type: ignore[no-any-return]
 
 
 class _MapMaker:
@@ -63,21 +71,28 @@ class _MapMaker:
         self._views = views
         self._activations = [view.activations() for view in views]
         self._sources = [view.sources for view in views]
-        self._like = ([tf.TensorSpec((None, *view.grid), tf.float32) for view in views], tf.TensorSpec((None,)))
+        self._keep = asked.keep_gradients
+        self._like: Made = {
+            "maps": [tf.TensorSpec((None, *view.grid)) for view in views],
+            "gradient_peak": tf.TensorSpec((None,)),
+        }
+        if self._keep:
+            self._like["gradients"] = [tf.TensorSpec((None, *view.gradient_shape)) for view in views]
 
-    def of_classes(
-        self, head: Head, targets: Tensor, scores: Tensor, counted: Tensor, tape: tf.GradientTape
-    ) -> MapsAndPeak:
+    def of_classes(self, head: Head, targets: Tensor, scores: Tensor, counted: Tensor, tape: tf.GradientTape) -> Made:
         """Of K targets that are classes, all of one forward pass.
 
         Where the pictures of a batch do not touch each other, the gradient of the sum of their scores is each one's
         own. Where they do, one of them is counted at a time: see `touching`.
         """
 
-        def of_class(target_and_score: tuple[Tensor, Tensor]) -> MapsAndPeak:
+        def of_class(target_and_score: tuple[Tensor, Tensor]) -> Made:
             target, score = target_and_score
             classes, dtype = head.logits.shape[-1], head.logits.dtype  # type: ignore[union-attr]
             seed = tf.one_hot(target[:, 0], classes, dtype=dtype) - tf.one_hot(target[:, 1], classes, dtype=dtype)
+            if compares(self._method):
+                alone = tf.cast(target[:, 1] == NO_CLASS, dtype)[:, None]
+                seed -= COMPARED * alone * _references(head.logits, target[:, 0])
             seed *= tf.cast(counted, dtype)[:, None]
             # Not tf.gradients, which cannot look out of the loop below.
             return self._of_gradients(tape.gradient(head.logits, self._sources, output_gradients=seed), score)
@@ -90,33 +105,34 @@ class _MapMaker:
             of_class, by_target, fn_output_signature=self._like, parallel_iterations=1
         )
 
-    def of_function(self, score: Tensor, counted: Tensor) -> MapsAndPeak:
+    def of_function(self, score: Tensor, counted: Tensor) -> Made:
         """Of one target that is a function, from its (N,) scores."""
         of_counted = score * tf.cast(counted, score.dtype)
         raw = gradients_of(of_counted, tf.nest.flatten(self._sources), zero=True)
         made = self._of_gradients(tf.nest.pack_sequence_as(self._sources, raw), score)
         return tf.nest.map_structure(lambda tensor: tensor[None], made)  # type: ignore[no-any-return]
 
-    def of_increases(self, increases: Sequence[Tensor], scores: Tensor) -> MapsAndPeak:
-        """Of all targets, from how much each channel alone brings: for each layer (N, K + F, C)."""
+    def of_seconds(self, seconds: Sequence[Tensor], scores: Tensor) -> Made:
+        """Of all targets, from what comes in the place of the gradients: for each layer (N, K + F, ...)."""
         return tf.map_fn(  # type: ignore[no-any-return]
-            lambda index: self._made([tensor[:, index] for tensor in increases], scores[:, index]),
+            lambda index: self._made([tensor[:, index] for tensor in seconds], scores[:, index]),
             tf.range(tf.shape(scores)[1]),
             fn_output_signature=self._like,
         )
 
-    def _of_gradients(self, raw: Sequence[Sequence[Tensor]], score: Tensor) -> MapsAndPeak:
+    def _of_gradients(self, raw: Sequence[Sequence[Tensor]], score: Tensor) -> Made:
         return self._made([view.gradients(one) for view, one in zip(self._views, raw, strict=True)], score)
 
-    def _made(self, seconds: Sequence[Tensor], score: Tensor) -> MapsAndPeak:
-        """What the method makes of the activations and its second argument, the gradients or the increases."""
+    def _made(self, seconds: Sequence[Tensor], score: Tensor) -> Made:
+        """What the method makes of the activations and its second argument, the gradients or what is in their place."""
         maps = []
         for view, tensor, second in zip(self._views, self._activations, seconds, strict=True):
             made = self._called(tensor, tf.cast(second, tensor.dtype), tf.cast(score, tensor.dtype))
             self._check(made, view, tensor)
             maps.append(tf.cast(made, tf.float32))
         peaks = [tf.reduce_max(tf.abs(second), axis=list(range(1, second.shape.rank))) for second in seconds]
-        return maps, tf.cast(tf.reduce_max(tf.stack(peaks), axis=0), tf.float32)
+        made = {"maps": maps, "gradient_peak": tf.cast(tf.reduce_max(tf.stack(peaks), axis=0), tf.float32)}
+        return made | ({"gradients": [tf.cast(second, tf.float32) for second in seconds]} if self._keep else {})
 
     def _called(self, activations: Tensor, second: Tensor, score: Tensor) -> Any:
         """What the method gives; an error of a function of the user's says whose it is."""
@@ -137,6 +153,17 @@ class _MapMaker:
                 f"picture, {expected}.",
                 argument="method",
             )
+
+
+def _references(logits: Tensor, classes: Tensor) -> Tensor:
+    """(N, classes): equal shares, that add up to 1, of the classes whose logits are next to that of a class (N,)."""
+    count = logits.shape[-1]
+    own = tf.one_hot(classes, count, dtype=tf.float32)
+    wide = tf.cast(logits, tf.float32)
+    distances = tf.abs(wide - tf.reduce_sum(own * wide, axis=-1, keepdims=True))
+    references = min(REFERENCES, count - 1)
+    _, nearest = tf.math.top_k(-tf.where(own > 0, np.float32(np.inf), distances), references)
+    return tf.cast(tf.reduce_mean(tf.one_hot(nearest, count), axis=1), logits.dtype)
 
 
 def gradients_of(scored: Any, sources: Sequence[Tensor], *, zero: bool = False) -> list[Tensor | None]:

@@ -1,4 +1,4 @@
-"""What methods that mask need: how much of each score the places of each channel bring by themselves."""
+"""What methods that mask or occlude need: how each score changes when parts of the picture are taken away."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.explaining.head import Head
+from gradcam_callbacks.explaining.methods import occludes
 from gradcam_callbacks.explaining.request import Request
 from gradcam_callbacks.explaining.state import write
 from gradcam_callbacks.explaining.views import Video, View
@@ -18,7 +20,7 @@ from gradcam_callbacks.probes.inputs import Inputs, picture_of, with_picture
 Tensor = Any
 
 
-def increases_of_scores(
+def changes_of_scores(
     asked: Request,
     batch: Inputs,
     view: View | Video,
@@ -27,31 +29,47 @@ def increases_of_scores(
     before: Sequence[Tensor],
     channels_first: bool,
 ) -> Tensor:
-    """How much of each score the places of each channel bring by themselves.
+    """How each score changes with what is left of the picture.
 
-    Wang et al. 2020, "Score-CAM", definition 3: f(X * up(s(A^k))) - f(X_b) with s a scaling to [0, 1] and, as the
-    baseline X_b, zeros.
+    For methods that mask: how much the places of each channel bring by themselves. Wang et al. 2020, "Score-CAM",
+    definition 3: f(X * up(s(A^k))) - f(X_b) with s a scaling to [0, 1] and, as the baseline X_b, zeros.
+
+    For methods that occlude: how much is lost without each place, f(X) - f(X * m + mean(X) * (1 - m)) with m zero in
+    the part of the picture that belongs to the place, and the mean of each channel over the whole picture.
 
     Args:
         asked: what is explained.
         batch: what the model is fed.
-        view: of the layer whose C channels are the masks.
+        view: of the layer whose C channels are the masks, or whose grid has the places.
         targets: (N, K, 2), without `PREDICTED`.
         before: the values of `Request.written` that each prediction begins with.
         channels_first: whether the picture's channels come first.
 
     Returns:
-        (N, K + F, C).
+        (N, K + F, C), or (N, K + F, *grid) where the method occludes.
     """
     images = picture_of(batch, asked.picture)
     size = images.shape[2:] if channels_first else images.shape[1:-1]
     at_once = asked.at_once
-    rounds = math.ceil((view.channels + 1) / at_once)  # one mask more, of zeros, gives the baseline
-    masks = _masks(view, rounds * at_once)
+    hides_places = occludes(asked.method)
+    count = math.prod(view.grid) if hides_places else view.channels
+    rounds = math.ceil((count + 1) / at_once)  # one mask more gives the baseline: of ones, or of zeros
+    masks = None if hides_places else _masks(view, rounds * at_once)
+    places = tf.constant(_places(view.grid, size))
 
     def of_masks(n: Tensor, turn: Tensor) -> Tensor:
-        some = _enlarged(masks[n, turn * at_once : (turn + 1) * at_once], size)
-        masked = tf.cast(images[n], some.dtype) * tf.expand_dims(some, 1 if channels_first else -1)
+        if masks is None:
+            numbers = turn * at_once + tf.range(at_once)
+            some = tf.cast(places != tf.reshape(numbers, (-1, *[1] * len(size))), tf.float32)
+        else:
+            some = _enlarged(masks[n, turn * at_once : (turn + 1) * at_once], size)
+        some = tf.expand_dims(some, 1 if channels_first else -1)
+        image = tf.cast(images[n], some.dtype)
+        masked = image * some
+        if hides_places:
+            sides = range(1, 1 + len(size)) if channels_first else range(len(size))
+            masked += tf.reduce_mean(image, axis=list(sides), keepdims=True) * (1 - some)
+            masked = masked if tf.as_dtype(images.dtype).is_floating else tf.round(masked)
         masked = tf.ensure_shape(tf.cast(masked, images.dtype), (at_once, *images.shape[1:]))
         fed = tf.nest.map_structure(lambda tensor: tf.repeat(tensor[n : n + 1], at_once, axis=0), batch)
         fed = with_picture(fed, asked.picture, masked)
@@ -62,7 +80,8 @@ def increases_of_scores(
     def of_picture(n: Tensor) -> Tensor:
         scores = _one_by_one(lambda turn: of_masks(n, turn), rounds)
         scores = tf.reshape(scores, (rounds * at_once, -1))
-        return tf.transpose(scores[: view.channels] - scores[view.channels])
+        rises = tf.transpose(scores[:count] - scores[count])
+        return tf.reshape(-rises, (-1, *view.grid)) if hides_places else rises
 
     return _one_by_one(of_picture, tf.shape(images)[0])
 
@@ -80,6 +99,13 @@ def _masks(view: View | Video, count: int) -> Tensor:
     masks = tf.math.divide_no_nan(activations - lowest, tf.reduce_max(activations, axis=axes, keepdims=True) - lowest)
     masks = tf.transpose(masks, [0, 1 + len(axes), *axes])
     return tf.pad(masks, [[0, 0], [0, count - view.channels], *[[0, 0]] * len(axes)])
+
+
+def _places(grid: Sequence[int], size: Sequence[int]) -> Array:
+    """(*size) int32: for each pixel the number of the place of the grid that it belongs to, in reading order."""
+    along = [(np.arange(wanted) + 0.5) * have // wanted for have, wanted in zip(grid, size, strict=True)]
+    numbers: Array = np.ravel_multi_index(np.meshgrid(*map(np.int64, along), indexing="ij"), tuple(grid))
+    return numbers.astype(np.int32)
 
 
 def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -36,6 +36,7 @@ class Request:
         written: the variables that a prediction writes to, by handle and dtype: methods that mask give them their
             values back before each of their predictions.
         at_once: how many masked pictures go through the model at once, by methods that mask.
+        keep_gradients: whether activations and gradients are given, too.
     """
 
     model: keras.Model
@@ -52,6 +53,7 @@ class Request:
     same_noise: bool
     is_listing: bool
     at_once: int
+    keep_gradients: bool = False
     written: Sequence[tuple[Any, Any]] = ()
 
     @property

@@ -139,6 +139,11 @@ class View:
         """
         return math.prod(self.grid) + (0 if self.pooled is None else self.channels)
 
+    @property
+    def gradient_shape(self) -> tuple[int, ...]:
+        """(*grid, C), or (1, ..., 1, C) where the gradient is the same everywhere."""
+        return (*(self.grid if self.pooled is None else [1] * len(self.grid)), self.channels)
+
     def activations(self) -> Tensor:
         """(N, *grid, C), at least float32."""
         return self.reading.of(at_least_float32(self.output))
@@ -205,6 +210,11 @@ class Video:
     def floats(self) -> int:
         """See `View`."""
         return math.prod(self.grid)
+
+    @property
+    def gradient_shape(self) -> tuple[int, ...]:
+        """See `View`."""
+        return (*self.grid, self.channels)
 
     def activations(self) -> Tensor:
         """See `View`."""
