@@ -1,85 +1,128 @@
-"""How faithful the maps are to the model: what happens when the picture or the weights are spoilt."""
+"""What `evaluate` gives: the measures of one method, or of several, beside those of maps that know nothing."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradcam_callbacks import drawing, notebook
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.explaining.explainer import Explainer, refuse_model
+from gradcam_callbacks.explaining.evaluating.bootstrap import LEAST, by_probe, interval, mean
+from gradcam_callbacks.explaining.evaluating.controls import RANDOM_WEIGHTS
+from gradcam_callbacks.explaining.evaluating.measures import HEADLINE, QUALITIES, Quality
 from gradcam_callbacks.explaining.explanation import Explanation
-from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
-from gradcam_callbacks.ranks import rank_correlation
-from gradcam_callbacks.record.health import in_place
 
-BLUR = 0.05
-"""Standard deviation of the Gaussian blur that insertion starts from, as a share of the picture's shorter side."""
+if TYPE_CHECKING:
+    from gradcam_callbacks.drawing.shown_figure import ShownFigure
+
+DEAF = 0.01
+"""A model whose confidence changes by less than this share of itself, whatever is done to a picture, does not look."""
+NO_BETTER = "*"
+"""Stands behind a mean that is no better than that of a control."""
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """What maps that know nothing come to, by the same measures as a method.
+
+    Attributes:
+        values: (N, K) float64 of each measure, by its name in `QUALITIES`; NaN where it is undefined.
+        deletion_curves: (N, K, steps + 1) float32, see `Evaluation`.
+        insertion_curves: (N, K, steps + 1) float32, see `Evaluation`.
+    """
+
+    values: Mapping[str, Array]
+    deletion_curves: Array
+    insertion_curves: Array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """How faithful the maps of N pictures times K targets are.
+    """How faithful the maps of N pictures times K targets are, beside those of maps that know nothing.
 
     Confidence is the probability of the class explained where the model has probabilities, and otherwise, and for
     contrast targets, the score.
 
     Attributes:
         explanation: the maps that were measured.
-        drop: (N, K) float64, share of the confidence lost when the picture is multiplied by its heatmap: in [0, 1] for
-            probabilities; NaN where the confidence is not positive. Lower is better.
-        increase: (N, K) float64, 1 where that raises the confidence, otherwise 0; NaN where a confidence is not
-            finite. Higher is better.
-        deletion: (N, K) float64, area under the deletion curve, in [0, 1] for probabilities. Lower is better.
-        insertion: (N, K) float64, area under the insertion curve, in [0, 1] for probabilities. Higher is better.
+        name: what tables and plots call them: the method, and the layer where that is needed to tell two apart.
+        values: (N, K) float64 of each measure, by its name in `QUALITIES`, which says what it is, its range and what is
+            good; NaN where it is undefined.
         deletion_curves: (N, K, steps + 1) float32, the confidence while the hottest pixels are taken away.
         insertion_curves: (N, K, steps + 1) float32, the confidence while the hottest pixels are put back.
         shares: (steps + 1,) float64, the share of the pixels changed so far, from 0 to 1: the curves' x axis.
         correlations: for each layer with weights, the last one first, the (N, K) float64 rank correlations in [-1, 1]
             of the original maps with those after the weights of this layer and of all before it in the mapping were
-            randomised. NaN where one of the two maps is the same everywhere. Empty with `randomise=False`.
+            randomised. NaN where one of the two maps is the same everywhere. Only the first layer, which comes last,
+            with `randomise="whole"`; empty with `randomise=False`.
+        controls: the same measures of maps that know nothing, by name: "random weights" (the method itself, on the
+            model with all weights shuffled, if it was to be randomised), "random map", "centred Gaussian" and "edges".
+        change: (N, K) how much the confidence changed at most, as a share of itself, whatever was done to the picture.
+        passes: how many changed pictures went through the model, for all explainers and controls together.
     """
 
     explanation: Explanation
-    drop: Array
-    increase: Array
-    deletion: Array
-    insertion: Array
+    name: str
+    values: Mapping[str, Array]
     deletion_curves: Array
     insertion_curves: Array
     shares: Array
     correlations: Mapping[str, Array]
+    controls: Mapping[str, Control]
+    change: Array
+    passes: int
+
+    @property
+    def drop(self) -> Array:
+        """(N, K) float64, share of the confidence lost when the picture is multiplied by its heatmap; lower is better.
+
+        In [0, 1] for probabilities; NaN where the confidence is not positive.
+        """
+        return self.values["drop"]
+
+    @property
+    def increase(self) -> Array:
+        """(N, K) float64, 1 where that raises the confidence, otherwise 0; NaN where it is not finite."""
+        return self.values["increase"]
+
+    @property
+    def deletion(self) -> Array:
+        """(N, K) float64, area under the deletion curve, in [0, 1] for probabilities. Lower is better."""
+        return self.values["deletion"]
+
+    @property
+    def insertion(self) -> Array:
+        """(N, K) float64, area under the insertion curve, in [0, 1] for probabilities. Higher is better."""
+        return self.values["insertion"]
 
     @property
     def average_drop(self) -> float:
         """Mean of `drop`, NaN left out. Multiply by 100 for the percentage of the paper."""
-        return _mean(self.drop)
+        return mean(self.drop)
 
     @property
     def increase_rate(self) -> float:
         """Share of the maps whose confidence rises, NaN left out."""
-        return _mean(self.increase)
+        return mean(self.increase)
 
     @property
     def mean_deletion(self) -> float:
         """Mean area under the deletion curves, NaN left out."""
-        return _mean(self.deletion)
+        return mean(self.deletion)
 
     @property
     def mean_insertion(self) -> float:
         """Mean area under the insertion curves, NaN left out."""
-        return _mean(self.insertion)
+        return mean(self.insertion)
 
     @property
     def cascade(self) -> dict[str, float]:
         """For each layer, the last one first, the mean of `correlations`, NaN left out."""
-        return {path: _mean(values) for path, values in self.correlations.items()}
+        return {path: mean(values) for path, values in self.correlations.items()}
 
     @property
     def sanity(self) -> float:
@@ -88,309 +131,320 @@ class Evaluation:
         Near 0, the maps depend on what the model learned; near 1, they would look the same had it learned nothing.
         No threshold is published, so none is made up here: compare methods by it. NaN with `randomise=False`.
         """
-        return list(self.cascade.values())[-1] if self.correlations else float("nan")
+        return mean(self.values["randomised"])
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What to know before the numbers are believed: which controls the maps do not beat, and why."""
+        return Comparison((self,)).sentences
 
     def summary(self) -> str:
-        """The five numbers as a table, each with how many maps it is the mean of."""
-        lines = [f"  {name:<24}{mean:>8}   {count:>9} maps   {says}" for name, mean, count, says in self._rows()]
-        return "\n".join([self._title(), *lines])
+        """The means as a table, beside those of the controls, and what to know of them."""
+        return Comparison((self,)).summary()
+
+    def plot(self) -> ShownFigure:
+        """The mean deletion and insertion curves, the controls grey."""
+        return Comparison((self,)).plot()
+
+    def description(self) -> dict[str, Any]:
+        """The means with their intervals, as JSON takes them."""
+        return Comparison((self,)).description()
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the five numbers as a table."""
-        return notebook.paragraph(self._title()) + notebook.table(["measure", "mean", "maps", ""], self._rows())
-
-    def _title(self) -> str:
-        n, k = self.drop.shape
-        made = f"{self.explanation.method} at '{self.explanation.layer}'"
-        return f"Faithfulness of {made}, {n} pictures x {k} targets"
-
-    def _rows(self) -> list[tuple[str, str, str, str]]:
-        """Of each number its name, its mean, how many maps that is of, and what is good."""
-        final = list(self.correlations.values())[-1] if self.correlations else np.full(self.drop.shape, np.nan)
-        rows = [
-            ("average drop", self.drop, "lower is better"),
-            ("increase in confidence", self.increase, "higher is better"),
-            ("deletion area", self.deletion, "lower is better"),
-            ("insertion area", self.insertion, "higher is better"),
-            ("correlation with random", final, "near 0 is better" if self.correlations else "not measured"),
-        ]
-        return [
-            (name, f"{_mean(values):.3f}", f"{int(np.isfinite(values).sum())} of {values.size}", says)
-            for name, values, says in rows
-        ]
+        """What a notebook shows: the tables and the curves."""
+        return Comparison((self,))._repr_html_()
 
     def __repr__(self) -> str:
         n, k = self.drop.shape
         return (
-            f"Evaluation({n} pictures x {k} targets, average_drop={self.average_drop:.3f}, "
-            f"increase_rate={self.increase_rate:.3f}, mean_deletion={self.mean_deletion:.3f}, "
-            f"mean_insertion={self.mean_insertion:.3f}, sanity={self.sanity:.3f})"
+            f"Evaluation({self.name}, {n} pictures x {k} targets, road={mean(self.values['road']):.3f}, "
+            f"average_drop={self.average_drop:.3f}, increase_rate={self.increase_rate:.3f}, "
+            f"mean_deletion={self.mean_deletion:.3f}, mean_insertion={self.mean_insertion:.3f}, "
+            f"sanity={self.sanity:.3f})"
         )
 
 
-def evaluate(
-    explainer: Explainer, probes: Any, *, steps: int = 50, randomise: bool = True, seed: int = 0
-) -> Evaluation:
-    """Measures how faithful an explainer's maps are to its model.
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """How faithful the maps of several methods are, on the same pictures and targets.
 
-    Costs 2 * steps + 3 forward passes a map, and with `randomise` one explanation of all probes a layer with weights.
-    The model is left exactly as it was found, also after an error; meanwhile a copy of its weights is kept.
-
-    Pictures are changed as the model is fed them, after any preprocessing: a heat of 0 makes a pixel 0, whatever 0
-    means there. A map that is the same everywhere is uncovered in reading order.
-
-    Args:
-        explainer: of a model of one input.
-        probes: a `ProbeSet`, an array of images (N, H, W, C), or an (images, labels) pair.
-        steps: in how many equal shares of the pixels the picture is changed from one end of a curve to the other.
-        randomise: whether to compare the maps with those of randomised weights.
-        seed: of the randomisation.
-
-    Raises:
-        GradCAMError: if `explainer` is a model, `steps` is not positive, the images are not (N, H, W, C) or not
-            the only input, a target is a function, the pictures of a batch influence each other, or the probes cannot
-            be explained.
-
-    Reference:
-        Average drop and increase: Chattopadhay et al. 2018, "Grad-CAM++", section 4.1. Insertion and deletion: Petsiuk
-        et al. 2018, "RISE". Cascading randomisation: Adebayo et al. 2018, "Sanity Checks for Saliency Maps".
+    Attributes:
+        evaluations: one a method, in the order in which they were asked for.
     """
-    if steps < 1:
-        raise GradCAMError(f"A curve has at least 1 step, not {steps}.", argument="steps")
-    refuse_model(explainer)
-    probes = as_probes(probes)
-    _check_measurable(probes)
-    explanation = explainer(probes)
-    if explainer.pictures_touch(np.repeat(probes.images[:1], 2, axis=0)):
-        raise GradCAMError(
-            f"The pictures of a batch influence each other in model '{explainer.model.name}', so the confidence in a "
-            "spoilt picture cannot be measured by itself."
+
+    evaluations: tuple[Evaluation, ...]
+
+    def __getitem__(self, name: str) -> Evaluation:
+        """That of a method, by its `name`.
+
+        Raises:
+            GradCAMError: if there is none.
+        """
+        for each in self.evaluations:
+            if each.name == name:
+                return each
+        raise GradCAMError(f"No '{name}' was measured. There are: {', '.join(e.name for e in self.evaluations)}.")
+
+    def __iter__(self) -> Iterator[Evaluation]:
+        return iter(self.evaluations)
+
+    def __len__(self) -> int:
+        return len(self.evaluations)
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{each.name} {mean(each.values[HEADLINE]):.3f}" for each in self)
+        return f"Comparison({QUALITIES[HEADLINE].title}: {means})"
+
+    @property
+    def recommendation(self) -> str | None:
+        """Which method to choose, in a sentence with its figures; None where the pictures do not tell.
+
+        A method is named where its ROAD is higher than that of each other one, and of each control, by more than the
+        95 % interval of the difference, from draws of the pictures with replacement. Methods whose maps are the same
+        count as one. It takes six pictures.
+        """
+        if len(self) < 2 or self._is_deaf:
+            return None
+        best = max(self, key=lambda each: np.nan_to_num(mean(each.values[HEADLINE]), nan=-np.inf))
+        twins = [each.name for each in self if each is not best and _are_the_same(each, best)]
+        others = [each for each in self if each is not best and each.name not in twins]
+        rivals = {each.name: each.values for each in others}
+        controls = {name: control.values for name, control in best.controls.items()}
+        told = {name: _Difference.of(best.values, values) for name, values in (rivals | controls).items()}
+        if not others or not all(difference.is_sure for difference in told.values()):
+            return None
+        next_best = max(rivals, key=lambda name: mean(rivals[name][HEADLINE]))
+        control = max(controls, key=lambda name: np.nan_to_num(mean(controls[name][HEADLINE]), nan=-np.inf))
+        same = f" ({' and '.join(twins)} {'gives' if len(twins) == 1 else 'give'} the same maps)" if twins else ""
+        return (
+            f"Choose {best.name}{same}: its {QUALITIES[HEADLINE].title} is {mean(best.values[HEADLINE]):.3f}, "
+            f"{told[next_best].mean:.3f} more than that of {next_best}, the next best{told[next_best].interval}, and "
+            f"{told[control].mean:.3f} more than that of the best control, {control}."
         )
-    targets = np.stack([explanation.explained, probes.target_matrix[..., 1]], axis=-1)
-    pixels = math.prod(probes.images.shape[1:3])
-    counts = np.rint(np.linspace(0, pixels, steps + 1)).astype(np.int64)
-    confidences = _confidences(explainer, explanation, targets, counts)
-    deletion, insertion, masked = np.split(confidences, [steps + 1, 2 * (steps + 1)], axis=-1)
-    shares = counts / pixels
-    return Evaluation(
-        explanation=explanation,
-        drop=drop(deletion[..., 0], masked[..., 0]),
-        increase=increase(deletion[..., 0], masked[..., 0]),
-        deletion=area(deletion, shares),
-        insertion=area(insertion, shares),
-        deletion_curves=deletion,
-        insertion_curves=insertion,
-        shares=shares,
-        correlations=_cascade(explainer, explanation, targets, seed) if randomise else {},
-    )
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What to know before the numbers are believed."""
+        if self._is_deaf:
+            most = max(float(each.change.max()) for each in self)
+            return (
+                f"Whatever is done to the pictures, the confidence changes by {most:.1%} of itself at most: the model "
+                "does not look at them, and the measures say nothing of the maps.",
+            )
+        found = [sentence for each in self for sentence in _not_beaten(each)]
+        count = len(self.evaluations[0].change)
+        if count < LEAST:
+            pictures = "1 picture" if count == 1 else f"{count} pictures"
+            found.append(f"{pictures} cannot tell a difference from chance; that takes {LEAST}.")
+        return tuple(found)
+
+    @property
+    def _is_deaf(self) -> bool:
+        return all(float(each.change.max(initial=0)) < DEAF for each in self)
+
+    def summary(self) -> str:
+        """The means as tables, beside those of the controls, and what to know of them."""
+        parts = []
+        for heads, rows in self.tables():
+            width = max(len(row[0]) for row in rows)
+            widths = [max(len(head), 7) for head in heads]
+            lines = [" " * width + "".join(f"  {h:>{w}}" for h, w in zip(heads, widths, strict=True))]
+            lines += [
+                f"{name:<{width}}" + "".join(f"  {cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
+                for name, *cells in rows
+            ]
+            parts.append("\n".join(line.rstrip() for line in lines))
+        notes = "\n".join(self.notes())
+        return "\n\n".join([self.title(), *parts, notes]).rstrip()
+
+    def plot(self) -> ShownFigure:
+        """The mean deletion and insertion curves: one line a method, the controls grey."""
+        first = self.evaluations[0]
+        panels = []
+        for curves, quality in (("insertion_curves", "insertion"), ("deletion_curves", "deletion")):
+            lines = {each.name: _mean_curve(getattr(each, curves)) for each in self}
+            areas = {each.name: mean(each.values[quality]) for each in self}
+            grey = {name: _mean_curve(getattr(c, curves)) for name, c in first.controls.items()}
+            grey_areas = {name: mean(c.values[quality]) for name, c in first.controls.items()}
+            if RANDOM_WEIGHTS in grey and len(self) > 1:  # each method has its own: one line, so that they are seen
+                own = [each.controls[RANDOM_WEIGHTS] for each in self]
+                grey[RANDOM_WEIGHTS] = np.mean([_mean_curve(getattr(c, curves)) for c in own], axis=0)
+                grey_areas[RANDOM_WEIGHTS] = float(np.mean([mean(c.values[quality]) for c in own]))
+            panels.append((QUALITIES[quality].heading, lines | grey, areas | grey_areas))
+        return drawing.curves(
+            first.shares,
+            panels,
+            grey=list(first.controls),
+            x_titles=("share of the pixels put back, hottest first", "share of the pixels taken away, hottest first"),
+            y_title="confidence, mean" if first.explanation.probabilities is None else "probability, mean",
+        )
+
+    def description(self) -> dict[str, Any]:
+        """The means with their intervals, as JSON takes them."""
+        first = self.evaluations[0]
+        return {
+            "layer": first.explanation.layer,
+            "pictures": len(first.change),
+            "targets": list(first.explanation.target_names),
+            "passes": first.passes,
+            "methods": {each.name: _told(each.values) for each in self},
+            "controls": {
+                name: _told(control.values) for name, control in first.controls.items() if name != RANDOM_WEIGHTS
+            },
+            RANDOM_WEIGHTS.replace(" ", "_"): {
+                each.name: _told(each.controls[RANDOM_WEIGHTS].values)
+                for each in self
+                if RANDOM_WEIGHTS in each.controls
+            },
+            "sentences": list(self.sentences),
+            "recommendation": self.recommendation,
+        }
+
+    def title(self) -> str:
+        """What was measured, in a line."""
+        first = self.evaluations[0]
+        n, k = first.change.shape
+        layers = {each.explanation.layer for each in self}
+        at = f" at '{first.explanation.layer}'" if len(layers) == 1 else ""
+        what = first.name if len(self) == 1 else f"{len(self)} methods"
+        return f"Faithfulness of {what}{at}, {n} pictures x {k} targets"
+
+    def tables(self) -> list[tuple[list[str], list[list[str]]]]:
+        """Of each kind of measure the heads of the columns, and the rows: a name and the means, methods first.
+
+        A measure that was not taken, of any of them, has no column.
+        """
+        shared = {name: c for name, c in self.evaluations[0].controls.items() if name != RANDOM_WEIGHTS}
+        made = []
+        for kind in ("picture", "map"):
+            columns = [
+                quality
+                for quality in QUALITIES.values()
+                if quality.kind == kind and any(np.isfinite(each.values[quality.name]).any() for each in self)
+            ]
+            rows = []
+            for each in self:
+                rows.append([each.name, *(_cell(quality, each) for quality in columns)])
+                if RANDOM_WEIGHTS in each.controls:
+                    own = each.controls[RANDOM_WEIGHTS].values
+                    rows.append([f"  {RANDOM_WEIGHTS}", *(_written(own[quality.name]) for quality in columns)])
+            rows += [[name, *(_written(c.values[quality.name]) for quality in columns)] for name, c in shared.items()]
+            made.append(([quality.heading for quality in columns], rows))
+        return made
+
+    def notes(self) -> list[str]:
+        """What stands below the tables: what a star means, how many maps a mean is of, what to know, what to choose."""
+        found = ["Methods first; below each the same method with random weights, then maps that know nothing."]
+        if any(NO_BETTER in cell for _, rows in self.tables() for row in rows for cell in row[1:]):
+            found.append(f"{NO_BETTER} no better than one of these.")
+        for each in self:
+            partial = [
+                f"{quality.title} of {known} of {values.size} maps"
+                for quality in QUALITIES.values()
+                if 0 < (known := int(np.isfinite(values := each.values[quality.name]).sum())) < values.size
+            ]
+            if partial:
+                found.append(f"{each.name}: {', '.join(partial)}.")
+        if all(not each.correlations for each in self):
+            found.append("Random weights: not measured.")
+        recommended = self.recommendation
+        return [*found, *self.sentences, *([recommended] if recommended else [])]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the tables and the curves."""
+        tables = [notebook.table(["", *heads], rows) for heads, rows in self.tables()]
+        notes = [notebook.paragraph(note) for note in self.notes()]
+        curves = notebook.picture(self.plot().png(), "Deletion and insertion curves")
+        return "".join([notebook.paragraph(self.title()), *tables, curves, *notes])
 
 
-def drop(before: Array, after: Array) -> Array:
-    """Share of the confidence that is lost.
+@dataclass(frozen=True)
+class _Difference:
+    """How much higher the headline of one is than that of another, over the same pictures.
 
-    Args:
-        before: (...) Y, the confidence on the picture.
-        after: (...) O, the confidence on the picture multiplied by its heatmap.
-
-    Returns:
-        (...) float64, >= 0, and at most 1 where O is not negative; NaN where Y is not positive.
-
-    Reference:
-        Chattopadhay et al. 2018, "Grad-CAM++", section 4.1: the term max(0, Y - O) / Y of "average drop %".
+    Attributes:
+        mean: of the differences of each picture.
+        low: the lower end of its 95 % interval.
+        high: the upper end.
+        count: of how many pictures.
     """
-    before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
-    lost = np.maximum(0, before - after)
-    shares: Array = np.divide(lost, before, out=np.full(lost.shape, np.nan), where=before > 0)
-    return shares
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, one: Mapping[str, Array], other: Mapping[str, Array]) -> _Difference:
+        differences = by_probe(one[HEADLINE] - other[HEADLINE])
+        return cls(mean(differences), *interval(differences), int(np.isfinite(differences).sum()))
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is more than chance."""
+        return self.count >= LEAST and self.low > 0
+
+    @property
+    def interval(self) -> str:
+        """In words, with a space before them."""
+        return f" (95 % interval {self.low:.3f} to {self.high:.3f}, {self.count} pictures)"
 
 
-def increase(before: Array, after: Array) -> Array:
-    """Whether the confidence rises.
-
-    Args:
-        before: (...) Y, the confidence on the picture.
-        after: (...) O, the confidence on the picture multiplied by its heatmap.
-
-    Returns:
-        (...) float64: 1 where O > Y, otherwise 0; NaN where one of them is not finite.
-
-    Reference:
-        Chattopadhay et al. 2018, "Grad-CAM++", section 4.1: the term of the sum in "% increase in confidence".
-    """
-    known: Array = np.isfinite(before) & np.isfinite(after)
-    return np.where(known, np.greater(after, before), np.nan)
+def _not_beaten(each: Evaluation) -> Iterator[str]:
+    """A sentence on each control that a method does not beat."""
+    title, own = QUALITIES[HEADLINE].title, mean(each.values[HEADLINE])
+    for name, control in each.controls.items():
+        difference, other = _Difference.of(each.values, control.values), mean(control.values[HEADLINE])
+        article = "itself with " if name == RANDOM_WEIGHTS else "the " if name == "edges" else "a "
+        if not QUALITIES[HEADLINE].beats(own, other) and np.isfinite(own) and np.isfinite(other):
+            yield f"{each.name} does not beat {article}{name}: its {title} is {own:.3f}, of the control {other:.3f}."
+        elif difference.count >= LEAST and not difference.is_sure:
+            yield (
+                f"{each.name} is not told apart from {article}{name}: its {title} is higher by "
+                f"{difference.mean:.3f}{difference.interval}."
+            )
 
 
-def uncovered(start: Array, end: Array, heat: Array, counts: Array) -> Array:
-    """A picture that turns into another, the hottest pixels first.
-
-    Args:
-        start: (H, W, C), the picture before.
-        end: what it becomes; broadcasts to (H, W, C).
-        heat: (H, W) numbers of any scale. Pixels of the same heat follow each other in reading order.
-        counts: (T,) how many pixels are changed.
-
-    Returns:
-        (T, H, W, C), in the dtype of the two.
-
-    Reference:
-        Petsiuk et al. 2018, "RISE": deletion, where `start` is the picture, and insertion, where `end` is.
-    """
-    order = np.argsort(-heat, axis=None, kind="stable")
-    place = np.empty(heat.size, np.int64)
-    place[order] = np.arange(heat.size)
-    changed = place.reshape(heat.shape) < np.asarray(counts)[:, None, None]
-    return np.where(changed[..., None], end, start)
+def _are_the_same(one: Evaluation, other: Evaluation) -> bool:
+    """Whether the maps of two methods are the same, each by its own maximum."""
+    a, b = one.explanation.maps, other.explanation.maps
+    if a.shape != b.shape:
+        return False
+    size = a.shape[2:]
+    return bool(np.allclose(drawing.heatmaps(a, size), drawing.heatmaps(b, size), atol=1e-3))
 
 
-def blurred(image: Array) -> Array:
-    """A picture without its details.
+def _cell(quality: Quality, each: Evaluation) -> str:
+    """A mean of a method, marked where it is no better than that of a control."""
+    own, others = mean(each.values[quality.name]), [mean(c.values[quality.name]) for c in each.controls.values()]
+    is_beaten = quality.has_controls and any(np.isfinite(other) and not quality.beats(own, other) for other in others)
+    return _written(each.values[quality.name]) + (NO_BETTER if is_beaten and np.isfinite(own) else "")
 
-    Args:
-        image: (H, W, C).
 
-    Returns:
-        (H, W, C) float32, under a Gaussian of standard deviation 0.05 * min(H, W) pixels, cut off at four of them; the
-        border pixels are repeated outwards.
-    """
-    from scipy.ndimage import gaussian_filter
+def _written(values: Array) -> str:
+    value = mean(values)
+    return f"{value:.3f}" if np.isfinite(value) else "–"
 
-    sigma = BLUR * min(image.shape[:2])
-    result: Array = gaussian_filter(np.asarray(image, np.float32), (sigma, sigma, 0), mode="nearest")
+
+def _told(values: Mapping[str, Array]) -> dict[str, Any]:
+    """Of each measure mean, interval and number of maps, as JSON takes them."""
+    told = {}
+    for name, of in values.items():
+        low, high = interval(by_probe(of))
+        told[name] = {
+            "mean": _number(mean(of)),
+            "low": _number(low),
+            "high": _number(high),
+            "maps": int(np.isfinite(of).sum()),
+        }
+    return told
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _mean_curve(curves: Array) -> Array:
+    """(steps + 1,) float64."""
+    result: Array = curves.astype(np.float64).mean(axis=(0, 1))
     return result
-
-
-def area(curves: Array, shares: Array) -> Array:
-    """Area under curves by the trapezoid rule.
-
-    Args:
-        curves: (..., T).
-        shares: (T,) the places on the x axis, rising.
-
-    Returns:
-        (...) float64.
-    """
-    curves = np.asarray(curves, np.float64)
-    total: Array = ((curves[..., 1:] + curves[..., :-1]) / 2 * np.diff(shares)).sum(axis=-1)
-    return total
-
-
-def randomised(weight: Array, rng: np.random.Generator) -> Array:
-    """A weight that has forgotten what it learned, on the same scale.
-
-    Its elements change places, so that their distribution stays and a variance stays positive. A kernel (two axes or
-    more) whose elements are all the same gets normal values instead, of that magnitude, or of 1 / sqrt(fan-in) where it
-    is zero. Other constants (a bias of zero, a scale of one) and whole numbers that are all the same stay.
-
-    Args:
-        weight: of any shape.
-        rng: where the randomness comes from.
-
-    Returns:
-        A new array of the same shape and dtype, different from `weight` unless it is such a constant.
-    """
-    elements = weight.ravel()
-    if (elements == elements[:1]).all():
-        if weight.ndim < 2 or weight.size == 0 or weight.dtype.kind in "biu":
-            return weight.copy()
-        scale = abs(float(elements[0])) or math.prod(weight.shape[:-1]) ** -0.5
-        return np.asarray(rng.normal(0, scale, weight.shape)).astype(weight.dtype)
-    shuffled = elements
-    while np.array_equal(shuffled, elements):  # of few elements, the same order may come out
-        shuffled = rng.permutation(elements)
-    return shuffled.reshape(weight.shape)
-
-
-def _spoilt(image: Array, heat: Array, counts: Array) -> Array:
-    """(2 * T + 1, H, W, C) float32: the pictures of deletion and of insertion, and the one multiplied by its heat."""
-    image = image.astype(np.float32)
-    return np.concatenate(
-        [
-            uncovered(image, image.mean(axis=(0, 1)), heat, counts),
-            uncovered(blurred(image), image, heat, counts),
-            image[None] * heat[None, ..., None],
-        ]
-    )
-
-
-def _confidences(explainer: Explainer, explanation: Explanation, targets: Array, counts: Array) -> Array:
-    """(N, K, 2 * T + 1) the confidence in each target on each of its spoilt pictures, as `_spoilt` orders them."""
-    images = explanation.probes.images
-    heatmaps = drawing.heatmaps(in_place(explanation.maps, explanation.health), images.shape[1:3])
-    is_whole = images.dtype.kind in "ui"
-
-    def confidences(image: Array, heat: Array, target: Array) -> Array:
-        spoilt = _spoilt(image, heat, counts)
-        fed = (np.rint(spoilt) if is_whole else spoilt).astype(images.dtype)
-        return explainer.confidences(fed, np.tile(target, (len(fed), 1, 1)))[:, 0]
-
-    n, k = heatmaps.shape[:2]
-    return np.stack([[confidences(images[i], heatmaps[i, j], targets[i, j]) for j in range(k)] for i in range(n)])
-
-
-def _check_measurable(probes: ProbeSet) -> None:
-    """Raises where `evaluate` has no meaning."""
-    if probes.images.ndim != 4 or probes.picture_key is not None:
-        inputs = "several inputs" if probes.picture_key is not None else "one input"
-        raise GradCAMError(
-            "evaluate measures pictures (N, H, W, C) that are a model's only input; "
-            f"got {probes.images.shape} of {inputs}."
-        )
-    if probes.functions:
-        raise GradCAMError("evaluate measures the confidence in classes; functions of the outputs have none.")
-
-
-def _cascade(explainer: Explainer, explanation: Explanation, targets: Array, seed: int) -> dict[str, Array]:
-    """For each layer with weights, from the last to the first, the (N, K) rank correlations; see `Evaluation`."""
-    from gradcam_callbacks.explaining.layers import weights_by_layer
-
-    rng = np.random.default_rng(seed)
-    groups = _with_fixed_targets(explanation.probes, targets)
-    layers = weights_by_layer(explainer.model)
-    original = explanation.maps.reshape(*targets.shape[:2], -1)
-    correlations: dict[str, Array] = {}
-    with _restored([weight for weights in layers.values() for weight in weights]):
-        for path, weights in reversed(layers.items()):
-            for weight in weights:
-                weight.assign(randomised(weight.numpy(), rng))
-            maps = np.empty_like(explanation.maps)
-            for members, group in groups:
-                maps[members] = explainer(group).maps
-            correlations[path] = rank_correlation(original, maps.reshape(original.shape))
-    return correlations
-
-
-def _with_fixed_targets(probes: ProbeSet, targets: Array) -> list[tuple[Array, ProbeSet]]:
-    """Groups the probes by their classes, so that "predicted" stays what it was before the weights were randomised.
-
-    Args:
-        probes: N pictures.
-        targets: (N, K, 2) classes, see `ProbeSet.target_matrix`.
-
-    Returns:
-        For each group the positions of its probes, and a set of them.
-    """
-    rows, group_of = np.unique(targets.reshape(len(targets), -1), axis=0, return_inverse=True)
-    groups = []
-    for group, row in enumerate(rows):
-        members = np.flatnonzero(group_of.ravel() == group)
-        classes = [(int(a), int(b)) if b >= 0 else int(a) for a, b in row.reshape(-1, 2)]
-        groups.append((members, ProbeSet(probes.images[members], pictures=probes.pictures[members], targets=classes)))
-    return groups
-
-
-@contextmanager
-def _restored(weights: Sequence[Any]) -> Iterator[None]:
-    """Gives the weights back their values at the end, whatever happened."""
-    before = [weight.numpy() for weight in weights]
-    try:
-        yield
-    finally:
-        for weight, value in zip(weights, before, strict=True):
-            weight.assign(value)
-
-
-def _mean(values: Array) -> float:
-    """The mean of what is not NaN; NaN where nothing is left."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
