@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from gradcam_callbacks import cli
+from gradcam_callbacks.explaining.evaluating.measures import QUALITIES
 from gradcam_callbacks.explaining.methods import METHODS
 from gradcam_callbacks.record.health import HEALTH
 from gradcam_callbacks.record.measures import MEASURES
@@ -65,6 +66,15 @@ def measures() -> str:
         each = f"{row.section}/<probe>.<target>" if row.section is not None and row.has_each else None
         metrics = ", ".join(f"`{key}`" for key in (each, row.mean) if key is not None)
         lines.append(f"| {row.title} | {row.says} | {limits} | {better} | {metrics} |")
+    return "\n".join(lines)
+
+
+def qualities() -> str:
+    """The table of what `evaluate` measures."""
+    lines = ["| measure | `values[…]` | what it is | range | better | paper |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {q.title} | `{q.name}` | {q.says} | {q.range} | {q.better} | {q.source} |" for q in QUALITIES.values()
+    ]
     return "\n".join(lines)
 
 
@@ -136,6 +146,7 @@ MAKERS: Mapping[str, Callable[[], str]] = {
     "health": health,
     "measures": measures,
     "methods": methods,
+    "qualities": qualities,
 }
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradcam_callbacks.callback import GradCAMCallback
     from gradcam_callbacks.errors import GradCAMError
+    from gradcam_callbacks.explaining.evaluating.evaluate import evaluate
+    from gradcam_callbacks.explaining.evaluating.evaluation import Comparison, Evaluation
     from gradcam_callbacks.explaining.explain import explain
     from gradcam_callbacks.explaining.explainer import Explainer
     from gradcam_callbacks.explaining.explanation import Explanation
     from gradcam_callbacks.explaining.methods import METHODS
-    from gradcam_callbacks.explaining.quality import Evaluation, evaluate
     from gradcam_callbacks.explaining.reliance import measure_reliance
     from gradcam_callbacks.probes.probe_set import ProbeSet
     from gradcam_callbacks.publishing.checks import check
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
 
 __all__ = [  # noqa: RUF022 (plainly sorted)
+    "Comparison",
     "Evaluation",
     "Explainer",
     "Explanation",
@@ -44,7 +46,8 @@ __all__ = [  # noqa: RUF022 (plainly sorted)
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Evaluation": "explaining.quality",
+    "Comparison": "explaining.evaluating.evaluation",
+    "Evaluation": "explaining.evaluating.evaluation",
     "Explainer": "explaining.explainer",
     "Explanation": "explaining.explanation",
     "GradCAMCallback": "callback",
@@ -56,7 +59,7 @@ _HOMES = {
     "Store": "publishing.store",
     "Sweep": "sweeping.sweep",
     "check": "publishing.checks",
-    "evaluate": "explaining.quality",
+    "evaluate": "explaining.evaluating.evaluate",
     "explain": "explaining.explain",
     "explain_checkpoints": "sweeping.sweep",
     "measure_reliance": "explaining.reliance",

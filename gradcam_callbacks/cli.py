@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
@@ -195,7 +195,7 @@ _REGIONS_HELP = "A folder of masks, <name of the picture>.png, white where the o
 
 @dataclass(frozen=True)
 class _Asked:
-    """What `explain`, `checkpoints` and `reliance` share, as it was typed; the options of `Explainer` in one."""
+    """What `explain`, `checkpoints`, `reliance` and `evaluate` share, as typed; the options of `Explainer` in one."""
 
     targets: tuple[str, ...]
     image_size: tuple[int, int] | None
@@ -204,7 +204,7 @@ class _Asked:
     explainer: Mapping[str, Any]
 
 
-def _asking(command: Callable[..., None]) -> Callable[..., None]:
+def _asking(command: Callable[..., None], method_option: Callable[[Any], Any] = _METHOD) -> Callable[..., None]:
     """Adds the options that several commands share, and hands them to the command as one `_Asked`.
 
     --target and --image-size, of which each has its own help, go into it too.
@@ -214,7 +214,7 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
     def with_asked(
         *,
         layers_named: tuple[str, ...],
-        method: str,
+        method: str | tuple[str, ...],
         output: str | None,
         grid: tuple[int, int] | None,
         **options: Any,
@@ -225,7 +225,14 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
         others["targets"] = options.pop("targets", ())  # `reliance` asks for none
         command(asked=_Asked(explainer=explainer, **others), **options)
 
-    for option in (_OUTPUT, _GRID, _METHOD, _LAYER, _PREPROCESS, _CLASSES):  # the help lists them the other way round
+    for option in (
+        _OUTPUT,
+        _GRID,
+        method_option,
+        _LAYER,
+        _PREPROCESS,
+        _CLASSES,
+    ):  # the help lists them the other way round
         with_asked = option(with_asked)
     return with_asked
 
@@ -585,6 +592,85 @@ def reliance(
     click.echo(f"{found.passes} changed pictures went through the model.")
 
 
+_METHODS = click.option(
+    "--method",
+    multiple=True,
+    default=["gradcam"],
+    metavar="NAME",
+    help=f"gradcam, the default, {', '.join([*METHODS][1:])}. Repeat it to compare methods.",
+)
+
+
+@main.command()
+@_MODEL
+@click.argument("probes", type=_FOLDER)
+@functools.partial(_asking, method_option=_METHODS)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="CLASS",
+    help="A class by index or name, `predicted`, `label` (the sub-folder), or A:B. Repeat it. [default: predicted]",
+)
+@click.option("--regions", type=_FOLDER, help=_REGIONS_HELP)
+@_ANY_SIZE
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=28, show_default=True, help="Of a deletion or insertion curve."
+)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="A PNG file for the curves.")
+@_IMPORT
+@_UNSAFE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables: means, and their intervals.")
+def evaluate(
+    model: Path,
+    probes: Path,
+    regions: Path | None,
+    asked: _Asked,
+    steps: int,
+    plot: Path | None,
+    modules: tuple[str, ...],
+    unsafe: bool,
+    as_json: bool,
+) -> None:
+    """Measure how faithful maps are to MODEL on the pictures in the folder PROBES.
+
+    Beside each method stand maps that know nothing: a random one, a Gaussian in the middle, the edges of the picture,
+    and the method itself on the model with all weights shuffled. A method that does not beat them is told so. Of
+    several methods one is recommended, where the pictures tell.
+
+    \b
+    Examples:
+      gradcam evaluate model.keras probes/ --preprocess resnet
+      gradcam evaluate model.keras probes/ --method gradcam --method layercam --plot curves.png
+    """  # noqa: D301
+    from gradcam_callbacks.explaining.evaluating.evaluate import evaluate as evaluate_maps
+    from gradcam_callbacks.explaining.explainer import Explainer
+
+    if plot is not None and (plot.suffix.lower() != ".png" or not plot.absolute().parent.is_dir()):
+        wrong = "is no PNG file" if plot.suffix.lower() != ".png" else "lies in a folder that does not exist"
+        raise click.BadParameter(f"'{plot}' {wrong}.", param_hint="--plot")
+    _import_own(modules)
+    prepare = _preprocess(asked.preprocess)
+    network = _load(model, unsafe=unsafe)
+    chosen = _probes_in_folder(network, probes, regions, asked, prepare)
+    methods = dict.fromkeys(asked.explainer["method"])  # each once
+    explainers = [Explainer(network, **{**asked.explainer, "method": method}) for method in methods]
+    with _bar("Measuring") as on_progress:
+        found = evaluate_maps(explainers, chosen, steps=steps, randomise="whole", on_progress=on_progress)
+    if plot is not None:
+        plot.write_bytes(found.plot().png())
+    if as_json:
+        click.echo(json.dumps(found.description() | {"plot": None if plot is None else str(plot)}, indent=2))
+        return
+    click.echo(found.title())
+    for heads, rows in found.tables():
+        _print_numbers(heads, rows, of={each.name for each in found})
+    for note in found.notes():
+        click.echo(note)
+    if plot is not None:
+        click.echo(plot)
+
+
 @main.command()
 @click.argument("journal", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--run", "run_id", metavar="ID", help="The MLflow run; by default the one that the journal names.")
@@ -794,6 +880,34 @@ def _print_table(
     for row in rows:
         table.add_row(*map(escape, row), style="bold green" if row[-1] == marked else None)
     Console(stderr=on_stderr).print(table)
+
+
+def _print_numbers(heads: Sequence[str], rows: Sequence[Sequence[str]], *, of: Collection[str]) -> None:
+    """Prints a table of a name and numbers in each row; rows of other names than these are dim."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for head in heads:
+        table.add_column(head, justify="right", min_width=6, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row), style=None if row[0] in of else "dim")
+    Console().print(table)
+
+
+@contextmanager
+def _bar(task: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar on a terminal; gives what moves it: how much is done, and of how much."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        number = bar.add_task(task, total=None)
+        yield lambda done, total: bar.update(number, completed=done, total=total)
 
 
 def _import_keras() -> None:

@@ -26,6 +26,7 @@ from support.models import pictures, small_model
 from support.reliance import a_test
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, explain
+from gradcam_callbacks import evaluate as measure_faithfulness
 from gradcam_callbacks.cli import main
 from gradcam_callbacks.explaining.methods import METHODS
 from gradcam_callbacks.probes.reading import read_picture
@@ -1173,6 +1174,13 @@ def test_every_verb_shows_examples_that_fit(verb: str) -> None:
         ("upload",),
         ("check",),
         ("check", ".", "--fail-on", "ok"),
+        ("evaluate", "names.txt"),
+        ("evaluate", "missing.keras", "."),
+        ("evaluate", "names.txt", "missing"),
+        ("evaluate", "names.txt", "names.txt"),
+        ("evaluate", "names.txt", ".", "--steps", "0"),
+        ("evaluate", "names.txt", ".", "--plot", "curves.txt"),
+        ("evaluate", "names.txt", ".", "--plot", "missing/curves.png"),
         ("dance",),
     ],
     ids=" ".join,
@@ -1233,3 +1241,65 @@ def test_reliance_tests_a_saved_model(tmp_path: Path) -> None:
     held = json.loads(gradcam("reliance", *asked, "--json").stdout)
     (boat,) = [finding for finding in held["findings"] if finding["class"] == "boat"]
     assert (boat["outcome"], boat["kind"], len(boat["decisive"])) == ("confirmed", "common", 4)
+
+
+# ---- gradcam evaluate ----
+
+
+@pytest.fixture
+def folder() -> Path:
+    """Six photographs in a folder, and a mask of one."""
+    for place in ("probes", "masks"):
+        Path(place).mkdir()
+    for number in range(6):
+        Image.fromarray(photograph(20, 20, number)).save(f"probes/{number}.png")
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:15] = 255
+    Image.fromarray(mask).save("masks/0.png")
+    return Path("probes")
+
+
+def test_evaluate_prints_what_python_measures(model: Path, folder: Path) -> None:
+    """The tables have the means of `evaluate`, of each method that was named, beside the controls; and no bar."""
+    result = gradcam("evaluate", model, folder, "--method", "gradcam", "--method", "layercam", "--steps", "3")
+    assert (result.exit_code, result.stderr) == (0, "")
+    network = keras.saving.load_model(model, compile=False)
+    probes = ProbeSet.from_directory(folder, image_size=(16, 16))
+    explainers = [Explainer(network, method=method) for method in ("gradcam", "layercam")]
+    found = measure_faithfulness(explainers, probes, steps=3, randomise="whole")
+    assert result.stdout.splitlines()[0] == "Faithfulness of 2 methods at 'conv', 6 pictures x 1 targets"
+    printed = [line.split() for line in result.stdout.splitlines()]
+    for _, expected in found.tables():
+        for row in expected:
+            assert [*row[0].split(), *row[1:]] in printed
+    for note in found.notes():
+        assert note in result.stdout
+
+
+def test_evaluate_says_json(model: Path, folder: Path) -> None:
+    """JSON and nothing else, with the measures that need regions; a method that is named twice is measured once."""
+    typed = ("--method", "layercam", "--method", "layercam", "--regions", "masks", "--steps", "2", "--json")
+    told = strict_json(gradcam("evaluate", model, folder, *typed).stdout)
+    assert list(told["methods"]) == ["layercam"]
+    assert told["methods"]["layercam"]["focus"]["maps"] == 1
+    assert 0 <= told["methods"]["layercam"]["rank_accuracy"]["mean"] <= 1
+    assert told["pictures"] == 6
+    assert told["plot"] is None
+
+
+def test_evaluate_draws_its_curves(model: Path, folder: Path) -> None:
+    """A PNG where it was asked for, which is named last."""
+    result = gradcam("evaluate", model, folder, "--steps", "2", "--plot", "curves.png")
+    assert result.stdout.splitlines()[-1] == "curves.png"
+    with Image.open("curves.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 300
+
+
+def test_what_cannot_be_evaluated_is_one_line(model: Path, folder: Path) -> None:
+    """A method that does not exist, a folder without pictures, a model that is none."""
+    assert "No method 'gradcan'" in fails("evaluate", model, folder, "--method", "gradcan")
+    Path("empty").mkdir()
+    assert "empty" in fails("evaluate", model, "empty")
+    assert "names.txt" in fails("evaluate", "names.txt", folder)
+    assert refuses("evaluate", model, folder, "--plot", "c.gif").startswith("Error: Invalid value for --plot: 'c.gif'")

@@ -20,7 +20,7 @@ PACKAGE = Path(gradcam_callbacks.__file__).parent
 # rooms of one floor do not know each other.
 FLOORS = (
     {"arrays", "errors", "names", "native_log", "notebook"},
-    {"ranks", "regular_files", "versions"},
+    {"concentration", "ranks", "regular_files", "versions"},
     {"drawing"},
     {"probes", "record"},
     {"explaining", "reviewing"},

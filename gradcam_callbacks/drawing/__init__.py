@@ -8,6 +8,7 @@ the plain picture.
 """
 
 from gradcam_callbacks.drawing.colours import ALPHA, COLORMAP, colour, cover
+from gradcam_callbacks.drawing.curves import curves
 from gradcam_callbacks.drawing.figures import contact_sheet, figure
 from gradcam_callbacks.drawing.fonts import font_path, said, warn_of_missing
 from gradcam_callbacks.drawing.gradients import gradient_figure
@@ -23,6 +24,7 @@ __all__ = [
     "colour",
     "contact_sheet",
     "cover",
+    "curves",
     "figure",
     "font_path",
     "gradient_figure",

@@ -3,7 +3,7 @@
 Only this folder differentiates, and only it knows TensorFlow, which is why TensorFlow's own checkpoints are read here
 (`weights`). Nothing here knows of journals, of MLflow, or of how a run is judged.
 
-`explain` and `explainer` are what users call, `explanation` and `quality` what they get. Below them `capture` traces
+`explain`, `explainer` and `evaluating/` are what users call, `explanation` what they get. Below them `capture` traces
 the graph of one `Request`: `layers` and `calls` see what the layers give, `views` reads it as maps, `picking` chooses
 one, `head` finds the scores, `methods` are the formulas, `maps` and `masking` apply them. What is private in Keras or
 TensorFlow is used in `keras_internals` and `tensorflow_internals` alone.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gradcam_callbacks import concentration
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.ranks import rank_correlation
 
@@ -125,6 +126,30 @@ def pointing(maps: Array, regions: Array) -> Array:
     known = _has_region(regions) & (count > 0)
     chances: Array = np.divide((peaks & hits).sum(axis=-1), count, out=np.full(count.shape, np.nan), where=known)
     return chances
+
+
+def entropy(maps: Array) -> Array:
+    """How evenly the attention is spread; see `concentration.entropy`.
+
+    Args:
+        maps: (N, K, *grid) maps.
+
+    Returns:
+        (N, K) float64 in [0, 1]; NaN where the map says nothing.
+    """
+    return concentration.entropy(_shares(maps))
+
+
+def gini(maps: Array) -> Array:
+    """How much of the attention lies in few places; see `concentration.gini`.
+
+    Args:
+        maps: (N, K, *grid) maps.
+
+    Returns:
+        (N, K) float64 in [0, 1); NaN where the map says nothing.
+    """
+    return concentration.gini(_shares(maps))
 
 
 def unevenness(maps: Array) -> Array:

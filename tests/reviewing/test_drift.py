@@ -219,3 +219,10 @@ def test_a_grid_finer_than_the_picture() -> None:
         is_inside = min(cell) >= 2
         assert drift.pointing(maps, regions) == is_inside
         assert drift.focus(maps, regions) == is_inside
+
+
+def test_entropy_and_sparseness_of_maps() -> None:
+    """Half in each of two of four places: ln 2 / ln 4 and 1/2; all in one: 0 and 3/4; an empty map has neither."""
+    maps = np.concatenate([one([[4, 4], [0, 0]]), one([[0, 9], [0, 0]]), one([[2, 2], [2, 2]]), one([[0, 0], [0, 0]])])
+    np.testing.assert_allclose(drift.entropy(maps)[:, 0], [0.5, 0, 1, np.nan], atol=1e-12)
+    np.testing.assert_allclose(drift.gini(maps)[:, 0], [0.5, 0.75, 0, np.nan], atol=1e-12)

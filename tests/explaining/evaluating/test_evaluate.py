@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,18 +11,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.models import pictures, small_model
+from support.models import counting_model, pictures, small_model
 
-from gradcam_callbacks import Explainer, Explanation, ProbeSet
-from gradcam_callbacks.explaining.quality import (
-    area,
-    blurred,
-    drop,
-    evaluate,
-    increase,
-    randomised,
-    uncovered,
-)
+from gradcam_callbacks import Comparison, Explainer, Explanation, ProbeSet, evaluate
+from gradcam_callbacks.explaining.evaluating.bootstrap import interval
+from gradcam_callbacks.explaining.evaluating.randomising import randomised
+from gradcam_callbacks.explaining.evaluating.spoiling import blurred, uncovered
 from gradcam_callbacks.ranks import rank_correlation
 
 SQUARE = (slice(2, 6), slice(3, 7))  # a quarter of 8 x 8 pixels
@@ -222,13 +217,6 @@ def test_whole_numbers_are_fed_as_whole_numbers() -> None:
     np.testing.assert_allclose(result.deletion_curves[:, 0], expected, atol=1e-5)
 
 
-def test_drop_and_increase_of_numbers() -> None:
-    """Known values; zero, negative and unknown confidences are NaN."""
-    before, after = np.array([0.8, 0.5, 0.0, -1.0, np.nan]), np.array([0.2, 0.7, 0.1, -2.0, 0.5])
-    np.testing.assert_allclose(drop(before, after), [0.75, 0, np.nan, np.nan, np.nan])
-    np.testing.assert_array_equal(increase(before, after), [0, 1, 1, 0, np.nan])
-
-
 def test_equal_heat_is_uncovered_in_reading_order() -> None:
     """The hottest pixels change first, and of equal ones those that are read first."""
     heat = np.array([[0.5, 1.0], [0.5, 0.5]])
@@ -237,12 +225,6 @@ def test_equal_heat_is_uncovered_in_reading_order() -> None:
     np.testing.assert_array_equal(steps[2, ..., 0], [[1, 1], [0, 0]])
     np.testing.assert_array_equal(steps[3, ..., 0], [[1, 1], [1, 0]])
     assert steps[[0, 4]].mean(axis=(1, 2, 3)).tolist() == [0, 1]
-
-
-def test_area_is_that_of_trapezoids() -> None:
-    """A line from 0 to 1 has the area 1/2, also in uneven steps; a corner is exact where a step ends on it."""
-    shares = np.array([0, 0.25, 0.4, 1])
-    np.testing.assert_allclose(area(np.stack([shares, 1 - shares, np.minimum(shares, 0.4)]), shares), [0.5, 0.5, 0.32])
 
 
 def test_the_blur_is_a_gaussian_of_a_twentieth_of_the_shorter_side() -> None:
@@ -410,16 +392,368 @@ def test_several_inputs_functions_and_no_steps_are_refused() -> None:
         evaluate(explainer, pictures(), steps=0)
 
 
-def test_the_summary_has_the_five_numbers() -> None:
-    """A table for people and one line for the console; what was not measured is said."""
+def test_explainers_that_are_none_are_refused() -> None:
+    """An empty list, something else, a model in a list, explainers of two models, and a word that is none."""
     explainer = Explainer(small_model())
-    result = evaluate(explainer, ProbeSet(pictures(), targets=[0, 1]), steps=2)
+    with pytest.raises(ValueError, match=r"Expected an Explainer, or a list of them; got \[\]"):
+        evaluate([], pictures())
+    with pytest.raises(ValueError, match="Expected an Explainer, or a list of them; got 'gradcam'"):
+        evaluate("gradcam", pictures())  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="not the model 'small' itself"):
+        evaluate([explainer, small_model()], pictures())  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="of several models"):
+        evaluate([explainer, Explainer(small_model())], pictures())
+    with pytest.raises(ValueError, match="not 'all'"):
+        evaluate(explainer, pictures(), randomise="all")  # type: ignore[call-overload]
+
+
+# ---- The measures of a network whose numbers are known ----
+
+
+def square_of(kind: type[Explainer] = Explainer, **settings: Any) -> dict[str, float]:
+    probes = ProbeSet(square_picture(), targets=[1], regions=[(2, 3, 6, 7)])
+    result = evaluate(kind(square_model()), probes, steps=1, randomise=False, **settings)
+    return {name: float(values[0, 0]) for name, values in result.values.items()}
+
+
+def test_a_map_of_the_square_has_the_measures_worked_out_by_hand() -> None:
+    """16 of 64 pixels are hot and decide: each measure that is defined has its best value, or one that is known."""
+    found = square_of()
+    assert found["infidelity"] == pytest.approx(0, abs=1e-6)  # covering a pixel takes its heat's worth, and no other
+    assert found["adcc"] == pytest.approx(3 / (1 + 1 / (1 - 0.25) + 1))  # coherency 1, complexity 1/4, drop 0
+    assert found["rank_accuracy"] == found["focus"] == 1
+    assert found["entropy"] == pytest.approx(np.log(16) / np.log(64))
+    assert found["gini"] == pytest.approx(0.75)
+    # The map is the picture: noise of 0.02 at most on 64 pixels moves it by 0.02 * 8, of a length of 4.
+    assert 0.01 < found["sensitivity"] <= 0.04
+    assert np.isnan([found[name] for name in ("gain", "random_logit", "randomised", "rise")]).all()
+
+
+def test_road_takes_the_hottest_away_and_then_the_coldest() -> None:
+    """Of 64 pixels 13, 26, 38 and 51 go. The coldest are not in the square until 51 of them are."""
+    picture, road = square_picture()[0, ..., 0], square_of()["road"]
+    # The weights are 0 outside of the square, so that only what is filled in there counts; by the equations of the
+    # neighbours, each pixel by the mean of the 8 around it, until nothing moves.
+    order = np.argsort(-picture, axis=None, kind="stable"), np.argsort(picture, axis=None, kind="stable")
+    curves = []
+    for places in order:
+        curve = []
+        for count in (13, 26, 38, 51):
+            removed = np.zeros(64, bool)
+            removed[places[:count]] = True
+            filled = relaxed(picture, removed.reshape(8, 8))
+            curve.append(filled[SQUARE].mean())
+        curves.append(np.array(curve))
+    assert road == pytest.approx((curves[1] - curves[0]).mean(), abs=0.01)  # the noise is 0.01 of the deviation
+    np.testing.assert_allclose(curves[1][:3], 1)
+    assert road > 0.5
+    assert square_of(Inverted)["road"] < -0.4
+
+
+def relaxed(picture: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """The picture with each removed pixel at the weighted mean of its neighbours, by repeating that."""
+    filled = np.where(removed, 0.5, picture)
+    for _ in range(2000):
+        total, weights = np.zeros((8, 8)), np.zeros((8, 8))
+        padded, there = np.pad(filled, 1), np.pad(np.ones((8, 8)), 1)
+        for down in range(3):
+            for right in range(3):
+                weight = {0: 0, 1: 1 / 6, 2: 1 / 12}[(down != 1) + (right != 1)]
+                total += weight * padded[down : down + 8, right : right + 8]
+                weights += weight * there[down : down + 8, right : right + 8]
+        filled = np.where(removed, total / weights, picture)
+    return filled
+
+
+def test_a_bad_map_is_worse_in_the_new_measures_too() -> None:
+    """The map turned inside out."""
+    good, bad = square_of(), square_of(Inverted)
+    assert bad["infidelity"] == 1
+    assert bad["adcc"] == 0  # all confidence is lost
+    assert bad["rank_accuracy"] == bad["focus"] == 0
+    assert bad["road"] < 0 < good["road"]
+
+
+# ---- Controls ----
+
+
+def test_maps_that_know_nothing_stand_beside_each_method() -> None:
+    """By all measures, with curves of their own; not one that needs weights where none were to be shuffled."""
+    probes = ProbeSet(pictures(), targets=[0, 1])
+    result = evaluate(Explainer(small_model()), probes, steps=3)
+    assert list(result.controls) == ["random weights", "random map", "centred Gaussian", "edges"]
+    for control in result.controls.values():
+        assert control.deletion_curves.shape == result.deletion_curves.shape
+        assert list(control.values) == list(result.values)
+        for name in ("road", "insertion", "deletion", "drop", "adcc", "infidelity", "random_logit"):
+            assert np.isfinite(control.values[name]).any(), name
+    for name in ("random map", "centred Gaussian", "edges"):
+        assert (result.controls[name].values["random_logit"] == 1).all()  # the same for every class
+        assert (result.controls[name].values["randomised"] == 1).all()  # and for every weight
+    gaussian = result.controls["centred Gaussian"].values
+    assert (gaussian["sensitivity"] == 0).all()
+    without = evaluate(Explainer(small_model()), probes, steps=1, randomise=False)
+    assert list(without.controls) == ["random map", "centred Gaussian", "edges"]
+
+
+def test_the_ends_of_all_curves_are_the_same() -> None:
+    """They are the picture, the blurred one, and the one without colours: whatever the map."""
+    result = evaluate(Explainer(small_model()), ProbeSet(pictures(), targets=[0, 1]), steps=3)
+    for control in result.controls.values():
+        np.testing.assert_array_equal(control.deletion_curves[..., [0, -1]], result.deletion_curves[..., [0, -1]])
+        np.testing.assert_array_equal(control.insertion_curves[..., [0, -1]], result.insertion_curves[..., [0, -1]])
+
+
+def test_the_control_with_random_weights_is_the_method_under_them() -> None:
+    """Its maps are those of the shuffled model; the confidences are those of the model as it is."""
+    model = small_model()
+    explainer, probes = Explainer(model), ProbeSet(pictures(), targets=[0, 3])
+    control = evaluate(explainer, probes, steps=3, seed=4).controls["random weights"]
+    before, rng = model.get_weights(), np.random.default_rng(4)
+    for name in ("head", "conv"):
+        layer = model.get_layer(name)
+        layer.set_weights([randomised(weight, rng) for weight in layer.get_weights()])
+    heat = explainer(probes).heatmaps()
+    model.set_weights(before)
+    for n, image in enumerate(pictures()):
+        for k, target in enumerate((0, 3)):
+            masked = model(image[None] * heat[n, k][..., None]).numpy()[0, target]
+            whole = model(image[None]).numpy()[0, target]
+            expected = max(0, whole - masked) / whole
+            assert control.values["drop"][n, k] == pytest.approx(expected, abs=1e-5)
+
+
+def test_all_weights_at_once_are_the_last_stage_of_the_cascade() -> None:
+    """`randomise="whole"` costs one explanation and gives what the whole cascade comes to."""
+    explainer, probes = Explainer(deep_model()), ProbeSet(pictures(), targets=[0, 1])
+    cascade, whole = (evaluate(explainer, probes, steps=2, randomise=how) for how in (True, "whole"))
+    assert list(whole.correlations) == list(cascade.correlations)[-1:]
+    assert whole.sanity == cascade.sanity
+    for name, values in cascade.values.items():
+        np.testing.assert_array_equal(whole.values[name], values)
+    for name, values in cascade.controls["random weights"].values.items():
+        np.testing.assert_array_equal(whole.controls["random weights"].values[name], values)
+
+
+def test_a_model_that_does_not_look_is_said_to() -> None:
+    """A constant network may score an increase of 1; so do maps that know nothing, and one sentence says why."""
+    model = small_model()
+    model.get_layer("head").kernel.assign(1e-4 * model.get_layer("head").kernel)
+    result = evaluate(Explainer(model), ProbeSet(pictures(8), targets=["predicted"]), steps=3)
+    (sentence,) = result.sentences
+    assert sentence.startswith("Whatever is done to the pictures, the confidence changes by 0.0% of itself at most")
+    assert sentence in result.summary()
+    assert evaluate([Explainer(model)] * 2, pictures(8), steps=1).recommendation is None
+
+
+class Blind(Explainer):
+    """Gives the same map of every picture: hot in the last row."""
+
+    def __call__(self, probes: Any) -> Explanation:
+        explanation = super().__call__(probes)
+        maps = np.zeros_like(explanation.maps)
+        maps[..., -1, :] = 1
+        return replace(explanation, maps=maps, health=np.full_like(explanation.health, "ok"))
+
+
+def squares_of(count: int) -> ProbeSet:
+    """Pictures on which the square is more or less bright, and the rest is noise that says nothing."""
+    rng = np.random.default_rng(2)
+    images = rng.uniform(0, 0.2, (count, 8, 8, 1)).astype(np.float32)
+    images[(slice(None), *SQUARE)] += rng.uniform(0.6, 1, (count, 1, 1, 1)).astype(np.float32)
+    return ProbeSet(images, targets=[1])
+
+
+def test_a_method_that_does_not_beat_a_control_is_told_so() -> None:
+    """A map of the last row loses against a Gaussian in the middle, where the square is; a good one against none."""
+    bad = evaluate(Blind(square_model()), squares_of(6), steps=4, randomise="whole")
+    own, other = bad.values["road"].mean(), bad.controls["centred Gaussian"].values["road"].mean()
+    said = f"gradcam does not beat a centred Gaussian: its ROAD is {own:.3f}, of the control {other:.3f}."
+    assert said in bad.sentences
+    assert said in bad.summary()
+    good = evaluate(Explainer(square_model()), squares_of(6), steps=4, randomise=False)
+    assert good.sentences == ()
+
+
+def test_few_pictures_tell_nothing_from_chance() -> None:
+    """Of five pictures that agree, chance is 2 in 32."""
+    few = evaluate(Explainer(square_model()), squares_of(5), steps=2, randomise=False)
+    assert few.sentences == ("5 pictures cannot tell a difference from chance; that takes 6.",)
+
+
+# ---- Several methods ----
+
+
+def test_several_methods_are_measured_as_one_by_one() -> None:
+    """What is shared does not change a number."""
+    model, probes = deep_model(), ProbeSet(pictures(3), targets=[0, 1])
+    explainers = [Explainer(model, method=method) for method in ("gradcam", "layercam")]
+    both = evaluate(explainers, probes, steps=3)
+    assert isinstance(both, Comparison)
+    assert [each.name for each in both] == ["gradcam", "layercam"]
+    for explainer in explainers:
+        alone, beside = evaluate(explainer, probes, steps=3), both[explainer.method]
+        for name, values in alone.values.items():
+            np.testing.assert_allclose(beside.values[name], values, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(beside.insertion_curves, alone.insertion_curves, atol=1e-6)
+        assert beside.cascade == pytest.approx(alone.cascade, nan_ok=True)
+    with pytest.raises(ValueError, match=r"No 'scorecam' was measured\. There are: gradcam, layercam\."):
+        both["scorecam"]
+
+
+def test_no_changed_picture_goes_through_twice() -> None:
+    """Three methods with the same maps cost their explanations and nothing more; two targets share the controls."""
+    model, counting = counting_model()
+    probes = ProbeSet(pictures(2), targets=[1])
+
+    def pictures_through(methods: tuple[str, ...]) -> tuple[int, int]:
+        explainers = [Explainer(model, method=method) for method in methods]
+        evaluate(explainers, probes, steps=4, randomise="whole")  # traces, and learns what it must
+        counting.passes.clear()
+        found = evaluate(explainers, probes, steps=4, randomise="whole")
+        return sum(counting.passes), found.evaluations[0].passes
+
+    alone, changed = pictures_through(("gradcam",))
+    # Of the two pictures: themselves, masked, under 10 draws of noise; with random weights, and masked then.
+    explained = 2 * (1 + 1 + 10 + 1 + 1)
+    assert alone == changed + explained
+    three, changed_by_three = pictures_through(("gradcam", "hirescam", "xgradcam"))
+    assert changed_by_three <= changed + 2 * (2 * 4 + 8 + 1)  # rounding may move a pixel of one of them
+    assert three == changed_by_three + 3 * explained
+    # A picture: its whole self, the ends of the curves, 64 squares; 5 maps with 3 + 3 on the way, 4 + 4, and 1 masked.
+    assert changed <= 2 * (3 + 64 + 5 * (2 * 3 + 8 + 1))
+
+
+def test_a_second_target_costs_no_control() -> None:
+    """Maps that know nothing are the same for all targets of a picture."""
+    model = small_model()
+    one = evaluate(Explainer(model), ProbeSet(pictures(2), targets=[1]), steps=4, randomise=False).passes
+    two = evaluate(Explainer(model), ProbeSet(pictures(2), targets=[1, 2]), steps=4, randomise=False).passes
+    assert two - one <= 2 * (2 * 3 + 8 + 1)
+
+
+def test_the_better_method_is_recommended_with_its_figures() -> None:
+    """The square's map against one of the last row, on eight pictures; its twin is named."""
+    model = square_model()
+    explainers = [Blind(model), Explainer(model, method="gradcam"), Explainer(model, method="xgradcam")]
+    found = evaluate(explainers, squares_of(8), steps=4, randomise=False)
+    names = ["gradcam at conv (1)", "gradcam at conv (2)", "xgradcam"]
+    assert [each.name for each in found] == names
+    roads = [float(each.values["road"].mean()) for each in found]
+    assert roads[1] == pytest.approx(roads[2], abs=1e-3)
+    assert roads[1] > roads[0]
+    low, high = interval((found[names[1]].values["road"] - found[names[0]].values["road"])[:, 0])
+    said = found.recommendation
+    assert said is not None
+    best, twin = (names[1], names[2]) if roads[1] >= roads[2] else (names[2], names[1])
+    assert said.startswith(f"Choose {best} ({twin} gives the same maps): its ROAD is {max(roads):.3f}, ")
+    assert f"{max(roads) - roads[0]:.3f} more than that of {names[0]}, the next best" in said.replace(
+        f" (95 % interval {low:.3f} to {high:.3f}, 8 pictures)", ""
+    )
+    assert said.endswith("of the best control, centred Gaussian.")
+    assert found.summary().endswith(found.recommendation)
+    few = evaluate(explainers[:2], squares_of(5), steps=4, randomise=False)
+    assert few.recommendation is None
+
+
+def test_methods_that_the_pictures_do_not_tell_apart_are_not_ranked() -> None:
+    """Twins have nothing between them, and on noise the difference lies within its interval."""
+    model = small_model()
+    probes = ProbeSet(pictures(8), targets=["predicted"])
+    explainers = [Explainer(model, method=method) for method in ("gradcam", "gradcam++")]
+    assert evaluate(explainers, probes, steps=2, randomise=False).recommendation is None
+    twins = [Explainer(square_model(), method="gradcam")] * 2
+    assert evaluate(twins, squares_of(8), steps=2, randomise=False).recommendation is None
+
+
+def test_progress_is_told_up_to_the_end() -> None:
+    """It never falls, and ends with all that there was."""
+    told: list[tuple[int, int]] = []
+    explainers = [Explainer(small_model(), method="gradcam")]
+    evaluate(explainers, pictures(2), steps=1, on_progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert len({total for _, total in told}) == 1
+    assert told[-1][0] == told[-1][1]
+
+
+# ---- What people see ----
+
+
+def test_the_tables_have_methods_and_controls() -> None:
+    """Each mean stands where it should; what is no better than a control is marked, and what is unknown is a dash."""
+    result = evaluate(Explainer(small_model()), ProbeSet(pictures(), targets=[0, 1]), steps=2)
     lines = result.summary().splitlines()
     assert lines[0] == "Faithfulness of gradcam at 'conv', 5 pictures x 2 targets"
-    numbers = [result.average_drop, result.increase_rate, result.mean_deletion, result.mean_insertion, result.sanity]
-    assert [float(line[26:34]) for line in lines[1:]] == pytest.approx(numbers, abs=5e-4)
-    assert all(f"{number:.3f}" in repr(result) for number in numbers)
-    without = evaluate(explainer, pictures(), steps=2, randomise=False)
+    (heads, rows), (more_heads, more_rows) = Comparison((result,)).tables()
+    assert heads == ["ROAD ↑", "insertion ↑", "deletion ↓", "infidelity ↓", "drop ↓", "increase ↑", "gain ↑"]
+    assert more_heads == [
+        "ADCC ↑",
+        "sensitivity ↓",
+        "other class ↓",
+        "random weights →0",
+        "rise ↑",
+        "entropy",
+        "Gini",
+    ]
+    names = ["gradcam", "  random weights", "random map", "centred Gaussian", "edges"]
+    assert [row[0] for row in rows] == [row[0] for row in more_rows] == names
+    own = [float(cell.rstrip("*")) for cell in rows[0][1:]]
+    numbers = [result.values[name].mean() for name in ("road", "insertion", "deletion")]
+    assert own[:3] == pytest.approx(numbers, abs=5e-4)
+    assert own[4:6] == pytest.approx([result.average_drop, result.increase_rate], abs=5e-4)
+    for column, name in enumerate(("road", "insertion"), 1):
+        best = max(control.values[name].mean() for control in result.controls.values())
+        assert rows[0][column].endswith("*") == (result.values[name].mean() <= best + 1e-6)
+    assert more_rows[1][2] == "–"  # the sensitivity with random weights is not measured
+    for number in (result.average_drop, result.increase_rate, result.mean_deletion, result.mean_insertion):
+        assert f"{number:.3f}" in repr(result)
+
+
+def test_what_was_not_measured_is_said() -> None:
+    """Without shuffled weights there is no column of them, and a line says so."""
+    without = evaluate(Explainer(small_model()), pictures(), steps=2, randomise=False)
     assert without.correlations == {}
     assert np.isnan(without.sanity)
-    assert without.summary().splitlines()[-1].endswith("nan      0 of 5 maps   not measured")
+    assert "Random weights: not measured." in without.summary().splitlines()
+    assert "random weights →0" not in without.summary()
+
+
+def test_the_description_is_json_with_intervals() -> None:
+    """Mean, interval and number of maps of each measure, of each method and control; what is unknown is null."""
+    probes = ProbeSet(pictures(), targets=[0])
+    explainers = [Explainer(model := small_model()), Explainer(model, method="layercam")]
+    result = evaluate(explainers, probes, steps=2)
+    told = json.loads(json.dumps(result.description(), allow_nan=False))
+    assert list(told["methods"]) == list(told["random_weights"]) == ["gradcam", "layercam"]
+    assert list(told["controls"]) == ["random map", "centred Gaussian", "edges"]
+    for name, values in result["layercam"].values.items():
+        entry = told["methods"]["layercam"][name]
+        if np.isfinite(values).all():
+            assert entry["mean"] == pytest.approx(values.mean())
+            assert entry["low"] <= entry["mean"] <= entry["high"]
+            assert entry["maps"] == 5
+    assert told["methods"]["gradcam"]["focus"] == {"mean": None, "low": None, "high": None, "maps": 0}
+    assert told["passes"] == result.evaluations[0].passes
+    assert told["recommendation"] is None
+
+
+def test_the_plot_has_a_line_a_method_and_the_controls_grey() -> None:
+    """The mean curves, with their areas in the legend; of several methods one line for random weights."""
+    model, probes = small_model(), ProbeSet(pictures(), targets=[0, 1])
+    result = evaluate([Explainer(model), Explainer(model, method="layercam")], probes, steps=3, randomise="whole")
+    for ax, curves, quality in zip(
+        result.plot().axes, ("insertion_curves", "deletion_curves"), ("insertion", "deletion"), strict=True
+    ):
+        lines = {line.get_label().partition("  ")[2]: line for line in ax.get_lines()}
+        assert list(lines) == ["gradcam", "layercam", "random weights", "random map", "centred Gaussian", "edges"]
+        for each in result:
+            np.testing.assert_allclose(lines[each.name].get_ydata(), getattr(each, curves).mean(axis=(0, 1)), rtol=1e-5)
+            label = lines[each.name].get_label()
+            assert float(label.split()[0]) == pytest.approx(each.values[quality].mean(), abs=5e-4)
+        colours = {name: line.get_color() for name, line in lines.items()}
+        assert len({colours[name] for name in list(lines)[2:]}) == 1
+        assert len(set(colours.values())) == 3
+        own = [getattr(each.controls["random weights"], curves).mean(axis=(0, 1)) for each in result]
+        np.testing.assert_allclose(lines["random weights"].get_ydata(), np.mean(own, axis=0), rtol=1e-5)
+    alone = result["gradcam"].plot()
+    assert len(alone.axes[0].get_lines()) == 5
