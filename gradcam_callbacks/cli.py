@@ -753,9 +753,27 @@ def _is_trusted(address: str) -> bool:
     is_flag=True,
     help="Print name, verdict, summary, events and findings of each run as JSON. The page is written only with --out.",
 )
+@click.option(
+    "--csv",
+    "numbers",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all numbers there as CSV, a row each run, step, probe and target. The page is written only with --out.",
+)
+@click.option(
+    "--png",
+    "film",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the maps over time there as PNG, a row each probe, target and run. The page is written only with --out.",
+)
 @click.pass_context
 def report(
-    context: click.Context, sources: tuple[str, ...], out: Path, tracking_uri: str | None, as_json: bool
+    context: click.Context,
+    sources: tuple[str, ...],
+    out: Path,
+    tracking_uri: str | None,
+    as_json: bool,
+    numbers: Path | None,
+    film: Path | None,
 ) -> None:
     """Write the review page of journals and runs.
 
@@ -768,17 +786,21 @@ def report(
       gradcam report .gradcam/1f0c2d
       gradcam report runs:/1f0c2d runs:/77ab10 --out compare.html
       gradcam report runs:/1f0c2d --json
+      gradcam report runs:/1f0c2d --csv numbers.csv --png maps.png
     """  # noqa: D301
-    from gradcam_callbacks.publishing.reports import told, write_report
+    from gradcam_callbacks.publishing.reports import told, write_files
 
     is_named = context.get_parameter_source("out") is not click.core.ParameterSource.DEFAULT
+    page = out if is_named or not (as_json or numbers or film) else None
     with _named_journals({"sources": "JOURNAL_OR_RUN..."}), redirect_stdout(sys.stderr if as_json else sys.stdout):
-        page = write_report(sources, out, tracking_uri=tracking_uri) if is_named or not as_json else None
+        asked = {"page": page, "numbers": numbers, "film": film}
+        written = write_files(sources, **asked, tracking_uri=tracking_uri) if any(asked.values()) else []
         content = told(sources, tracking_uri=tracking_uri) if as_json else []
     if as_json:
         click.echo(json.dumps(content, indent=2))
-    elif page is not None:
-        click.echo(page.resolve().as_uri())
+        return
+    for path in written:
+        click.echo(path.resolve().as_uri())
 
 
 @main.command()

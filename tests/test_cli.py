@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import os
@@ -830,6 +831,31 @@ def test_what_a_report_says_is_printed_as_json() -> None:
     assert Path("page.html").read_text(encoding="utf-8") == report.build([one], names=["calm_hawk"])
     assert two.tests() == {}
     assert "is no journal" in refuses("report", "nowhere", "--json")
+
+
+def test_numbers_and_a_picture_are_written_where_asked() -> None:
+    """Of one run or of two, as CSV and as PNG; the page is written where --out asks for it, too."""
+    new_journal("one", run_name="calm_hawk")
+    new_journal("two")
+    result = gradcam("report", "one", "two", "--csv", "out/numbers.csv", "--png", "out/maps.png")
+    assert result.exit_code == 0
+    files = [Path("out/numbers.csv").absolute(), Path("out/maps.png").absolute()]
+    assert result.stdout.split() == [file.as_uri() for file in files]
+    with files[0].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ["calm_hawk"] * 6 + ["two"] * 6
+    assert (rows[3]["epoch"], rows[3]["probe"], rows[3]["target"]) == ("1", "cup", "tabby")
+    with Image.open(files[1]) as picture:
+        assert picture.format == "PNG"
+    assert not Path("report.html").exists()
+    assert gradcam("report", "one", "--png", "one.png", "--out", "page.html").exit_code == 0
+    assert Path("page.html").is_file()
+    assert Image.open("one.png").height < Image.open("out/maps.png").height
+    new_journal("other", digest="b" * 64, names=["dog", "bus"])
+    assert gradcam("report", "one", "other", "--csv", "both.csv").exit_code == 0
+    assert "different probes" in fails("report", "one", "other", "--png", "both.png")
+    assert "is no journal" in refuses("report", "nowhere", "--csv", "numbers.csv")
+    assert not Path("numbers.csv").exists()
 
 
 def test_the_beginning_of_an_id_names_a_run(client: MlflowClient) -> None:

@@ -6,17 +6,23 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from PIL import Image
+
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.record.files import write_whole
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.parts import journals_in
 from gradcam_callbacks.record.reliance import COUNTS
+from gradcam_callbacks.reviewing.film import film as drawn_film
 from gradcam_callbacks.reviewing.findings import last_test, text
+from gradcam_callbacks.reviewing.numbers import as_csv
 from gradcam_callbacks.reviewing.parts import Part, assessed, verdict_of
-from gradcam_callbacks.reviewing.report import write
+from gradcam_callbacks.reviewing.report import distinct, write
 
 logger = logging.getLogger(__name__)
 
@@ -53,19 +59,54 @@ def write_report(
         if names is not None and len(names) != len(trainings):
             raise GradCAMError(f"{len(trainings)} sources, but {len(names)} names; pass one each.", argument="names")
         called = [training.name for training in trainings] if names is None else list(names)
-        shown = [
-            (training, name, part)
-            for training, name in zip(trainings, called, strict=True)
-            for part in _on_page(training)
-        ]
-        return write(
-            [part.journal for _, _, part in shown],
-            out,
-            names=[_called(name, part, is_one=len(trainings) == 1) for _, name, part in shown],
-            links=[training.link for training, _, _ in shown],
-            assessments=[part.found for _, _, part in shown],
-            title=", ".join(called),
-        )
+        return _write_page(_shown(trainings, called), out, ", ".join(called))
+
+
+def write_files(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    page: str | Path | None = None,
+    numbers: str | Path | None = None,
+    film: str | Path | None = None,
+    tracking_uri: str | None = None,
+) -> list[Path]:
+    """Writes what is asked for of trainings, which are opened once; files that are there are replaced.
+
+    Args:
+        sources: see `write_report`. Only of numbers alone the probes may differ.
+        page: the file of the review page.
+        numbers: the file of all numbers, as CSV; see `reviewing.numbers.as_csv`.
+        film: the file of a picture of the maps over time, as PNG; see `reviewing.film.film`.
+        tracking_uri: see `write_report`.
+
+    Returns:
+        What was written, in this order.
+
+    Raises:
+        Exception: see `write_report`.
+    """
+    written = []
+    with opened(sources, tracking_uri) as trainings:
+        called = [training.name for training in trainings]
+        shown = _shown(trainings, called)
+        names, parts = distinct([one.name for one in shown]), [one.part for one in shown]
+        table = names, [part.journal for part in parts], [part.found for part in parts]
+        if page is not None:
+            written.append(_write_page(shown, page, ", ".join(called)))
+        if numbers is not None:
+            written.append(_write(numbers, as_csv(*table).encode()))
+        if film is not None:
+            content = BytesIO()
+            Image.fromarray(drawn_film(*table)).save(content, "PNG")
+            written.append(_write(film, content.getvalue()))
+    return written
+
+
+def _write(path: str | Path, content: bytes) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content, is_durable=False)
+    return path
 
 
 def told(sources: str | Path | Sequence[str | Path], *, tracking_uri: str | None = None) -> list[dict[str, Any]]:
@@ -86,6 +127,35 @@ def told(sources: str | Path | Sequence[str | Path], *, tracking_uri: str | None
     """
     with opened(sources, tracking_uri) as trainings:
         return [_of(training) for training in trainings]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """A part of a training that is shown, with its name there."""
+
+    name: str
+    training: Training
+    part: Part
+
+
+def _shown(trainings: Sequence[Training], called: Sequence[str]) -> list[_Shown]:
+    """All parts that are shown; `called` has the names of the trainings."""
+    return [
+        _Shown(_called(name, part, is_one=len(trainings) == 1), training, part)
+        for training, name in zip(trainings, called, strict=True)
+        for part in _on_page(training)
+    ]
+
+
+def _write_page(shown: Sequence[_Shown], out: str | Path, title: str) -> Path:
+    return write(
+        [one.part.journal for one in shown],
+        out,
+        names=[one.name for one in shown],
+        links=[one.training.link for one in shown],
+        assessments=[one.part.found for one in shown],
+        title=title,
+    )
 
 
 def _on_page(training: Training) -> list[Part]:
