@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.publishing.store import EncodedTile
-from gradcam_callbacks.publishing.tiles import encoded, step_tile
+from gradcam_callbacks.publishing.tiles import Sheet, encoded, step_sheet, step_tile
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import Step
 
@@ -25,21 +25,24 @@ _NICENESS = 10
 
 
 def draw(
-    step: Step, manifest: Manifest, pictures: Array, probes: Sequence[int], *, is_encoded: bool = True
+    step: Step, manifest: Manifest, pictures: Array, shown: Sequence[int | Sheet], *, is_encoded: bool = True
 ) -> list[Drawn]:
-    """The tiles of some probes at a step; where one cannot be drawn, the error.
+    """The tiles of some probes at a step, and contact sheets; where one cannot be drawn, the error.
 
     Args:
         step: the step.
         manifest: of its journal.
         pictures: (N, H, W, 3) uint8, of the journal.
-        probes: which.
+        shown: which probes, or sheets.
         is_encoded: whether to encode them.
     """
     drawn: list[Drawn] = []
-    for n in probes:
+    for one in shown:
         try:
-            tile = step_tile(step, manifest, pictures, n)
+            if isinstance(one, Sheet):
+                tile = step_sheet(step, manifest, pictures, one)
+            else:
+                tile = step_tile(step, manifest, pictures, one)
             drawn.append(encoded(tile) if is_encoded else tile)
         except Exception as error:
             drawn.append(error)
@@ -47,7 +50,7 @@ def draw(
 
 
 def main() -> None:
-    """Gets the manifest, and then steps and probes; each gets an answer."""
+    """Gets the manifest, and then steps with what to draw of them; each gets an answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError, AttributeError):  # the training comes first
         os.nice(_NICENESS)
@@ -60,12 +63,12 @@ def main() -> None:
         while True:
             pickle.dump(answer, sink)
             sink.flush()
-            number, content, probes, is_encoded = pickle.load(source)
+            number, content, shown, is_encoded = pickle.load(source)
             try:
                 step = Step.parse(content, Path(f"{number}.npz"), manifest)
-                answer = [_sendable(each) for each in draw(step, manifest, pictures, probes, is_encoded=is_encoded)]
+                answer = [_sendable(each) for each in draw(step, manifest, pictures, shown, is_encoded=is_encoded)]
             except Exception as error:
-                answer = [_sendable(error)] * len(probes)
+                answer = [_sendable(error)] * len(shown)
 
 
 def _sendable(drawn: Drawn) -> Drawn:

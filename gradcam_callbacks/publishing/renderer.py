@@ -22,6 +22,7 @@ from typing import Any
 import gradcam_callbacks
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.publishing.render_process import Drawn, draw
+from gradcam_callbacks.publishing.tiles import Sheet
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.step import Step
 
@@ -62,27 +63,27 @@ class Renderer:
         self._finalizer: weakref.finalize[..., Renderer] | None = None  # ends the process of a renderer that is left
         _running.add(self)
 
-    def tiles(self, step: Step, content: bytes, probes: Sequence[int], *, is_encoded: bool) -> list[Drawn]:
-        """The tiles of some probes at a step.
+    def tiles(self, step: Step, content: bytes, shown: Sequence[int | Sheet], *, is_encoded: bool) -> list[Drawn]:
+        """The tiles of some probes at a step, and contact sheets.
 
         Args:
             step: the step.
             content: of its file.
-            probes: which.
+            shown: which probes, or sheets.
             is_encoded: whether to encode them.
 
         Returns:
-            For each probe (height, width, 3) uint8 or an `EncodedTile`; where it could not be drawn, the error.
+            For each (height, width, 3) uint8 or an `EncodedTile`; where it could not be drawn, the error.
 
         Raises:
             ValueError: if the pictures of the journal are damaged.
         """
-        self._count += len(probes)
+        self._count += len(shown)
         if self._count > DRAWN_HERE:
-            drawn: list[Drawn] | None = self._asked((step.step, content, list(probes), is_encoded))
+            drawn: list[Drawn] | None = self._asked((step.step, content, list(shown), is_encoded))
             if drawn is not None:
                 return drawn
-        return draw(step, self._journal.manifest, self.pictures(), probes, is_encoded=is_encoded)
+        return draw(step, self._journal.manifest, self.pictures(), shown, is_encoded=is_encoded)
 
     def pictures(self) -> Array:
         """(N, H, W, 3) uint8, of the journal; kept.

@@ -1,4 +1,4 @@
-"""write_report(): the review page of journals and of runs in MLflow; and what it says, as JSON takes it."""
+"""The review page of journals and of runs in MLflow, in a file or a notebook; and what it says, as JSON takes it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from gradcam_callbacks import notebook
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.parts import journals_in
 from gradcam_callbacks.record.reliance import COUNTS
 from gradcam_callbacks.reviewing.findings import last_test, text
 from gradcam_callbacks.reviewing.parts import Part, assessed, verdict_of
-from gradcam_callbacks.reviewing.report import write
+from gradcam_callbacks.reviewing.report import build, write
 
 logger = logging.getLogger(__name__)
 
@@ -50,22 +51,88 @@ def write_report(
         OSError: if the page cannot be written.
     """
     with opened(sources, tracking_uri) as trainings:
-        if names is not None and len(names) != len(trainings):
-            raise GradCAMError(f"{len(trainings)} sources, but {len(names)} names; pass one each.", argument="names")
-        called = [training.name for training in trainings] if names is None else list(names)
-        shown = [
-            (training, name, part)
-            for training, name in zip(trainings, called, strict=True)
-            for part in _on_page(training)
-        ]
-        return write(
-            [part.journal for _, _, part in shown],
-            out,
-            names=[_called(name, part, is_one=len(trainings) == 1) for _, name, part in shown],
-            links=[training.link for training, _, _ in shown],
-            assessments=[part.found for _, _, part in shown],
-            title=", ".join(called),
-        )
+        journals, said = _shown(trainings, names)
+        return write(journals, out, **said)
+
+
+class Report:
+    """A review page. A notebook shows it where it is the last expression of a cell, and with `show()` anywhere.
+
+    Attributes:
+        html: the page, which loads nothing else.
+        title: of it.
+    """
+
+    def __init__(self, html: str, title: str) -> None:
+        """Takes the page."""
+        self.html = html
+        self.title = title
+
+    def show(self, *, height: int = 720) -> None:
+        """Shows the page in the cell that runs now, in a frame of its own.
+
+        Args:
+            height: of the frame, in pixels.
+
+        Raises:
+            GradCAMError: if there is no notebook.
+        """
+        if notebook.cell() is None:
+            raise GradCAMError(
+                "There is no notebook that could show the page.",
+                "Write it to a file with `write_report`, and open that.",
+            )
+        notebook.display(notebook.page(self.html, height=height))
+
+    def __repr__(self) -> str:
+        return f"Report({self.title!r}, {len(self.html) / 1e6:.1f} MB)"
+
+    def _repr_html_(self) -> str:
+        return notebook.page(self.html, height=720)
+
+
+def report(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    names: Sequence[str] | None = None,
+    tracking_uri: str | None = None,
+) -> Report:
+    """The review page of one training, or of several side by side, for a notebook: `report("runs:/ID").show()`.
+
+    Args:
+        sources: see `write_report`.
+        names: see `write_report`.
+        tracking_uri: see `write_report`.
+
+    Returns:
+        The page, with `show()` and its `html`.
+
+    Raises:
+        Exception: see `write_report`.
+    """
+    with opened(sources, tracking_uri) as trainings:
+        journals, said = _shown(trainings, names)
+        return Report(build(journals, **said), said["title"])
+
+
+def _shown(trainings: Sequence[Training], names: Sequence[str] | None) -> tuple[list[Journal], dict[str, Any]]:
+    """The journals that a page shows, and what it says of them, as `build` takes it.
+
+    Raises:
+        GradCAMError: see `write_report`.
+    """
+    if names is not None and len(names) != len(trainings):
+        raise GradCAMError(f"{len(trainings)} sources, but {len(names)} names; pass one each.", argument="names")
+    called = [training.name for training in trainings] if names is None else list(names)
+    shown = [
+        (training, name, part) for training, name in zip(trainings, called, strict=True) for part in _on_page(training)
+    ]
+    return [part.journal for _, _, part in shown], {
+        "names": [_called(name, part, is_one=len(trainings) == 1) for _, name, part in shown],
+        "links": [training.link for training, _, _ in shown],
+        "assessments": [part.found for _, _, part in shown],
+        "title": ", ".join(called),
+    }
 
 
 def told(sources: str | Path | Sequence[str | Path], *, tracking_uri: str | None = None) -> list[dict[str, Any]]:
