@@ -68,6 +68,7 @@ def test_a_training_says_where_to_look_when_it_begins(client: MlflowClient, caps
 def test_a_store_on_this_machine_has_the_review_itself(capsys: pytest.CaptureFixture[str]) -> None:
     """The file among the artifacts is named, and none is written beside the journal; with how to start a server."""
     mlflow.set_tracking_uri(f"sqlite:///{Path('mlflow.db').absolute()}")
+    mlflow.set_experiment("here")
     try:
         with mlflow.start_run():
             fit(GradCAMCallback(pictures(2), keep_journal=True))
