@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gradcam_callbacks.probes.probe_set import ProbeSet
     from gradcam_callbacks.publishing.checks import check
     from gradcam_callbacks.publishing.memory_store import InMemoryStore
-    from gradcam_callbacks.publishing.reports import write_report
+    from gradcam_callbacks.publishing.reports import report, write_report
     from gradcam_callbacks.publishing.store import Store
     from gradcam_callbacks.record.reliance import Reliance
     from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
@@ -41,6 +41,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted)
     "explain",
     "explain_checkpoints",
     "measure_reliance",
+    "report",
     "write_report",
 ]
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ _HOMES = {
     "explain": "explaining.explain",
     "explain_checkpoints": "sweeping.sweep",
     "measure_reliance": "explaining.reliance",
+    "report": "publishing.reports",
     "write_report": "publishing.reports",
 }
 

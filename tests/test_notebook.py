@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import keras
-import nbclient
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 from support.models import pictures, small_model
+from support.notebooks import executed
 
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet, evaluate, measure_reliance
 from gradcam_callbacks.sweeping.sweep import Sweep
@@ -44,17 +41,7 @@ CELLS = {
 @pytest.fixture(scope="module")
 def shown() -> dict[str, dict[str, Any]]:
     """Of each cell what the kernel sends to be shown, by MIME type."""
-    cells = [nbformat.v4.new_code_cell(source) for source in (SET_UP, *CELLS.values())]
-    book = nbformat.v4.new_notebook(cells=cells)
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    try:
-        nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+    book, _ = executed([SET_UP, *CELLS.values()])
     found = {}
     for name, cell in zip(CELLS, book.cells[1:], strict=True):
         (result,) = [output for output in cell.outputs if output.output_type == "execute_result"]

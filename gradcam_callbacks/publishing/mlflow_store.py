@@ -23,6 +23,8 @@ from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 
@@ -127,6 +129,7 @@ class MLflowStore:
         self.number = 1
         self.name: str = info.run_name or info.run_id
         self.experiment_id: str = info.experiment_id
+        self._artifacts: str = info.artifact_uri or "unknown:"
         self.address = without_credentials(address)
         self.title = "MLflow"
         self.is_deleted = info.lifecycle_stage == LifecycleStage.DELETED
@@ -265,6 +268,14 @@ class MLflowStore:
         if not self._has_server:
             lines.append(f"  after     mlflow server --port 5000 --backend-store-uri {shlex.quote(self.address)}")
         return "\n".join(lines)
+
+    def review_file(self) -> Path | None:
+        """Where the review lies on this machine; None where the run's artifacts are elsewhere."""
+        place = urlsplit(self._artifacts)
+        if place.scheme not in ("", "file") or place.netloc not in ("", "localhost"):
+            return None
+        folder = Path(url2pathname(place.path) if place.scheme else self._artifacts)
+        return folder.absolute() / self._folder / "report.html"
 
     @property
     def _has_server(self) -> bool:

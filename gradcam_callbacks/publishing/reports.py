@@ -1,4 +1,4 @@
-"""write_report(): the review page of journals and of runs in MLflow; and what it says, as JSON takes it."""
+"""The review page of journals and of runs in MLflow, in a file or a notebook; and what it says, as JSON takes it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from gradcam_callbacks import notebook
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.files import write_whole
 from gradcam_callbacks.record.journal import Journal
@@ -22,7 +23,7 @@ from gradcam_callbacks.reviewing.film import film as drawn_film
 from gradcam_callbacks.reviewing.findings import last_test, text
 from gradcam_callbacks.reviewing.numbers import as_csv
 from gradcam_callbacks.reviewing.parts import Part, assessed, verdict_of
-from gradcam_callbacks.reviewing.report import distinct, write
+from gradcam_callbacks.reviewing.report import build, distinct, write
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,69 @@ def write_report(
         OSError: if the page cannot be written.
     """
     with opened(sources, tracking_uri) as trainings:
-        if names is not None and len(names) != len(trainings):
-            raise GradCAMError(f"{len(trainings)} sources, but {len(names)} names; pass one each.", argument="names")
-        called = [training.name for training in trainings] if names is None else list(names)
-        return _write_page(_shown(trainings, called), out, ", ".join(called))
+        called = _names(trainings, names)
+        return write(path=out, **_page(_shown(trainings, called), ", ".join(called)))
+
+
+class Report:
+    """A review page. A notebook shows it where it is the last expression of a cell, and with `show()` anywhere.
+
+    Attributes:
+        html: the page, which loads nothing else.
+        title: of it.
+    """
+
+    def __init__(self, html: str, title: str) -> None:
+        """Takes the page."""
+        self.html = html
+        self.title = title
+
+    def show(self, *, height: int = 720) -> None:
+        """Shows the page in the cell that runs now, in a frame of its own.
+
+        Args:
+            height: of the frame, in pixels.
+
+        Raises:
+            GradCAMError: if there is no notebook.
+        """
+        if notebook.cell() is None:
+            raise GradCAMError(
+                "There is no notebook that could show the page.",
+                "Write it to a file with `write_report`, and open that.",
+            )
+        notebook.display(notebook.page(self.html, height=height))
+
+    def __repr__(self) -> str:
+        return f"Report({self.title!r}, {len(self.html) / 1e6:.1f} MB)"
+
+    def _repr_html_(self) -> str:
+        return notebook.page(self.html, height=720)
+
+
+def report(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    names: Sequence[str] | None = None,
+    tracking_uri: str | None = None,
+) -> Report:
+    """The review page of one training, or of several side by side, for a notebook: `report("runs:/ID").show()`.
+
+    Args:
+        sources: see `write_report`.
+        names: see `write_report`.
+        tracking_uri: see `write_report`.
+
+    Returns:
+        The page, with `show()` and its `html`.
+
+    Raises:
+        Exception: see `write_report`.
+    """
+    with opened(sources, tracking_uri) as trainings:
+        called = _names(trainings, names)
+        title = ", ".join(called)
+        return Report(build(**_page(_shown(trainings, called), title)), title)
 
 
 def write_files(
@@ -92,7 +152,7 @@ def write_files(
         names, parts = distinct([one.name for one in shown]), [one.part for one in shown]
         table = names, [part.journal for part in parts], [part.found for part in parts]
         if page is not None:
-            written.append(_write_page(shown, page, ", ".join(called)))
+            written.append(write(path=page, **_page(shown, ", ".join(called))))
         if numbers is not None:
             written.append(_write(numbers, as_csv(*table).encode()))
         if film is not None:
@@ -147,15 +207,26 @@ def _shown(trainings: Sequence[Training], called: Sequence[str]) -> list[_Shown]
     ]
 
 
-def _write_page(shown: Sequence[_Shown], out: str | Path, title: str) -> Path:
-    return write(
-        [one.part.journal for one in shown],
-        out,
-        names=[one.name for one in shown],
-        links=[one.training.link for one in shown],
-        assessments=[one.part.found for one in shown],
-        title=title,
-    )
+def _names(trainings: Sequence[Training], names: Sequence[str] | None) -> list[str]:
+    """What trainings are called.
+
+    Raises:
+        GradCAMError: if there are not as many names as trainings.
+    """
+    if names is not None and len(names) != len(trainings):
+        raise GradCAMError(f"{len(trainings)} sources, but {len(names)} names; pass one each.", argument="names")
+    return [training.name for training in trainings] if names is None else list(names)
+
+
+def _page(shown: Sequence[_Shown], title: str) -> dict[str, Any]:
+    """What a page is made of, as `build` takes it."""
+    return {
+        "journals": [one.part.journal for one in shown],
+        "names": [one.name for one in shown],
+        "links": [one.training.link for one in shown],
+        "assessments": [one.part.found for one in shown],
+        "title": title,
+    }
 
 
 def _on_page(training: Training) -> list[Part]:

@@ -45,6 +45,7 @@ def test_names_that_databases_take_for_the_same_are_kept_apart() -> None:
     assert slugs(["e", "é", "É", "ＡＢ", "ab"]) == ("e", "é-2", "É-3", "ＡＢ", "ab-2")
     assert slugs(["🐱", "n0", "🐶"]) == ("n0", "n0-2", "n2")
     assert ascii_slugs(["猫", "n0", "犬"]) == ("n0", "n0-2", "n2")
+    assert ascii_slugs(["all", "ALL", "All_"]) == ("all-2", "ALL-3", "All_")  # "all" is the contact sheet
 
 
 def test_earlier_slugs_stay_as_they_are_as_keys_of_images() -> None:
