@@ -912,7 +912,7 @@ def _print_numbers(heads: Sequence[str], rows: Sequence[Sequence[str]], *, of: C
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("")
+    table.add_column("", no_wrap=True, min_width=max(len(row[0]) for row in rows))
     for head in heads:
         table.add_column(head, justify="right", min_width=6, overflow="fold")
     for row in rows:

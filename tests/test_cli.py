@@ -1293,7 +1293,7 @@ def test_evaluate_prints_what_python_measures(model: Path, folder: Path) -> None
     probes = ProbeSet.from_directory(folder, image_size=(16, 16))
     explainers = [Explainer(network, method=method) for method in ("gradcam", "layercam")]
     found = measure_faithfulness(explainers, probes, steps=3, randomise="whole")
-    assert result.stdout.splitlines()[0] == "Faithfulness of 2 methods at 'conv', 6 pictures x 1 targets"
+    assert result.stdout.splitlines()[0] == "Faithfulness of 2 methods at 'conv', 6 pictures x 1 target"
     printed = [line.split() for line in result.stdout.splitlines()]
     for _, expected in found.tables():
         for row in expected:

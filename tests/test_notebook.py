@@ -89,7 +89,7 @@ def test_an_explainer_says_model_layer_and_method(shown: dict[str, dict[str, Any
 def test_an_evaluation_is_shown_as_a_table(shown: dict[str, dict[str, Any]]) -> None:
     """With what was not measured named so."""
     html = shown["evaluation"]["text/html"]
-    assert html.count("<tr>") == 2 * (1 + 4)  # two tables of a head, the method and three controls
+    assert html.count("<tr>") == 3 * (1 + 4)  # three tables of a head, the method and three controls
     assert re.search(r"ROAD ↑</th>.*gradcam</td><td[^>]*>-?\d\.\d{3}\*?</td>", html)
     assert html.count("<img") == 1  # the curves
     assert "Random weights: not measured." in html

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -218,8 +218,8 @@ class Comparison:
         same = f" ({' and '.join(twins)} {'gives' if len(twins) == 1 else 'give'} the same maps)" if twins else ""
         return (
             f"Choose {best.name}{same}: its {QUALITIES[HEADLINE].title} is {mean(best.values[HEADLINE]):.3f}, "
-            f"{told[next_best].mean:.3f} more than that of {next_best}, the next best{told[next_best].interval}, and "
-            f"{told[control].mean:.3f} more than that of the best control, {control}."
+            f"{told[next_best].mean:.3f} more than that of {next_best}, the next best ({told[next_best].interval}), "
+            f"and {told[control].mean:.3f} more than that of the best control, {control}."
         )
 
     @property
@@ -228,14 +228,13 @@ class Comparison:
         if self._is_deaf:
             most = max(float(each.change.max()) for each in self)
             return (
-                f"Whatever is done to the pictures, the confidence changes by {most:.1%} of itself at most: the model "
-                "does not look at them, and the measures say nothing of the maps.",
+                f"Whatever is done to the pictures, the confidence changes by {100 * most:.1f} % of itself at most: "
+                "the model does not look at them, and the measures say nothing of the maps.",
             )
         found = [sentence for each in self for sentence in _not_beaten(each)]
         count = len(self.evaluations[0].change)
         if count < LEAST:
-            pictures = "1 picture" if count == 1 else f"{count} pictures"
-            found.append(f"{pictures} cannot tell a difference from chance; that takes {LEAST}.")
+            found.append(f"{_counted(count, 'picture')} cannot tell a difference from chance; that takes {LEAST}.")
         return tuple(found)
 
     @property
@@ -307,7 +306,7 @@ class Comparison:
         layers = {each.explanation.layer for each in self}
         at = f" at '{first.explanation.layer}'" if len(layers) == 1 else ""
         what = first.name if len(self) == 1 else f"{len(self)} methods"
-        return f"Faithfulness of {what}{at}, {n} pictures x {k} targets"
+        return f"Faithfulness of {what}{at}, {_counted(n, 'picture')} x {_counted(k, 'target')}"
 
     def tables(self) -> list[tuple[list[str], list[list[str]]]]:
         """Of each kind of measure the heads of the columns, and the rows: a name and the means, methods first.
@@ -316,7 +315,7 @@ class Comparison:
         """
         shared = {name: c for name, c in self.evaluations[0].controls.items() if name != RANDOM_WEIGHTS}
         made = []
-        for kind in ("picture", "map"):
+        for kind in ("picture", "map", "place"):
             columns = [
                 quality
                 for quality in QUALITIES.values()
@@ -338,13 +337,15 @@ class Comparison:
         if any(NO_BETTER in cell for _, rows in self.tables() for row in rows for cell in row[1:]):
             found.append(f"{NO_BETTER} no better than one of these.")
         for each in self:
-            partial = [
-                f"{quality.title} of {known} of {values.size} maps"
-                for quality in QUALITIES.values()
-                if 0 < (known := int(np.isfinite(values := each.values[quality.name]).sum())) < values.size
+            partial: dict[int, list[str]] = {}
+            for quality in QUALITIES.values():
+                known = int(np.isfinite(each.values[quality.name]).sum())
+                if 0 < known < each.change.size:
+                    partial.setdefault(known, []).append(quality.title)
+            found += [
+                f"{each.name}: of {known} of {each.change.size} maps only, {_listed(titles)}."
+                for known, titles in partial.items()
             ]
-            if partial:
-                found.append(f"{each.name}: {', '.join(partial)}.")
         if all(not each.correlations for each in self):
             found.append("Random weights: not measured.")
         recommended = self.recommendation
@@ -386,23 +387,30 @@ class _Difference:
 
     @property
     def interval(self) -> str:
-        """In words, with a space before them."""
-        return f" (95 % interval {self.low:.3f} to {self.high:.3f}, {self.count} pictures)"
+        """In words that follow its mean."""
+        return f"95 % interval {self.low:.3f} to {self.high:.3f}, {self.count} pictures"
 
 
 def _not_beaten(each: Evaluation) -> Iterator[str]:
-    """A sentence on each control that a method does not beat."""
-    title, own = QUALITIES[HEADLINE].title, mean(each.values[HEADLINE])
+    """What a method must be told: the controls that it does not beat, and those that it is not told apart from."""
+    own, beaten, alike = mean(each.values[HEADLINE]), [], []
     for name, control in each.controls.items():
         difference, other = _Difference.of(each.values, control.values), mean(control.values[HEADLINE])
-        article = "itself with " if name == RANDOM_WEIGHTS else "the " if name == "edges" else "a "
+        named = {RANDOM_WEIGHTS: f"itself with {name}", "edges": "the edges"}.get(name, f"a {name}")
         if not QUALITIES[HEADLINE].beats(own, other) and np.isfinite(own) and np.isfinite(other):
-            yield f"{each.name} does not beat {article}{name}: its {title} is {own:.3f}, of the control {other:.3f}."
+            beaten.append(f"{named} ({other:.3f})")
         elif difference.count >= LEAST and not difference.is_sure:
-            yield (
-                f"{each.name} is not told apart from {article}{name}: its {title} is higher by "
-                f"{difference.mean:.3f}{difference.interval}."
-            )
+            alike.append(f"{named} (which has {difference.mean:.3f} less, {difference.interval})")
+    has = f"{each.name}, with a {QUALITIES[HEADLINE].title} of {own:.3f},"
+    if beaten:
+        yield f"{has} does not beat {_listed(beaten)}."
+    if alike:
+        yield f"{has} is not told apart from {_listed(alike)}."
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """With commas, and "and" before the last."""
+    return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 
 
 def _are_the_same(one: Evaluation, other: Evaluation) -> bool:
@@ -438,6 +446,10 @@ def _told(values: Mapping[str, Array]) -> dict[str, Any]:
             "maps": int(np.isfinite(of).sum()),
         }
     return told
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
 
 
 def _number(value: float) -> float | None:

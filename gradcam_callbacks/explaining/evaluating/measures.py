@@ -27,7 +27,8 @@ class Quality:
         range: of its values, where confidence is a probability.
         better: what is good; "" where nothing is.
         source: the paper.
-        kind: which table it stands in: "picture" for those that only spoil the picture, "map" for the others.
+        kind: which table it stands in: "picture" of those that spoil the picture, "map" of those that change what the
+            map is made of, or "place" of those that look where it lies.
         has_controls: whether a method should beat maps that know nothing: not where those are perfect by their making,
             as one that never moves is.
     """
@@ -38,7 +39,7 @@ class Quality:
     range: str
     better: Literal["higher", "lower", "near 0", ""]
     source: str
-    kind: Literal["picture", "map"]
+    kind: Literal["picture", "map", "place"]
     has_controls: bool = True
 
     @property
@@ -106,18 +107,18 @@ _ROWS = (
     ),
     Quality(
         "focus", "focus", "share of the heat inside the marked region: the energy pointing game", "0 to 1", "higher",
-        "Wang et al. 2020", "map",
+        "Wang et al. 2020", "place",
     ),
     Quality(
         "rank_accuracy", "rank accuracy", "share of as many of the hottest pixels as the marked region has that lie "
-        "inside it", "0 to 1", "higher", "Arras et al. 2021", "map",
+        "inside it", "0 to 1", "higher", "Arras et al. 2021", "place",
     ),
     Quality(
         "entropy", "entropy", "entropy of the map, as a share of that of an even one", "0 to 1", "",
-        "Bhatt et al. 2020", "map", has_controls=False,
+        "Bhatt et al. 2020", "place", has_controls=False,
     ),
     Quality(
-        "gini", "Gini", "sparseness of the map: its Gini index", "0 to 1", "", "Chalasani et al. 2020", "map",
+        "gini", "Gini", "sparseness of the map: its Gini index", "0 to 1", "", "Chalasani et al. 2020", "place",
         has_controls=False,
     ),
 )  # fmt: skip
