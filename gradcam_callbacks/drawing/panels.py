@@ -17,14 +17,13 @@ from gradcam_callbacks.drawing.overlays import outline
 # A panel's long side on a tile, in pixels: smaller pictures are enlarged by a whole factor to the
 # first or more, bigger ones shrunk to the second. Two panels of the first are as wide as a card.
 _PANEL = (128, 256)
-CARD = 256
-"""How many pixels wide or high MLflow 3.17 shows a picture on a card, at most."""
-# The height and width that a card has for a picture in a window of 1280 pixels with MLflow's assistant open. A picture
-# is made as wide as that, and what is too high is cut off.
+CARD = (200, 256)
+"""The height and width that a card of MLflow 3.17 has for a picture; what is higher is cut off."""
+# The same in a window of 1280 pixels with MLflow's assistant open. A picture is made as narrow as that.
 _SHOWN = (200, 189)
 _LETTERS = 9 / _SHOWN[1]
 """How high letters are, as a share of the width: 9 pixels there."""
-_SHEET = 2 * CARD
+_SHEET = 512
 """How wide a contact sheet is, in pixels."""
 _LEAST_NAME = 8
 """How many letters of a name there is room for on a contact sheet, or else it has none."""
@@ -45,7 +44,7 @@ def tile(
 ) -> NDArray[np.uint8]:
     """One near-square sheet: the picture, then its overlays, each with a caption, and a colour bar.
 
-    Made to be read on MLflow's cards, which show it at most 256 pixels wide and high. The layout and the size depend
+    Made to be read on MLflow's cards, see `CARD`, and seen there whole. The layout and the size depend
     only on K and on the picture's shape, never on the words, so that the steps of a run lie exactly
     on each other.
 
@@ -240,22 +239,27 @@ def _grid(count: int, columns: int, height: int, width: int) -> _Grid:
 
 
 def _caption(grid: _Grid, font: Face, name: str, value: str) -> Image.Image:
-    """A caption bar: the name on the left, in one or two lines, the value in full on the right."""
+    """A caption bar: the name on the left, in one or two lines, the value in full on the right.
+
+    The value stands beside the last line, or beside the first one where only so nothing of the name is cut off.
+    """
     strip = Image.new("RGB", (grid.panel_width, grid.caption), _BACKGROUND)
     value = shorten(clean(value), grid.panel_width, font)
     name = clean(name)
     space = grid.panel_width
     beside = space - font.getlength(value) - 0.6 * font.size if value else space
+    of_value = 0  # counted from below
     if grid.lines == 1 or font.getlength(name) <= beside:
         texts = [shorten(name, beside, font)]
     else:
         first, rest = break_line(name, space, font)
-        texts = [first, shorten(rest, beside, font)]
+        of_value = int(font.getlength(first) <= beside < font.getlength(rest) <= space)
+        texts = [first, rest if of_value else shorten(rest, beside, font)]
     # The last line stands at the same height on every caption, just above its panel.
     last = grid.caption - 0.85 * font.size
     for line, text in enumerate(reversed(texts)):
         font.draw(strip, (0, last - 1.2 * line * font.size), text, _NAME, "lm")
-    font.draw(strip, (space, last), value, _VALUE, "rm")
+    font.draw(strip, (space, last - 1.2 * of_value * font.size), value, _VALUE, "rm")
     return strip
 
 

@@ -69,7 +69,7 @@ class EncodedTile:
 
     Attributes:
         png: all of it.
-        small: a WebP whose longer side has 256 pixels.
+        small: a WebP that is at most 256 pixels wide and 200 high, as much as a card shows.
     """
 
     png: bytes

@@ -109,7 +109,7 @@ def encoded(tile: Array) -> EncodedTile:
     """
     image, png, small = Image.fromarray(tile), io.BytesIO(), io.BytesIO()
     image.save(png, "PNG", compress_level=_PNG_LEVEL)
-    factor = drawing.CARD / max(image.size)
+    factor = min(drawing.CARD[0] / image.height, drawing.CARD[1] / image.width)
     size = (max(1, int(image.width * factor)), max(1, int(image.height * factor)))
     image.resize(size).save(small, "WEBP", method=_WEBP_METHOD)
     return EncodedTile(png.getvalue(), small.getvalue())

@@ -127,3 +127,19 @@ def test_a_sheet_says_what_does_not_fit() -> None:
         sheet_of(2, captions=[("", "")])
     with pytest.raises(ValueError, match="at least one; got 0"):
         drawing.sheet(np.zeros((0, 8, 8, 3), np.uint8), title="", captions=[])
+
+
+def test_a_value_makes_room_for_the_whole_name() -> None:
+    """Beside "(predicted)" there is no room for it, so that it stands beside "fish"."""
+    panel = plain(128, 128, (200, 0, 30))
+
+    def captioned(name: str, value: str) -> np.ndarray:
+        return drawing.tile(panel, np.stack([panel] * 2), title="", captions=[(name, value), ("", "")])
+
+    empty = captioned("", "")
+    alone = box((captioned("", "0.32") != empty).any(axis=-1))
+    both, name = captioned("fish (predicted)", "0.32"), captioned("fish (predicted)", "")
+    top, bottom, left, right = box((both != name).any(axis=-1))
+    assert (left, right) == alone[2:]
+    assert bottom <= alone[0]
+    assert top >= 0
