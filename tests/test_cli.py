@@ -742,6 +742,33 @@ def test_layer_method_and_output_are_handed_on(model: Path) -> None:
     assert line == "Error: No output 'tail': model 'small' has a single output. Leave --output away."
 
 
+def test_gradients_are_drawn_and_said(model: Path) -> None:
+    """One figure a map, a sentence for each, and with JSON that sentence alone; a folder is needed for them."""
+    result = gradcam("explain", model, "cat.png", "--target", 1, "--target", 2, "--gradients", "--out", "looks")
+    assert result.exit_code == 0, result.output
+    figures = sorted(file.name for file in Path("looks").glob("*.gradients.png"))
+    assert figures == ["cat.class_1.gradients.png", "cat.class_2.gradients.png"]
+    for figure in figures:
+        assert str(Path("looks", figure)) in result.stdout
+        with Image.open(Path("looks", figure)) as drawn:
+            assert drawn.width > 1000
+    assert re.search(r"^cat, class_1: The gradients are well: ", result.stdout, re.MULTILINE)
+    asked = ("explain", model, "cat.png", "--target", 1, "--gradients", "--json")
+    (entry,) = strict_json(gradcam(*asked, "--out", "again").stdout)["images"][0]["targets"]
+    assert entry["gradients"].startswith("The gradients are well: ")
+    assert "say where with --out" in refuses(*asked)
+    assert "takes no gradients" in fails(*asked, "--out", "third", "--method", "scorecam")
+    assert "choose another folder or pass --overwrite" in fails(*asked, "--out", "again")
+
+
+def test_smooth_is_the_mean_of_noisy_copies(model: Path) -> None:
+    """The maps are those of `explain` with that argument."""
+    assert gradcam("explain", model, "cat.png", "--target", 1, "--smooth", 2, "--out", "looks").exit_code == 0
+    network = keras.models.load_model(model)
+    probes = ProbeSet.from_files(["cat.png"], image_size=(16, 16), targets=[1])
+    np.testing.assert_allclose(maps_of("looks"), explain(network, probes, smooth=2).maps, atol=1e-5)
+
+
 def test_what_a_person_typed_is_never_rewritten(model: Path, client: MlflowClient) -> None:
     """Names of files and addresses stay as they are, also where they look like arguments of Python."""
     Path("layer=conv.png").write_text("Dear picture")

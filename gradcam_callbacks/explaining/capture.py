@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.attending import attended
 from gradcam_callbacks.explaining.axes import followed
 from gradcam_callbacks.explaining.calls import Call, calls_watched, numbered
 from gradcam_callbacks.explaining.feeding import check_inputs, filled
@@ -25,7 +26,7 @@ from gradcam_callbacks.explaining.layers import Layers
 from gradcam_callbacks.explaining.locating import UNKNOWN, footprints, spoilt, why_misplaced
 from gradcam_callbacks.explaining.maps import gradients_of, maps_of_targets
 from gradcam_callbacks.explaining.masking import changes_of_scores
-from gradcam_callbacks.explaining.methods import takes_gradients
+from gradcam_callbacks.explaining.methods import attends, takes_gradients
 from gradcam_callbacks.explaining.picking import Choice, Picker, named
 from gradcam_callbacks.explaining.places import of_picture
 from gradcam_callbacks.explaining.recurrent import RECURRENT, places_of_recurrent
@@ -198,6 +199,9 @@ class _Tracing:
         before = read(asked.written)
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
         head, choice, views = self._called(batch, tape)
+        if attends(asked.method):
+            name = asked.method_name
+            choice = replace(choice, views=[attended(view, head.scored, name) for view in choice.views])
         self._note(batch, head, views, choice)
         picture = picture_of(batch, asked.picture)
         unsure = [view for view in choice.views if not view.is_certain]

@@ -17,7 +17,7 @@ from gradcam_callbacks.explaining.backend import refuse_other_backends
 from gradcam_callbacks.explaining.explanation import Explanation
 from gradcam_callbacks.explaining.health import is_flat
 from gradcam_callbacks.explaining.keras2 import refuse_keras2
-from gradcam_callbacks.explaining.methods import METHODS, Method, find_method, takes_gradients
+from gradcam_callbacks.explaining.methods import METHODS, Method, attends, find_method, takes_gradients
 from gradcam_callbacks.probes.inputs import each
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.probes.targets import NO_CLASS, PREDICTED
@@ -298,7 +298,7 @@ class Explainer:
             )
 
     def _explanation(self, probes: ProbeSet, *, keep_gradients: bool = False) -> Explanation:
-        if keep_gradients and not takes_gradients(self._method):
+        if keep_gradients and (attends(self._method) or not takes_gradients(self._method)):
             raise GradCAMError(
                 f"The method '{self.method}' takes no gradients, so there are none to keep.",
                 "Choose a method that takes gradients, such as {argument}.",

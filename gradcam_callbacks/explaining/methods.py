@@ -10,12 +10,16 @@ Every method is `method(activations, gradients, scores) -> maps`:
 - scores: (N,), y, the logit that is explained.
 - maps: (N, *grid), >= 0, of the activations' dtype, not normalised. NaN may come through.
 
-Some methods run the network again, and get something else in place of the gradients. Each says so by an attribute:
+Some methods get something else in place of the gradients, the first three by running the network again. Each says so by
+an attribute:
 
 - `method.masks = True`: `increases` (N, C), how much each score rises when only what the channel marks is left of the
   picture.
 - `method.ablates = True`: `drops` (N, C), how much each score falls when the channel gives zeros.
 - `method.occludes = True`: `drops` (N, *grid), how much each score falls when that place of the picture is covered.
+- `method.attends = True`: `attentions` (N, B, T, T), in each of the B blocks of a transformer how much the attention of
+  a token (row) to another one (column) speaks for the score, from the same forward pass. First of the T tokens come the
+  places of the grid in their order, then those that are no places, such as a class token.
 
 With `method.compares = True` the gradients are those of the score minus `COMPARED` times the mean of the scores of the
 `REFERENCES` classes next to it.
@@ -307,6 +311,41 @@ def occlusion(activations: Any, drops: Any, scores: Any) -> Any:
 
 occlusion.occludes = True  # type: ignore[attr-defined]
 
+
+def attention(activations: Any, attentions: Any, scores: Any) -> Any:
+    """Attention of a transformer, where it speaks for the class, through all blocks.
+
+    For networks whose places are tokens that attend to each other; others are refused. Of the layer it takes the grid
+    alone. The maps of all targets cost one forward pass.
+
+    Args:
+        activations: (N, *grid, C), only their shape is used.
+        attentions: (N, B, T, T), >= 0, E_h[ReLU(dy/dA * A)] of each block, the places before the other tokens.
+        scores: (N,), not used.
+
+    Returns:
+        (N, *grid) maps, >= 0.
+
+    Reference:
+        Chefer et al. 2021, "Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
+        Transformers", equations 5 and 6. The paper reads the row of the class token; here it is the mean of the rows
+        that the head takes, which are those where the last block has any, and without a token's own part, which is
+        the same for all.
+    """
+    del scores
+    grid = activations.shape[1:-1]
+    taken = ops.cast(ops.any(attentions[:, -1] > 0, axis=-1), attentions.dtype)
+    taken = ops.divide_no_nan(taken, ops.sum(taken, axis=-1, keepdims=True))
+    # R = I, and for each block R = R + A R                                     eq. 6
+    # so a row r of the last R is r (I + A_B) ... (I + A_1).
+    row = taken
+    for block in reversed(range(attentions.shape[1])):
+        row = row + ops.sum(row[..., None] * attentions[:, block], axis=-2)
+    return ops.reshape((row - taken)[:, : math.prod(grid)], (-1, *grid))
+
+
+attention.attends = True  # type: ignore[attr-defined]
+
 METHODS: Mapping[str, Method] = {
     "gradcam": gradcam,
     "gradcam++": gradcam_plus_plus,
@@ -316,6 +355,7 @@ METHODS: Mapping[str, Method] = {
     "finercam": finercam,
     "eigencam": eigencam,
     "ablationcam": ablationcam,
+    "attention": attention,
     "occlusion": occlusion,
     "scorecam": scorecam,
 }
@@ -335,6 +375,11 @@ def ablates(method: Method) -> bool:
 def occludes(method: Method) -> bool:
     """Whether a method takes the drops of the scores without each place, (N, *grid), and not the gradients."""
     return bool(getattr(method, "occludes", False))
+
+
+def attends(method: Method) -> bool:
+    """Whether a method takes the attention between the tokens of a transformer, (N, B, T, T), and not the gradients."""
+    return bool(getattr(method, "attends", False))
 
 
 def compares(method: Method) -> bool:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradcam_callbacks.explaining.methods import METHODS, ablates, masks, occludes, takes_gradients
+from gradcam_callbacks.explaining.methods import METHODS, ablates, attends, masks, occludes, takes_gradients
 
 # By what the second argument has one number for, beside the picture: each channel, or each place.
 BY_CHANNEL = {name for name, method in METHODS.items() if masks(method) or ablates(method)}
 BY_PLACE = {name for name, method in METHODS.items() if occludes(method)}
-GRADIENT_METHODS = sorted(name for name, method in METHODS.items() if takes_gradients(method))
+BY_PAIR = {name for name, method in METHODS.items() if attends(method)}
+GRADIENT_METHODS = sorted(name for name, method in METHODS.items() if takes_gradients(method) and not attends(method))
 GRIDS = [(4,), (2, 2), (2, 1, 2)]
 DTYPES = ["float32", "float64"]
 
@@ -23,6 +24,10 @@ DTYPES = ["float32", "float64"]
 A1, A2 = np.array([1.0, 2, 3, 4]), np.array([2.0, 1, 0, 3])
 G1, G2 = np.array([1.0, -1, 2, 2]), np.array([-2.0, 0, 4, -6])
 OF_CHANNELS = [math.log(3), 0.0]
+# Of two blocks what each token tells each other one: the four places, and after them a class token, which alone is
+# told anything in the second block. (I + A2)(I + A1) - I = A1 + A2 + A2 A1.
+OF_PAIRS = np.zeros((2, 5, 5))
+OF_PAIRS[0, 4, :4], OF_PAIRS[0, 1, 0], OF_PAIRS[1, 4, :4] = [1, 0, 2, 0], 2, [0, 3, 0, 1]
 OF_PLACES = np.array([2.0, -1, 0, 0.5])
 SCORE = -2.0
 GOLDEN = math.sqrt(5) - 1
@@ -43,6 +48,8 @@ BY_HAND = {
     "eigencam": (2 * A1 + GOLDEN * A2) / math.sqrt(4 + GOLDEN**2),
     # The first channel loses ln 3 of a score of size 2, the second nothing.
     "ablationcam": math.log(3) / 2 * A1,
+    # The class token is told (1, 0, 2, 0), (0, 3, 0, 1), and by way of the second place 3 times (2, 0, 0, 0).
+    "attention": [7, 3, 2, 1],
     # What the covered places lose; the second one gains.
     "occlusion": [2, 0, 0, 0.5],
     # exp of the increases is 3 to 1, so the weights are 3/4 and 1/4.
@@ -57,8 +64,16 @@ def pictures(places: list[np.ndarray], grid: tuple[int, ...], dtype: str = "floa
 
 
 def random_arguments(name: str, grid: tuple[int, ...], dtype: str, seed: int = 0) -> tuple[Any, Any]:
-    """Activations and second arguments of both signs: (3, *grid, 6), and (3, *grid, 6), (3, 6) or (3, *grid)."""
+    """Activations and second arguments of both signs: (3, *grid, 6), and (3, *grid, 6), (3, 6) or (3, *grid).
+
+    Of methods that attend these are (3, 2, T, T), of one token more than there are places, and not negative.
+    """
     rng = np.random.default_rng(seed)
+    if name in BY_PAIR:
+        tokens = math.prod(grid) + 1
+        told = np.maximum(rng.normal(size=(3, 2, tokens, tokens)), 0)
+        told[..., :1] = 0  # nobody is told anything by the first place
+        return rng.normal(size=(3, *grid, 6)).astype(dtype), told.astype(dtype)
     second = (3, 6) if name in BY_CHANNEL else (3, *grid) if name in BY_PLACE else (3, *grid, 6)
     return rng.normal(size=(3, *grid, 6)).astype(dtype), rng.normal(size=second).astype(dtype)
 
@@ -85,6 +100,9 @@ def test_maps_are_those_computed_by_hand(name: str, grid: tuple[int, ...], dtype
         second = np.array([OF_CHANNELS, OF_CHANNELS], dtype)
     elif name in BY_PLACE:
         second = pictures([OF_PLACES], grid, dtype)[..., 0]
+    elif name in BY_PAIR:
+        mirrored = [3, 2, 1, 0, 4]
+        second = np.stack([OF_PAIRS, OF_PAIRS[:, mirrored][:, :, mirrored]]).astype(dtype)
 
     found = maps(name, pictures([A1, A2], grid, dtype), second)
 
@@ -98,6 +116,7 @@ def test_every_method_has_its_numbers() -> None:
     assert METHODS.keys() == BY_HAND.keys()
     assert {"scorecam", "ablationcam"} == BY_CHANNEL
     assert {"occlusion"} == BY_PLACE
+    assert {"attention"} == BY_PAIR
 
 
 def test_gradcam_plus_plus_weighs_objects_of_any_size_alike() -> None:
@@ -196,12 +215,12 @@ def test_no_map_is_negative(name: str, grid: tuple[int, ...]) -> None:
 def test_nothing_gives_zeros(name: str, grid: tuple[int, ...]) -> None:
     """Zero activations, zero gradients or both give zeros, never NaN.
 
-    Eigen- and Score-CAM ask for activations only, and occlusion not for them.
+    Eigen- and Score-CAM ask for activations only, and occlusion and attention not for them.
     """
     activations, second = random_arguments(name, grid, "float32")
     nothing = np.zeros_like(activations)
 
-    if name not in BY_PLACE:
+    if name not in BY_PLACE | BY_PAIR:
         assert (maps(name, nothing, second) == 0).all()
     assert (maps(name, nothing, np.zeros_like(second)) == 0).all()
     if name in {"eigencam", "scorecam"}:
@@ -269,6 +288,8 @@ def test_a_thousand_targets_make_no_array_of_a_thousand_activations(name: str) -
     second = (targets, n, channels) if name in BY_CHANNEL else (targets, n, 1, 1, channels)
     if name in BY_PLACE:
         second = (targets, n, *grid)
+    if name in BY_PAIR:  # which come target by target
+        return
     graph = tf.function(
         lambda batch, seconds: tf.vectorized_map(lambda one: METHODS[name](batch, one, tf.ones(n)), seconds),
         autograph=False,
