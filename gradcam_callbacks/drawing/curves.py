@@ -37,6 +37,8 @@ def curves(
     Returns:
         A figure that pyplot does not know: save it, or let a notebook show it.
     """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     from gradcam_callbacks.drawing.shown_figure import ShownFigure
 
     names = [name for name in panels[0][1] if name not in grey]
@@ -47,7 +49,8 @@ def curves(
     for number, name in enumerate(grey):
         styles[name] = {"color": "#8a8a8a", "linestyle": _GREY_DASHES[number % len(_GREY_DASHES)], "linewidth": 1.3}
     rows = max(len(lines) for _, lines, _ in panels)
-    sheet = ShownFigure(figsize=(4.6 * len(panels), 3.4 + 0.19 * rows), layout="constrained")
+    layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)  # inches; the legends below the axes need some
+    sheet = ShownFigure(figsize=(4.6 * len(panels), 3.4 + 0.2 * rows), layout=layout)
     axes = sheet.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for ax, (title, lines, numbers), x_title in zip(axes, panels, x_titles, strict=True):
         for name, line in lines.items():
@@ -73,4 +76,6 @@ def curves(
             bbox_to_anchor=(0, -0.14),
         )
     axes[0].set_ylabel(y_title, fontsize=9)
+    if min(np.min(line) for _, lines, _ in panels for line in lines.values()) >= 0:
+        axes[0].set_ylim(bottom=0)  # so that a small change looks small
     return sheet
