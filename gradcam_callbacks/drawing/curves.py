@@ -50,7 +50,7 @@ def curves(
         styles[name] = {"color": "#8a8a8a", "linestyle": _GREY_DASHES[number % len(_GREY_DASHES)], "linewidth": 1.3}
     rows = max(len(lines) for _, lines, _ in panels)
     layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)  # inches; the legends below the axes need some
-    sheet = ShownFigure(figsize=(4.6 * len(panels), 3.4 + 0.2 * rows), layout=layout)
+    sheet = ShownFigure(figsize=(4.6 * len(panels), 3.5 + 0.2 * rows), layout=layout)
     axes = sheet.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for ax, (title, lines, numbers), x_title in zip(axes, panels, x_titles, strict=True):
         for name, line in lines.items():
