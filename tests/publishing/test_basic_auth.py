@@ -57,7 +57,7 @@ def change_password(server: Server, old: str, new: str) -> None:
 
 def assert_complete(run_id: str) -> None:
     client = MlflowClient()
-    assert image_steps(client, run_id) == {"gradcam/probe_0": [*range(EPOCHS)]}
+    assert image_steps(client, run_id) == {"gradcam/all": [*range(EPOCHS)], "gradcam/probe_0": [*range(EPOCHS)]}
     steps = [metric.step for metric in client.get_metric_history(run_id, "gradcam_health/ok")]
     assert steps == [*range(EPOCHS)]
     files = artifact_paths(client, run_id, "gradcam")

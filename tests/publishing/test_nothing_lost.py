@@ -244,11 +244,11 @@ def assert_complete(
     is_whole: bool = True,
     tested: Sequence[int] | None = None,
 ) -> None:
-    """One PNG and one WebP a probe and step, one value a metric and step, maps, manifest, and what is of the whole.
+    """One PNG and one WebP a step of each probe and of all, one value a metric and step, maps, and what is of all.
 
     By default the last step was tested.
     """
-    names = [f"probe_{n}" for n in range(probes)]
+    names = ["all", *(f"probe_{n}" for n in range(probes))]
     expected = {(name, step, kind): 1 for name in names for step in steps for kind in ("png", "webp")}
     assert image_files(client, run_id) == expected
     metrics = metric_steps(client, run_id)
@@ -544,8 +544,8 @@ def test_an_artifact_store_that_takes_nothing_does_not_stop_the_metrics(
     first, last = our_warnings(caplog)
     assert "training goes on" in first
     missing = (
-        1 + 1 + 4 * (1 + 2) + 2
-    )  # the description; the baseline; of each step maps and two images; test and report
+        1 + 1 + 4 * (1 + 3) + 2
+    )  # the description; the baseline; of each step maps and three images; test and report
     assert last.startswith(f"{missing} items have not arrived in MLflow.")
     assert Journal(Path(".gradcam", run_id)).steps() == [-1, 0, 1, 2, 3]
 

@@ -112,7 +112,11 @@ def test_a_smaller_map_is_another_part_of_the_run(client: MlflowClient, caplog: 
     assert steps_of(client, run_id) == [0, 1, 2, 3]
     assert maps_in(client, run_id) == {-1, 0, 1}
     assert maps_in(client, run_id, "gradcam/parts/2") == {-1, 2, 3}
-    assert image_steps(client, run_id) == {"gradcam/probe_0": [0, 1, 2, 3], "gradcam/probe_1": [0, 1, 2, 3]}
+    assert image_steps(client, run_id) == {
+        "gradcam/all": [0, 1, 2, 3],
+        "gradcam/probe_0": [0, 1, 2, 3],
+        "gradcam/probe_1": [0, 1, 2, 3],
+    }
     tags = client.get_run(run_id).data.tags
     assert (tags["gradcam.place"], tags["gradcam.2.place"]) == ("Conv2D 1 of 1, 14x14x4", "Conv2D 1 of 1, 12x12x4")
     page = page_of(client, run_id)
