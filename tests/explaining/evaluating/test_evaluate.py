@@ -200,7 +200,7 @@ def test_the_pictures_that_people_see_do_not_matter() -> None:
     other = evaluate(explainer, ProbeSet(pictures(), pictures=shown), steps=3)
     np.testing.assert_array_equal(plain.insertion_curves, other.insertion_curves)
     np.testing.assert_array_equal(plain.drop, other.drop)
-    assert plain.cascade == other.cascade
+    np.testing.assert_equal(plain.cascade, other.cascade)  # also where one is NaN
 
 
 def test_whole_numbers_are_fed_as_whole_numbers() -> None:
@@ -253,7 +253,8 @@ def test_a_randomised_weight_keeps_its_elements_and_loses_their_order() -> None:
 
 
 def deep_model() -> keras.Model:
-    """Two convolutions in a backbone, one used twice, with batch normalisation."""
+    """Two convolutions in a backbone, one used twice, with batch normalisation; of its seed no map is empty."""
+    keras.utils.set_random_seed(7)
     inner = keras.Input((16, 16, 3))
     twice = keras.layers.Conv2D(6, 3, padding="same", activation="relu", name="twice")
     x = keras.layers.Conv2D(6, 3, activation="relu", name="first")(inner)
