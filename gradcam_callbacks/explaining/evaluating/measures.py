@@ -29,8 +29,8 @@ class Quality:
         source: the paper.
         kind: which table it stands in: "picture" of those that spoil the picture, "map" of those that change what the
             map is made of, or "place" of those that look where it lies.
-        has_controls: whether a method should beat maps that know nothing: not where those are perfect by their making,
-            as one that never moves is.
+        has_controls: whether a method should beat maps that know nothing: not where those are good by their making, as
+            one that never moves is not sensitive.
     """
 
     name: str
@@ -95,7 +95,7 @@ _ROWS = (
     ),
     Quality(
         "random_logit", "other class", "rank correlation with the maps of the other targets of the same picture",
-        "-1 to 1", "lower", "Sixt et al. 2020", "map",
+        "-1 to 1", "lower", "Sixt et al. 2020", "map", has_controls=False,
     ),
     Quality(
         "randomised", "random weights", "rank correlation with the map of the model whose weights are all shuffled",
@@ -103,7 +103,7 @@ _ROWS = (
     ),
     Quality(
         "rise", "rise", "how much more entropy the values of the map have with shuffled weights, as a share",
-        "-1 and more", "higher", "Hedström et al. 2023", "map",
+        "-1 and more", "higher", "Hedström et al. 2023", "map", has_controls=False,
     ),
     Quality(
         "focus", "focus", "share of the heat inside the marked region: the energy pointing game", "0 to 1", "higher",
