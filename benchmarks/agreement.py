@@ -73,9 +73,9 @@ class Setting:
         """The arguments of a metric of Quantus."""
         return {
             "model": self.network,
-            "x_batch": self.images,
+            "x_batch": self.images.copy(),
             "y_batch": self.classes,
-            "a_batch": self.heat[:, None],
+            "a_batch": self.heat[:, None].copy(),  # some metrics divide it where it lies
             "channel_first": False,
             "softmax": True,
             "explain_func": self.explain,

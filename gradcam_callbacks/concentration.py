@@ -18,7 +18,7 @@ def entropy(shares: Array) -> Array:
         NaN, and on a grid of one cell.
 
     Reference:
-        Bhatt et al. 2020, "Evaluating and Aggregating Feature-based Model Explanations", definition 4 (complexity).
+        Bhatt et al. 2020, "Evaluating and Aggregating Feature-based Model Explanations", complexity.
     """
     cells = shares.shape[-1]
     if cells < 2:
@@ -39,8 +39,8 @@ def gini(shares: Array) -> Array:
         share is NaN.
 
     Reference:
-        Chalasani et al. 2020, "Concise Explanations of Neural Networks using Adversarial Training", section 2
-        (sparseness).
+        Chalasani et al. 2020, "Concise Explanations of Neural Networks using Adversarial Training",
+        sparseness.
     """
     cells = shares.shape[-1]
     weights = (cells - np.arange(1, cells + 1) + 0.5) / cells

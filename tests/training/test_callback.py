@@ -99,8 +99,9 @@ def test_metrics_are_means_unless_all_are_asked_for(client: MlflowClient) -> Non
         *("gradcam_drift/mean", "gradcam_drift/mean of tabby", "gradcam_drift/mean of vizsla"),
         *("gradcam_focus/mean", "gradcam_focus/mean of tabby"),
         *("gradcam_pointing/mean", "gradcam_pointing/mean of tabby"),
+        *("gradcam_spread/entropy", "gradcam_spread/sparseness"),
     }
-    assert len(metrics) == 14
+    assert len(metrics) == 16
     of_classes = [metrics[f"gradcam_drift/mean of {name}"] for name in ("tabby", "vizsla")]
     assert metrics["gradcam_drift/mean"] == pytest.approx(np.mean(of_classes))
 

@@ -29,8 +29,8 @@ class Quality:
         source: the paper.
         kind: which table it stands in: "picture" of those that spoil the picture, "map" of those that change what the
             map is made of, or "place" of those that look where it lies.
-        has_controls: whether a method should beat maps that know nothing: not where those are perfect by their making,
-            as one that never moves is.
+        has_controls: whether a method should beat maps that know nothing: not where those are good by their making, as
+            one that never moves is not sensitive.
     """
 
     name: str
@@ -95,7 +95,7 @@ _ROWS = (
     ),
     Quality(
         "random_logit", "other class", "rank correlation with the maps of the other targets of the same picture",
-        "-1 to 1", "lower", "Sixt et al. 2020", "map",
+        "-1 to 1", "lower", "Sixt et al. 2020", "map", has_controls=False,
     ),
     Quality(
         "randomised", "random weights", "rank correlation with the map of the model whose weights are all shuffled",
@@ -103,7 +103,7 @@ _ROWS = (
     ),
     Quality(
         "rise", "rise", "how much more entropy the values of the map have with shuffled weights, as a share",
-        "-1 and more", "higher", "Hedström et al. 2023", "map",
+        "-1 and more", "higher", "Hedström et al. 2023", "map", has_controls=False,
     ),
     Quality(
         "focus", "focus", "share of the heat inside the marked region: the energy pointing game", "0 to 1", "higher",
@@ -177,8 +177,8 @@ def gain(before: Array, after: Array) -> Array:
         (...) float64 in [0, 1]; NaN where Y or O lies outside of [0, 1], as a score may, or Y is 1. Higher is better.
 
     Reference:
-        Zhang et al. 2024, "Opti-CAM: Optimizing saliency maps for interpretability", section 4.1, "average gain": the
-        term max(0, O - Y) / (1 - Y).
+        Zhang et al. 2024, "Opti-CAM: Optimizing saliency maps for interpretability", "average gain": the term
+        max(0, O - Y) / (1 - Y).
     """
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     won = np.maximum(0, after - before)
@@ -279,7 +279,8 @@ def coherency(heat: Array, masked: Array) -> Array:
         (...) float64 in [0, 1]; 0 where one of the two is the same everywhere. Higher is better.
 
     Reference:
-        Poppi et al. 2021, "Revisiting The Evaluation of Class Activation Mapping for Explainability", equation 3.
+        Poppi et al. 2021, "Revisiting The Evaluation of Class Activation Mapping for Explainability",
+        "maximum coherency".
     """
     a, b = (maps - maps.mean(axis=-1, keepdims=True) for maps in (heat.astype(np.float64), masked.astype(np.float64)))
     scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
@@ -301,7 +302,8 @@ def adcc(coherencies: Array, complexities: Array, drops: Array) -> Array:
         scores. Higher is better.
 
     Reference:
-        Poppi et al. 2021, "Revisiting The Evaluation of Class Activation Mapping for Explainability", equation 5.
+        Poppi et al. 2021, "Revisiting The Evaluation of Class Activation Mapping for Explainability",
+        "Average DCC": 3 / (1/coherency + 1/(1 - complexity) + 1/(1 - drop)).
     """
     parts = np.stack([coherencies, 1 - np.asarray(complexities, np.float64), 1 - np.asarray(drops, np.float64)])
     some = (parts > 0).all(axis=0)
@@ -322,8 +324,8 @@ def random_logit(maps: Array, targets: Array) -> Array:
         a map that is the same for every class says nothing of the class.
 
     Reference:
-        Sixt et al. 2020, "When Explanations Lie: Why Many Modified BP Attributions Fail", section 4, the random logit
-        test, with the rank correlation of Adebayo et al. 2018.
+        Sixt et al. 2020, "When Explanations Lie: Why Many Modified BP Attributions Fail", the random logit test,
+        with the rank correlation of Adebayo et al. 2018.
     """
     alike = rank_correlation(*np.broadcast_arrays(maps[:, :, None], maps[:, None]))
     known = (targets[:, :, None] != targets[:, None]).any(axis=-1) & np.isfinite(alike)
@@ -375,7 +377,7 @@ def rank_accuracy(heat: Array, regions: Array) -> Array:
 
     Reference:
         Arras et al. 2021, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation of neural network
-        explanations", equation 2 (relevance rank accuracy).
+        explanations", "relevance rank accuracy": |top-K pixels in the region| / K, K being the region's size.
     """
     n, k = heat.shape[:2]
     order = np.argsort(-heat.reshape(n, k, -1), axis=-1, kind="stable")
@@ -397,7 +399,7 @@ def focus(heat: Array, regions: Array) -> Array:
         (N, K) float64 in [0, 1]; NaN where there is no region or no heat. Higher is better.
 
     Reference:
-        Wang et al. 2020, "Score-CAM", section 4.3; relevance mass accuracy of Arras et al. 2021, equation 1.
+        Wang et al. 2020, "Score-CAM", section 4.3; "relevance mass accuracy" of Arras et al. 2021.
     """
     inside = np.einsum("nkhw,nhw->nk", heat.astype(np.float64), regions)
     whole = heat.sum(axis=(2, 3), dtype=np.float64)

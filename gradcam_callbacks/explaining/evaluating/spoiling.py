@@ -16,7 +16,7 @@ REMOVED = (0.2, 0.4, 0.6, 0.8)
 """Which shares of the pixels ROAD takes away. Each costs two systems of equations a map, 0.1 s at 224 x 224."""
 NOISE = 0.01
 """Standard deviation of the noise on pixels that ROAD fills in, as a share of the picture's own."""
-# Of the eight neighbours of a pixel: row, column, weight. Rong et al. 2022, section 4.2.
+# Of the eight neighbours of a pixel: row, column, weight, as in Rong et al. 2022.
 _NEIGHBOURS = tuple(
     (row, column, 1 / 12 if row and column else 1 / 6) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column
 )
@@ -85,7 +85,8 @@ def filled_in(image: Array, removed: Array, noise: Array) -> Array:
         (H, W, C) float32.
 
     Reference:
-        Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods", section 4.2.
+        Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods",
+        "noisy linear imputation".
     """
     from scipy.sparse import csc_matrix
     from scipy.sparse.linalg import splu
