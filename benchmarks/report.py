@@ -207,8 +207,9 @@ def measure(browser: Browser, file: Path, width: int, height: int) -> dict[str, 
 def build(checkout: Path, journal: Path, file: Path) -> float:
     """Writes the page of a journal as a checkout does; how long that took, in ms."""
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    command = [sys.executable, "-c", BUILD, str(journal), str(file)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", BUILD, str(journal.resolve()), str(file.resolve())]
+    # Python looks first where it is started.
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 

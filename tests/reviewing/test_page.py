@@ -940,6 +940,24 @@ def test_the_large_view_is_printed_alone(opened: Opener, plain: Path, folder: Pa
     assert len(pages_of(folder / "large.pdf")) <= 2
 
 
+def test_a_large_view_that_is_longer_than_a_sheet_goes_on_on_the_next(opened: Opener, folder: Path) -> None:
+    """The last picture of a long filmstrip is on paper, the three of a pin side by side; then it is a dialog again."""
+    journal = make_journal(folder / "long", names=["white"], targets=["predicted"], steps=range(120))
+    page = opened(report.write([journal], folder / "long.html"), fragment="#probe=0&pin=60")
+    settled(page)
+    page.pdf(path=folder / "long.pdf", format="A4")
+    pages = pages_of(folder / "long.pdf")
+    assert 1 < len(pages) < 4
+    assert all((sheet < 200).mean() > 0.005 for sheet in pages)
+    assert page.locator("#large:modal").count() == 1
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("() => document.getElementById('large-now').textContent === 'epoch 118'")
+    page.emulate_media(media="print")
+    tops = page.locator("#large-pictures canvas").evaluate_all(f"all => all.map({BOX})")
+    assert len({round(top) for top, _, _ in tops}) == 1
+    assert len(tops) == 3
+
+
 # ---- How large ----
 
 # Whether the text of a choice is longer than the room that it has.

@@ -3,6 +3,7 @@
 
 import { RUNS, nameOf, runs } from "./data.js";
 import { byId, joined, selectOf, setText } from "./dom.js";
+import { drawWholeFilm } from "./film.js";
 import { drawGroup, groups, measureCells } from "./grid.js";
 import { drawLarge, layOnPaper } from "./large.js";
 import { describeMeans } from "./means.js";
@@ -41,6 +42,7 @@ function prepare() {
   if (state.large !== null) {
     layOnPaper(true);
     drawLarge();
+    drawWholeFilm();
     return;
   }
   for (const group of groups) drawGroup(group);
