@@ -192,7 +192,8 @@ if "handler" in sys.argv:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 model = small_model()
 model.compile("adam", "sparse_categorical_crossentropy")
-model.fit(pictures(8), np.arange(8) % 4, epochs=3, verbose=0, callbacks=[GradCAMCallback(pictures(1)), Wait()])
+ours = GradCAMCallback(pictures(1), verbose=False)
+model.fit(pictures(8), np.arange(8) % 4, epochs=3, verbose=0, callbacks=[ours, Wait()])
 """
 
 
