@@ -5,8 +5,8 @@
 EfficientNet-Lite0 with its ImageNet weights; a cat, an espresso and both side by side, each asked for the cat and for
 the espresso. `agree`: the largest difference to the same formula written anew, run eagerly, picture by picture and
 channel by channel, as a share of the largest value of a map. `cost`: the maps of 1 and of 20 targets of each picture,
-as a ratio to a plain compiled forward pass, the median of 5 rounds (of one, without a warm-up, for methods that run the
-network again).
+as a ratio to a plain compiled forward pass, the median of 5 rounds (of one for methods that run the network again).
+Score-CAM, with its thousands of passes, is timed in methods.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from support.efficientnet_lite import efficientnet_lite0, preprocess
 from support.photographs import EGYPTIAN_CAT, ESPRESSO, cat, cat_beside_espresso, espresso
 
 from gradcam_callbacks import Explainer, ProbeSet, explain
-from gradcam_callbacks.explaining.methods import METHODS, attends, takes_gradients
+from gradcam_callbacks.explaining.methods import METHODS, attends, masks, takes_gradients
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ROUNDS = 5
@@ -54,15 +54,14 @@ def cost(network: keras.Model) -> Table:
     for column in ("method", "1 target", f"{MANY} targets"):
         table.add_column(column, justify="left" if column == "method" else "right")
     named: dict[str, Mapping[str, Any]] = {
-        name: {"method": name} for name, method in METHODS.items() if not attends(method)
+        name: {"method": name} for name, method in METHODS.items() if not (attends(method) or masks(method))
     }
     named["gradcam, smooth=8"] = {"smooth": 8}
     for name, settings in named.items():
         explainer = Explainer(network, **settings)
-        is_cheap = takes_gradients(METHODS[settings.get("method", "gradcam")])
+        rounds = ROUNDS if takes_gradients(METHODS[settings.get("method", "gradcam")]) else 1
         ratios: dict[int, list[float]] = {1: [], MANY: []}
-        explainer.prepare(few)
-        for turn in range(ROUNDS + 1) if is_cheap else [1]:
+        for turn in range(rounds + 1):
             for probes in (few, many):
                 start = time.perf_counter()
                 forward(batch).numpy()
@@ -70,7 +69,9 @@ def cost(network: keras.Model) -> Table:
                 explainer(probes)
                 if turn:
                     ratios[len(probes.targets)].append((time.perf_counter() - middle) / (middle - start))
-        table.add_row(name, *(f"{np.median(values):.2f}" for values in ratios.values()))
+        row = [name, *(f"{np.median(values):.2f}" for values in ratios.values())]
+        print(*row)  # at once: the table comes at the end
+        table.add_row(*row)
     return table
 
 

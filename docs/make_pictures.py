@@ -80,8 +80,9 @@ def panels() -> None:
         preprocess=preprocess,
         class_names=names,
     )
-    explanation = explain(efficientnet_lite0(), probes)
+    explanation = explain(efficientnet_lite0(), probes, keep_gradients=True)
     explanation.plot().savefig(HERE / "panels.png", dpi=90)
+    explanation.plot_gradients(0, 1).savefig(HERE / "gradients.png", dpi=75)
 
 
 def review(page: Path) -> None:

@@ -94,6 +94,8 @@ def _draw_map(ax: Axes, raw: NDArray[Any]) -> None:
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.8)
     bar.ax.tick_params(labelsize=7)
     ax.tick_params(labelsize=7)
+    if height == 1:
+        ax.set_yticks([])
     if max(height, width) > _MOST_NUMBERS:
         return
     power = math.floor(math.log10(highest)) if highest > 0 else 0
