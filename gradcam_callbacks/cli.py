@@ -911,12 +911,13 @@ def _print_numbers(heads: Sequence[str], rows: Sequence[Sequence[str]], *, of: C
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)  # seven measures fit into 80 columns
     table.add_column("", no_wrap=True, min_width=max(len(row[0]) for row in rows))
     for head in heads:
-        table.add_column(head, justify="right", min_width=6, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row), style=None if row[0] in of else "dim")
+        table.add_column(head.replace(" ", "\n"), justify="right", overflow="fold")
+    for name, *cells in rows:
+        aligned = [cell if cell.endswith("*") else f"{cell} " for cell in cells]
+        table.add_row(escape(name), *aligned, style=None if name in of else "dim")
     Console().print(table)
 
 
