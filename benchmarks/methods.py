@@ -27,7 +27,7 @@ from support.efficientnet_lite import efficientnet_lite0, preprocess
 from support.photographs import cat, cat_beside_espresso, espresso
 
 from gradcam_callbacks import Explainer, ProbeSet, evaluate
-from gradcam_callbacks.explaining.methods import METHODS, masks
+from gradcam_callbacks.explaining.methods import METHODS, attends, masks, takes_gradients
 
 ROUNDS = 5
 
@@ -64,7 +64,11 @@ def main() -> None:
     images = preprocess(np.stack(list(shown.values())))
     likeliest = np.argsort(-network.predict(images, verbose=0), axis=1)[:, :2]
     probes = ProbeSet(np.stack(list(shown.values())), names=list(shown), targets=likeliest, preprocess=preprocess)
-    methods = [name for name, function in METHODS.items() if asked.masking or not masks(function)]
+    methods = [
+        name
+        for name, function in METHODS.items()
+        if not attends(function) and (asked.masking or not masks(function))  # it is no transformer
+    ]
     explainers = [Explainer(network, method=method) for method in methods]
     start = time.perf_counter()
     found = evaluate(explainers, probes, steps=20, randomise="whole")
@@ -88,7 +92,7 @@ def cost(explainer: Explainer, network: object, probes: ProbeSet) -> tuple[float
     batch = tf.constant(probes.images)
     forward(batch)
     times, ratios = [], []
-    for _ in range(1 if masks(METHODS[explainer.method]) else ROUNDS):
+    for _ in range(ROUNDS if takes_gradients(METHODS[explainer.method]) else 1):
         start = time.perf_counter()
         forward(batch).numpy()
         middle = time.perf_counter()

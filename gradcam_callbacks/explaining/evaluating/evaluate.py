@@ -20,7 +20,7 @@ from gradcam_callbacks.explaining.evaluating.randomising import randomised, rest
 from gradcam_callbacks.explaining.explainer import Explainer, refuse_model
 from gradcam_callbacks.explaining.explanation import Explanation
 from gradcam_callbacks.explaining.layers import weights_by_layer
-from gradcam_callbacks.explaining.methods import METHODS, masks
+from gradcam_callbacks.explaining.methods import METHODS, takes_gradients
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.probes.targets import NO_CLASS
 from gradcam_callbacks.ranks import rank_correlation
@@ -74,7 +74,8 @@ def evaluate(
     covered squares and the controls, all targets share the maps that do not depend on the target, and methods whose
     maps are the same share all. What is left is about 2 * steps + 7 forward passes for each map and each control,
     and 64 a picture. Explanations, which are not shared, come to 2 + 10 of all probes for each method (2 where the
-    method masks pictures, whose sensitivity is not measured), and with `randomise` one a layer with weights.
+    method runs the network again for each channel or place: its sensitivity is not measured), and with `randomise` one
+    a layer with weights.
 
     The model is left exactly as it was found, also after an error; meanwhile a copy of its weights is kept.
 
@@ -233,7 +234,7 @@ class _Work:
         """The maps of a method, and what they say by themselves."""
         draw = self._draws(explainer)
         maps = self._complete(in_place(explanation.maps, explanation.health), draw)
-        is_costly = explainer.method in METHODS and masks(METHODS[explainer.method])
+        is_costly = explainer.method in METHODS and not takes_gradients(METHODS[explainer.method])
         maps.values["sensitivity"] = self._sensitivity(maps.maps, draw, draws=0 if is_costly else NOISY)
         return maps
 
