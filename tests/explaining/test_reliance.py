@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from support.seeds import seed_afresh
 
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet
 from gradcam_callbacks.explaining.covering import border, grown
@@ -482,21 +483,15 @@ def test_the_same_seed_draws_the_same(using: Using) -> None:
     assert first.confirmed[0].decisive == other.confirmed[0].decisive
 
 
-def seeded_afresh() -> None:
-    """Seeds all that is random. Keras 3.11 goes on with the generator that is there, unless that is forgotten first."""
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(5)
-
-
 def test_model_and_pictures_are_left_as_they_were(using: Using) -> None:
     """No weight changes, a random layer would go on where it was, and nobody else's random numbers are drawn."""
     probes = marked()
     explainer = using(BY_MARK)
     before = [variable.numpy().copy() for variable in explainer.model.variables]
     images = probes.images.copy()
-    seeded_afresh()
+    seed_afresh(5)
     expected = keras.random.normal((3,)).numpy(), random.random()
-    seeded_afresh()
+    seed_afresh(5)
     probes.measured(explainer)
     np.testing.assert_array_equal(keras.random.normal((3,)).numpy(), expected[0])
     assert random.random() == expected[1]
