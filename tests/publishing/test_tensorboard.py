@@ -42,6 +42,7 @@ def test_autolog_without_tensorboard_is_told_before_the_first_batch(tmp_path: Pa
     """The training would end after its first epoch; with MLflow's other autologging, of Keras, it goes through."""
     package = str(Path(gradcam_callbacks.__file__).parents[1])
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": package}
+    environment.pop("MLFLOW_EXPERIMENT_ID", None)  # which another test may have left; it means another store
     call = [sys.executable, "-c", without("tensorboard") + SCRIPT]
     ended = subprocess.run(
         call, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=200, check=False

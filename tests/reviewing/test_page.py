@@ -780,7 +780,9 @@ def test_the_numbers_are_those_that_are_measured(opened: Opener, folder: Path, m
     shown = page.locator("#large-table tbody td").all_inner_texts()
     moved = drift.drift(*(journal.read(step).arrays["maps"] for step in (2, 3)))[0, 0]
     assert shown[:3] == ["0.25", "5.50", f"{100 * moved:.0f} %"]
-    assert shown[-3:] == ["2 %", "100 %", "ok"]
+    maps = journal.read(3).arrays["maps"]
+    concentrated = [f"{100 * of(maps)[0, 0]:.0f} %" for of in (drift.entropy, drift.gini)]
+    assert shown[-5:] == ["2 %", *concentrated, "100 %", "ok"]
 
 
 def test_drift_is_marked_where_it_is_not_settled(opened: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
