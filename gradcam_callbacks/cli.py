@@ -12,7 +12,7 @@ import shlex
 import sys
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -467,13 +467,9 @@ def checkpoints(
 @contextmanager
 def _bar_of_checkpoints() -> Iterator[tuple[Callable[[int], None], Callable[[Any, str], None]]]:
     """Shows a bar on a terminal; gives what moves it, `on_start` and `on_checkpoint` of `explain_checkpoints`."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
+    from rich.progress import MofNCompleteColumn
 
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Explaining", total=None)
+    with _shown_bar("Explaining", MofNCompleteColumn()) as (bar, task):
         yield lambda total: bar.update(task, total=total), lambda checkpoint, problem: bar.advance(task)
 
 
@@ -693,14 +689,10 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
       gradcam upload .gradcam/1f0c2d
       gradcam upload .gradcam/1f0c2d --tracking-uri http://mlflow.example:5000
     """  # noqa: D301
-    from rich.console import Console
-    from rich.progress import Progress
-
     from gradcam_callbacks.publishing import mlflow_store
     from gradcam_callbacks.publishing.uploader import of_parts
     from gradcam_callbacks.record.parts import journals_in, run_folder
 
-    console = Console(stderr=True)
     journals = journals_in(run_folder(journal))
     if not journals:
         raise click.BadParameter(f"'{journal}' is no journal: it holds no manifest.json.", param_hint="JOURNAL")
@@ -712,9 +704,8 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     run = mlflow_store.find_run_of(opened, run_id, tracking_uri, argument="tracking_uri", is_trusted=_is_trusted)
     sending = of_parts(journals, run)
     missing = len(sending.missing())
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Uploading", total=missing)
-        arrived = sending.send(on_item=lambda item: progress.advance(task))
+    with _shown_bar("Uploading", total=missing) as (bar, task):
+        arrived = sending.send(on_item=lambda item: bar.advance(task))
         sending.tidy()
         sending.close()
     if not arrived:
@@ -924,13 +915,27 @@ def _print_numbers(heads: Sequence[str], rows: Sequence[Sequence[str]], *, of: C
 @contextmanager
 def _bar(task: str) -> Iterator[Callable[[int, int], None]]:
     """Shows a bar on a terminal; gives what moves it: how much is done, and of how much."""
+    with _shown_bar(task) as (bar, number):
+        yield lambda done, total: bar.update(number, completed=done, total=total)
+
+
+@contextmanager
+def _shown_bar(name: str, *more: Any, total: int | None = None) -> Iterator[tuple[Any, Any]]:
+    """Shows a bar of rich on a terminal; gives it and its task.
+
+    Args:
+        name: what is done.
+        more: columns that it has beside the default ones.
+        total: how much there is to do, if that is known.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        number = bar.add_task(task, total=None)
-        yield lambda done, total: bar.update(number, completed=done, total=total)
+    bar = Progress(*Progress.get_default_columns(), *more, console=console, disable=not console.is_terminal)
+    # Up to rich 14 a bar that is not shown ends with an empty line.
+    with bar if console.is_terminal else nullcontext():
+        yield bar, bar.add_task(name, total=total)
 
 
 def _import_keras() -> None:
