@@ -190,6 +190,13 @@ _UNSAFE = click.option(
 
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_TARGETS = click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="CLASS",
+    help="A class by index or name, `predicted`, `label` (the sub-folder), or A:B. Repeat it. [default: predicted]",
+)
 _REGIONS_HELP = "A folder of masks, <name of the picture>.png, white where the object is."
 
 
@@ -346,13 +353,7 @@ def _number(value: float) -> float | None:
 @main.command()
 @click.argument("sources", metavar="CHECKPOINTS...", nargs=-1, required=True)
 @click.option("--probes", required=True, type=_FOLDER, help="A folder of pictures, or of one sub-folder a class.")
-@click.option(
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="CLASS",
-    help="A class by index or name, `predicted`, `label` (the sub-folder), or A:B. Repeat it. [default: predicted]",
-)
+@_TARGETS
 @click.option("--regions", type=_FOLDER, help=_REGIONS_HELP)
 @click.option("--model", type=click.Path(exists=True, path_type=Path), help="For checkpoints that hold weights alone.")
 @click.option("--image-size", type=_SIDES, metavar="H W", help="By default what the model takes.")
@@ -601,13 +602,7 @@ _METHODS = click.option(
 @_MODEL
 @click.argument("probes", type=_FOLDER)
 @functools.partial(_asking, method_option=_METHODS)
-@click.option(
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="CLASS",
-    help="A class by index or name, `predicted`, `label` (the sub-folder), or A:B. Repeat it. [default: predicted]",
-)
+@_TARGETS
 @click.option("--regions", type=_FOLDER, help=_REGIONS_HELP)
 @_ANY_SIZE
 @click.option(

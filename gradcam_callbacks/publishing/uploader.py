@@ -505,14 +505,16 @@ class Uploader:
             self._remember(*(_ON_SHEET + self._probes[n] for n in self._cards.on_sheet))
             self._queue(self._sheets(steps))
 
-    def _remember(self, *marks: str) -> None:
-        """Marks in the journal what was chosen."""
+    def _remember(self, *marks: str) -> bool:
+        """Keeps marks, also in the journal; false where a strict journal cannot."""
         self._sent.update(marks)
         if not self._is_copy:
             try:
                 self.journal.mark_uploaded(*marks)
             except OSError as error:  # of a strict journal
                 self.error = error
+                return False
+        return True
 
     def tidy(self) -> None:
         """Removes what is there twice because it arrived after it had been given up."""
@@ -523,15 +525,7 @@ class Uploader:
 
     def _mark(self, *items: Item) -> bool:
         """Remembers that items have arrived; false where a strict journal cannot."""
-        marks = [self._mark_of(item) for item in items]
-        self._sent.update(marks)
-        if not self._is_copy:
-            try:
-                self.journal.mark_uploaded(*marks)
-            except OSError as error:  # of a strict journal
-                self.error = error
-                return False
-        return True
+        return self._remember(*(self._mark_of(item) for item in items))
 
     def _mark_of(self, item: Item) -> str:
         """What is remembered of an item that has arrived.
