@@ -4,7 +4,19 @@ import globals from "globals";
 
 const MODULES = "gradcam_callbacks/reviewing/page/js";
 // These know no document: they are tested without a browser.
-const NAMES = ["areas", "arrangement", "csv", "curves", "decode", "difference", "format", "interpolation"];
+const NAMES = [
+  "areas",
+  "arrangement",
+  "csv",
+  "curves",
+  "decode",
+  "difference",
+  "format",
+  "gif",
+  "interpolation",
+  "mean",
+  "zoom",
+];
 const PURE = NAMES.map((name) => `${MODULES}/${name}.js`);
 
 export default [
@@ -35,4 +47,6 @@ export default [
   { files: [`${MODULES}/*.js`], ignores: PURE, languageOptions: { globals: globals.browser } },
   { files: PURE, languageOptions: { globals: { atob: "readonly" } } },
   { files: ["tests/**/*.js", "*.js"], languageOptions: { globals: globals.node } },
+  // What it hands to the page runs there.
+  { files: ["tests/reviewing/firefox.js"], languageOptions: { globals: { ...globals.node, ...globals.browser } } },
 ];

@@ -1,16 +1,22 @@
 """The review page: how large it is, how long it takes to build and to show, and how smoothly it plays.
 
-Opens pages of synthetic runs in a headless Chromium, which draws on the processor alone. Needs Playwright and Chromium:
-`python benchmarks/report.py`.
+    python benchmarks/report.py [--against CHECKOUT] [--rounds 3] [--sizes 16x3x50 64x5x200]
+
+Opens pages of synthetic runs in a headless Chromium, which draws on the processor alone; each number is the median of
+the rounds. With `--against`, the pages of another checkout take turns with those of this one. Needs Playwright and
+Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +29,20 @@ from playwright.sync_api import Browser, sync_playwright
 from gradcam_callbacks.probes.slugs import slugs
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
-from gradcam_callbacks.reviewing import report
 
 SIZES = ((16, 3, 50), (64, 5, 200))
+# Builds a page twice, the first time for what is loaded then, and says how long the second time took, in ms.
+BUILD = """
+import sys, time
+from pathlib import Path
+from gradcam_callbacks.record.journal import Journal
+from gradcam_callbacks.reviewing import report
+journal = Journal(sys.argv[1])
+report.build([journal])
+started = time.perf_counter()
+report.write([journal], Path(sys.argv[2]))
+print(1000 * (time.perf_counter() - started))
+"""
 SIDE = 224
 CLASSES = 10
 
@@ -171,7 +188,8 @@ def measure(browser: Browser, file: Path, width: int, height: int) -> dict[str, 
     cost = page.evaluate(COST)
     is_pinned = page.evaluate(PIN)
     page.wait_for_timeout(500)
-    pinned, _, _ = page.evaluate(PLAY) if is_pinned else (math.nan, 0, 0)
+    pinned, pinned_longest, _ = page.evaluate(PLAY) if is_pinned else (math.nan, math.nan, 0)
+    pinned_cost = page.evaluate(COST) if is_pinned else math.nan
     page.close()
     return {
         "paint": paint,
@@ -179,35 +197,72 @@ def measure(browser: Browser, file: Path, width: int, height: int) -> dict[str, 
         "rate": rate,
         "longest": longest,
         "pinned": pinned,
+        "pinned_longest": pinned_longest,
         "cost": cost,
+        "pinned_cost": pinned_cost,
         "cells": cells,
     }
 
 
+def build(checkout: Path, journal: Path, file: Path) -> float:
+    """Writes the page of a journal as a checkout does; how long that took, in ms."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    command = [sys.executable, "-c", BUILD, str(journal.resolve()), str(file.resolve())]
+    # Python looks first where it is started.
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def sizes_of(text: str) -> tuple[int, int, int]:
+    """Probes, targets and epochs, as in "16x3x50"."""
+    probes, targets, epochs = map(int, text.split("x"))
+    return probes, targets, epochs
+
+
+COLUMNS = {
+    "size": ("size, MB", 2),
+    "build": ("build", 0),
+    "paint": ("first paint", 0),
+    "drawn": ("first heat", 0),
+    "rate": ("fps", 1),
+    "longest": ("longest", 0),
+    "pinned": ("fps pinned", 1),
+    "pinned_longest": ("longest pinned", 0),
+    "cost": ("script a step", 1),
+    "pinned_cost": ("script a step pinned", 1),
+    "cells": ("cells", 0),
+}
+
+
 def main() -> None:
     """Prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, whose pages take turns")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=sizes_of, nargs="+", default=SIZES, metavar="PROBESxTARGETSxEPOCHS")
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=900)
     options = parser.parse_args()
-    print(f"Viewport {options.width} x {options.height}; times in ms; fps at a wish of 30 epochs a second.")
-    print(
-        "probes x targets x epochs    size   build   first paint   first heat   fps   longest   fps pinned   "
-        "script a step   cells"
-    )
+    checkouts = {"before": options.against.resolve()} if options.against else {}
+    checkouts["now"] = Path(__file__).resolve().parents[1]
+    print(f"Viewport {options.width} x {options.height}; times in ms; fps at a wish of 30 epochs a second;", end=" ")
+    print(f"medians of {options.rounds} rounds.")
+    print("| probes x targets x epochs | | " + " | ".join(title for title, _ in COLUMNS.values()) + " |")
+    print("|---|---|" + "---:|" * len(COLUMNS))
     with tempfile.TemporaryDirectory() as temporary, chromium() as browser:
-        for sizes in SIZES:
-            journal = make_journal(Path(temporary, "x".join(map(str, sizes))), *sizes)
-            report.build([journal])  # imports and fonts are loaded
-            started = time.perf_counter()
-            file = report.write([journal], Path(temporary, "report.html"))
-            built = 1000 * (time.perf_counter() - started)
-            seen = measure(browser, file, options.width, options.height)
-            print(
-                f"{' x '.join(map(str, sizes)):<24} {file.stat().st_size / 1e6:>6.2f} MB {built:>6.0f} "
-                f"{seen['paint']:>11.0f} {seen['drawn']:>13.0f} {seen['rate']:>7.1f} {seen['longest']:>7.0f} "
-                f"{seen['pinned']:>12.1f} {seen['cost']:>13.1f} {seen['cells']:>10.0f}"
-            )
+        for sizes in options.sizes:
+            folder = Path(temporary, "x".join(map(str, sizes)))
+            make_journal(folder, *sizes)
+            rounds: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+            for _ in range(options.rounds):
+                for name, checkout in checkouts.items():
+                    file = Path(temporary, f"{name}.html")
+                    built = {"build": build(checkout, folder, file), "size": file.stat().st_size / 1e6}
+                    rounds[name].append(built | measure(browser, file, options.width, options.height))
+            for name, seen in rounds.items():
+                medians = [statistics.median(each[key] for each in seen) for key in COLUMNS]
+                numbers = [f"{value:.{digits}f}" for value, (_, digits) in zip(medians, COLUMNS.values(), strict=True)]
+                print(f"| {' x '.join(map(str, sizes))} | {name} | {' | '.join(numbers)} |", flush=True)
 
 
 if __name__ == "__main__":

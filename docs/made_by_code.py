@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from gradcam_callbacks import cli
+from gradcam_callbacks.explaining.evaluating.measures import QUALITIES
 from gradcam_callbacks.explaining.methods import METHODS
 from gradcam_callbacks.record.health import HEALTH
 from gradcam_callbacks.record.measures import MEASURES
@@ -30,6 +31,7 @@ _FETCHED = re.compile(
     r"""|<link\b(?![^>]*rel=["']?canonical)[^>]*\bhref=["']?((?:https?:)?//[^"'\s>]+)"""
     r"""|(?:@import|url\(|import\()\s*["']?((?:https?:)?//[^"'\s)]+)"""
 )
+_ERRORS = ("GradCAMError", "NotInstalledError")
 # The rooms in which errors are raised, as a user would call them.
 _ROOMS = {
     "probes": "Probes, pictures, targets and regions",
@@ -67,6 +69,15 @@ def measures() -> str:
     return "\n".join(lines)
 
 
+def qualities() -> str:
+    """The table of what `evaluate` measures."""
+    lines = ["| measure | `values[…]` | what it is | range | better | paper |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {q.title} | `{q.name}` | {q.says} | {q.range} | {q.better} | {q.source} |" for q in QUALITIES.values()
+    ]
+    return "\n".join(lines)
+
+
 def methods() -> str:
     """The methods, each with the first sentence of its docstring."""
     rows = [(name, (method.__doc__ or "").strip().partition("\n")[0]) for name, method in METHODS.items()]
@@ -94,7 +105,7 @@ def errors() -> str:
 
 
 def _messages(file: Path) -> Iterator[str]:
-    """What the calls of GradCAMError in a file say."""
+    """What the errors in a file say."""
     yield from _said_in(ast.parse(file.read_text(encoding="utf-8")), {})
 
 
@@ -106,7 +117,7 @@ def _said_in(node: ast.AST, texts: Mapping[str, ast.expr]) -> Iterator[str]:
         for assign in reversed(inner):
             if isinstance(assign, ast.Assign) and isinstance(assign.value, ast.Constant | ast.JoinedStr):
                 texts |= {target.id: assign.value for target in assign.targets if isinstance(target, ast.Name)}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "GradCAMError":
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _ERRORS:
         argument = next((keyword.value for keyword in node.keywords if keyword.arg == "argument"), None)
         said = " ".join(_text(part, texts) for part in node.args[:2])
         said = said.replace("{argument}", f"{argument.value if isinstance(argument, ast.Constant) else '…'}=…")
@@ -135,6 +146,7 @@ MAKERS: Mapping[str, Callable[[], str]] = {
     "health": health,
     "measures": measures,
     "methods": methods,
+    "qualities": qualities,
 }
 
 

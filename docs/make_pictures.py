@@ -59,6 +59,13 @@ def tile(journal: Journal, probe: int) -> None:
     Image.fromarray(tile).save(HERE / "tile.png")
 
 
+def all_probes(journal: Journal) -> None:
+    """The card of all probes."""
+    shown = tiles.Sheet(tuple(range(len(journal.manifest.names))))
+    sheet = tiles.step_sheet(journal.read(journal.steps()[-1]), journal.manifest, journal.pictures(), shown)
+    Image.fromarray(sheet).save(HERE / "all.png")
+
+
 def panels() -> None:
     """The tutorial's question to a real network."""
     from support.efficientnet_lite import efficientnet_lite0, preprocess
@@ -73,8 +80,9 @@ def panels() -> None:
         preprocess=preprocess,
         class_names=names,
     )
-    explanation = explain(efficientnet_lite0(), probes)
+    explanation = explain(efficientnet_lite0(), probes, keep_gradients=True)
     explanation.plot().savefig(HERE / "panels.png", dpi=90)
+    explanation.plot_gradients(0, 1).savefig(HERE / "gradients.png", dpi=75)
 
 
 def review(page: Path) -> None:
@@ -140,6 +148,7 @@ def main() -> None:
     probe = int(np.argmax(shares[0] - shares[1]))
     demo(journals, probe)
     tile(journals["watermarked"], probe)
+    all_probes(journals["watermarked"])
     panels()
     review(folder / "compare.html")
 

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradcam_callbacks.callback import GradCAMCallback
     from gradcam_callbacks.errors import GradCAMError
+    from gradcam_callbacks.explaining.evaluating.evaluate import evaluate
+    from gradcam_callbacks.explaining.evaluating.evaluation import Comparison, Evaluation
     from gradcam_callbacks.explaining.explain import explain
     from gradcam_callbacks.explaining.explainer import Explainer
     from gradcam_callbacks.explaining.explanation import Explanation
     from gradcam_callbacks.explaining.methods import METHODS
-    from gradcam_callbacks.explaining.quality import Evaluation, evaluate
     from gradcam_callbacks.explaining.reliance import measure_reliance
     from gradcam_callbacks.probes.probe_set import ProbeSet
     from gradcam_callbacks.publishing.checks import check
     from gradcam_callbacks.publishing.memory_store import InMemoryStore
-    from gradcam_callbacks.publishing.reports import write_report
+    from gradcam_callbacks.publishing.reports import report, write_report
     from gradcam_callbacks.publishing.store import Store
     from gradcam_callbacks.record.reliance import Reliance
     from gradcam_callbacks.sweeping.sweep import Sweep, explain_checkpoints
 
 __all__ = [  # noqa: RUF022 (plainly sorted)
+    "Comparison",
     "Evaluation",
     "Explainer",
     "Explanation",
@@ -39,12 +41,14 @@ __all__ = [  # noqa: RUF022 (plainly sorted)
     "explain",
     "explain_checkpoints",
     "measure_reliance",
+    "report",
     "write_report",
 ]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Evaluation": "explaining.quality",
+    "Comparison": "explaining.evaluating.evaluation",
+    "Evaluation": "explaining.evaluating.evaluation",
     "Explainer": "explaining.explainer",
     "Explanation": "explaining.explanation",
     "GradCAMCallback": "callback",
@@ -56,10 +60,11 @@ _HOMES = {
     "Store": "publishing.store",
     "Sweep": "sweeping.sweep",
     "check": "publishing.checks",
-    "evaluate": "explaining.quality",
+    "evaluate": "explaining.evaluating.evaluate",
     "explain": "explaining.explain",
     "explain_checkpoints": "sweeping.sweep",
     "measure_reliance": "explaining.reliance",
+    "report": "publishing.reports",
     "write_report": "publishing.reports",
 }
 
@@ -68,6 +73,10 @@ def __getattr__(name: str) -> Any:
     """Loads a public name when it is first used, so that importing the package costs nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "GradCAMCallback":  # a subclass of Keras's callback: where Keras cannot be loaded, this says what to do
+        from gradcam_callbacks.explaining.backend import import_keras
+
+        import_keras()
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

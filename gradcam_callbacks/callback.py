@@ -102,6 +102,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         verbose: bool = True,
         grid: tuple[int, int] | None = None,
         cards: int | str | None = None,
+        live: bool = False,
     ) -> None:
         """Takes the settings; the model comes with `fit`.
 
@@ -132,13 +133,17 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 recorded in any case.
             flush_timeout: how many seconds the end of the training waits for MLflow at most.
             strict: whether a problem during the training raises at once; each step then waits until it has arrived.
-            verbose: whether to print where the pictures are when all has arrived.
+            verbose: whether to print where the pictures and the review are, before the first batch and at the end, and
+                the verdict.
             grid: (h, w) of the tokens of a transformer, where their number does not tell.
             cards: which probes get an image card; all are in the maps and in the review. A number: the first so many;
                 "all"; "moved": the 32 whose maps moved most; "flagged": up to 32 with something to see, which is a map
                 that says nothing, attention that jumped while the answer stayed, or that left the region. By default
                 all up to 32 probes; of more the first 16, and 16 others: the flagged ones, then those that moved most.
-                They are chosen as the training goes on, and each card begins with the first step.
+                They are chosen as the training goes on, and each card begins with the first step. The first 16 of them
+                are also on one card, "all".
+            live: whether a notebook shows the newest maps of the first 8 probes and the verdict so far, under Keras's
+                progress bar; elsewhere it does nothing.
 
         Raises:
             GradCAMError: if the probes, `every`, `every_batches`, `metrics`, `flush_timeout` or `cards` make no sense,
@@ -172,6 +177,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.verbose = verbose
         self.grid = grid
         self.cards = cards
+        self.live = live
         self.problems = 0
         self.explainer: Explainer | None = None
 
@@ -190,6 +196,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         Raises:
             GradCAMError: if the model cannot be explained with these settings, the journal holds the record of another
                 run, or another training records into the run or the journal now.
+            NotInstalledError: if MLflow is too old, or its autologging lacks TensorBoard.
         """
         self._close("FAILED")  # an earlier training of this callback that is still open has failed
         if not is_chief():
@@ -224,6 +231,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             reliance=self.reliance,
         )
         session.begin(baseline=self.baseline)
+        recorder.say_hello()
         self._session = session
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -313,11 +321,13 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self.strict,
             self.verbose,
             cards_setting(self.cards),
+            self.live,
         )
         store = self.store
         if store is None:
-            from gradcam_callbacks.publishing.mlflow_store import choose_run
+            from gradcam_callbacks.publishing.mlflow_store import choose_run, refuse_autolog_without_tensorboard
 
+            refuse_autolog_without_tensorboard()
             store = run = choose_run(self.run_id)
             run.find_model_in_training()
             recorder = Recorder.open(store, self.probes, manifest, delivery)

@@ -11,8 +11,8 @@ import os
 import shlex
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -66,6 +66,7 @@ _OPTIONS = {
     "regions": "--regions",
     "run_id": "--run",
     "safe_mode": "--unsafe",
+    "smooth": "--smooth",
     "step_from": "--step-from",
     "targets": "--target",
     "tracking_uri": "--tracking-uri",
@@ -189,12 +190,19 @@ _UNSAFE = click.option(
 
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_TARGETS = click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="CLASS",
+    help="A class by index or name, `predicted`, `label` (the sub-folder), or A:B. Repeat it. [default: predicted]",
+)
 _REGIONS_HELP = "A folder of masks, <name of the picture>.png, white where the object is."
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What `explain`, `checkpoints` and `reliance` share, as it was typed; the options of `Explainer` in one."""
+    """What `explain`, `checkpoints`, `reliance` and `evaluate` share, as typed; the options of `Explainer` in one."""
 
     targets: tuple[str, ...]
     image_size: tuple[int, int] | None
@@ -203,7 +211,7 @@ class _Asked:
     explainer: Mapping[str, Any]
 
 
-def _asking(command: Callable[..., None]) -> Callable[..., None]:
+def _asking(command: Callable[..., None], method_option: Callable[[Any], Any] = _METHOD) -> Callable[..., None]:
     """Adds the options that several commands share, and hands them to the command as one `_Asked`.
 
     --target and --image-size, of which each has its own help, go into it too.
@@ -213,7 +221,7 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
     def with_asked(
         *,
         layers_named: tuple[str, ...],
-        method: str,
+        method: str | tuple[str, ...],
         output: str | None,
         grid: tuple[int, int] | None,
         **options: Any,
@@ -224,7 +232,14 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
         others["targets"] = options.pop("targets", ())  # `reliance` asks for none
         command(asked=_Asked(explainer=explainer, **others), **options)
 
-    for option in (_OUTPUT, _GRID, _METHOD, _LAYER, _PREPROCESS, _CLASSES):  # the help lists them the other way round
+    for option in (
+        _OUTPUT,
+        _GRID,
+        method_option,
+        _LAYER,
+        _PREPROCESS,
+        _CLASSES,
+    ):  # the help lists them the other way round
         with_asked = option(with_asked)
     return with_asked
 
@@ -241,6 +256,12 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="A folder for the overlays.")
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier explanation left in the folder.")
+@click.option(
+    "--gradients", is_flag=True, help="Also draw what each map is made of, and say whether its gradients are well."
+)
+@click.option(
+    "--smooth", type=click.IntRange(min=0), default=0, metavar="N", help="Explain the mean of N noisy copies of each."
+)
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many classes to list.")
 @_ANY_SIZE
 @_asking
@@ -252,6 +273,8 @@ def explain(
     images: tuple[Path, ...],
     out: Path | None,
     overwrite: bool,
+    gradients: bool,
+    smooth: int,
     top: int,
     asked: _Asked,
     modules: tuple[str, ...],
@@ -268,15 +291,18 @@ def explain(
     Examples:
       gradcam explain model.keras cat.jpg --out looks/
       gradcam explain xception.keras dog_and_cat.jpg --preprocess xception --target 243 --target 281 --out looks/
+      gradcam explain model.keras cat.jpg --target tabby --classes names.txt --gradients --out looks/
     """  # noqa: D301
     from gradcam_callbacks.explaining.explain import explain as explain_pictures
     from gradcam_callbacks.explaining.explain import save_panels
 
+    if gradients and out is None:
+        raise click.UsageError("--gradients draws figures; say where with --out.")
     _import_own(modules)
     prepare = _preprocess(asked.preprocess)
     network = _load(model, unsafe=unsafe)
     probes = _probes_of_files(network, images, asked, prepare)
-    explanation = explain_pictures(network, probes, **asked.explainer)
+    explanation = explain_pictures(network, probes, smooth=smooth, keep_gradients=gradients, **asked.explainer)
     written = [] if out is None else save_panels(explanation, images, out, overwrite=overwrite)
     guesses = [[]] * len(images) if explanation.outputs is None else explanation.predictions(top)
     measure = "score" if explanation.probabilities is None else "probability"
@@ -290,6 +316,9 @@ def explain(
             rows = [(str(index), name, format(value, form)) for index, name, value in best]
             _print_table(str(image), ("class", "name", measure), rows)
     click.echo(f"Explained: layer {explanation.layer}, method {explanation.method}.")
+    for n, name in enumerate(explanation.names if gradients else ()):
+        for k, target in enumerate(explanation.target_names):
+            click.echo(f"{name}, {target}: {explanation.gradient_summary(n, k)}")
     for file in written:
         click.echo(file)
 
@@ -307,6 +336,7 @@ def _for_json(
             "predictions": [{"class": c, "name": name, measure: _number(value)} for c, name, value in guesses[n]],
             "targets": [
                 {"target": target, "score": _number(explanation.scores[n, k]), "health": explanation.health[n, k]}
+                | ({} if explanation.gradients is None else {"gradients": explanation.gradient_summary(n, k)})
                 for k, target in enumerate(explanation.target_names)
             ],
         }
@@ -323,13 +353,7 @@ def _number(value: float) -> float | None:
 @main.command()
 @click.argument("sources", metavar="CHECKPOINTS...", nargs=-1, required=True)
 @click.option("--probes", required=True, type=_FOLDER, help="A folder of pictures, or of one sub-folder a class.")
-@click.option(
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="CLASS",
-    help="A class by index or name, `predicted`, `label` (the sub-folder), or A:B. Repeat it. [default: predicted]",
-)
+@_TARGETS
 @click.option("--regions", type=_FOLDER, help=_REGIONS_HELP)
 @click.option("--model", type=click.Path(exists=True, path_type=Path), help="For checkpoints that hold weights alone.")
 @click.option("--image-size", type=_SIDES, metavar="H W", help="By default what the model takes.")
@@ -444,13 +468,9 @@ def checkpoints(
 @contextmanager
 def _bar_of_checkpoints() -> Iterator[tuple[Callable[[int], None], Callable[[Any, str], None]]]:
     """Shows a bar on a terminal; gives what moves it, `on_start` and `on_checkpoint` of `explain_checkpoints`."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
+    from rich.progress import MofNCompleteColumn
 
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Explaining", total=None)
+    with _shown_bar("Explaining", MofNCompleteColumn()) as (bar, task):
         yield lambda total: bar.update(task, total=total), lambda checkpoint, problem: bar.advance(task)
 
 
@@ -569,6 +589,79 @@ def reliance(
     click.echo(f"{found.passes} changed pictures went through the model.")
 
 
+_METHODS = click.option(
+    "--method",
+    multiple=True,
+    default=["gradcam"],
+    metavar="NAME",
+    help=f"gradcam, the default, {', '.join([*METHODS][1:])}. Repeat it to compare methods.",
+)
+
+
+@main.command()
+@_MODEL
+@click.argument("probes", type=_FOLDER)
+@functools.partial(_asking, method_option=_METHODS)
+@_TARGETS
+@click.option("--regions", type=_FOLDER, help=_REGIONS_HELP)
+@_ANY_SIZE
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=28, show_default=True, help="Of a deletion or insertion curve."
+)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="A PNG file for the curves.")
+@_IMPORT
+@_UNSAFE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables: means, and their intervals.")
+def evaluate(
+    model: Path,
+    probes: Path,
+    regions: Path | None,
+    asked: _Asked,
+    steps: int,
+    plot: Path | None,
+    modules: tuple[str, ...],
+    unsafe: bool,
+    as_json: bool,
+) -> None:
+    """Measure how faithful maps are to MODEL on the pictures in the folder PROBES.
+
+    Beside each method stand maps that know nothing: a random one, a Gaussian in the middle, the edges of the picture,
+    and the method itself on the model with all weights shuffled. A method that does not beat them is told so. Of
+    several methods one is recommended, where the pictures tell.
+
+    \b
+    Examples:
+      gradcam evaluate model.keras probes/ --preprocess resnet
+      gradcam evaluate model.keras probes/ --method gradcam --method layercam --plot curves.png
+    """  # noqa: D301
+    from gradcam_callbacks.explaining.evaluating.evaluate import evaluate as evaluate_maps
+    from gradcam_callbacks.explaining.explainer import Explainer
+
+    if plot is not None and (plot.suffix.lower() != ".png" or not plot.absolute().parent.is_dir()):
+        wrong = "is no PNG file" if plot.suffix.lower() != ".png" else "lies in a folder that does not exist"
+        raise click.BadParameter(f"'{plot}' {wrong}.", param_hint="--plot")
+    _import_own(modules)
+    prepare = _preprocess(asked.preprocess)
+    network = _load(model, unsafe=unsafe)
+    chosen = _probes_in_folder(network, probes, regions, asked, prepare)
+    methods = dict.fromkeys(asked.explainer["method"])  # each once
+    explainers = [Explainer(network, **{**asked.explainer, "method": method}) for method in methods]
+    with _bar("Measuring") as on_progress:
+        found = evaluate_maps(explainers, chosen, steps=steps, randomise="whole", on_progress=on_progress)
+    if plot is not None:
+        plot.write_bytes(found.plot().png())
+    if as_json:
+        click.echo(json.dumps(found.description() | {"plot": None if plot is None else str(plot)}, indent=2))
+        return
+    click.echo(found.title())
+    for heads, rows in found.tables():
+        _print_numbers(heads, rows, of={each.name for each in found})
+    for note in found.notes():
+        click.echo(note)
+    if plot is not None:
+        click.echo(plot)
+
+
 @main.command()
 @click.argument("journal", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--run", "run_id", metavar="ID", help="The MLflow run; by default the one that the journal names.")
@@ -591,14 +684,10 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
       gradcam upload .gradcam/1f0c2d
       gradcam upload .gradcam/1f0c2d --tracking-uri http://mlflow.example:5000
     """  # noqa: D301
-    from rich.console import Console
-    from rich.progress import Progress
-
     from gradcam_callbacks.publishing import mlflow_store
     from gradcam_callbacks.publishing.uploader import of_parts
     from gradcam_callbacks.record.parts import journals_in, run_folder
 
-    console = Console(stderr=True)
     journals = journals_in(run_folder(journal))
     if not journals:
         raise click.BadParameter(f"'{journal}' is no journal: it holds no manifest.json.", param_hint="JOURNAL")
@@ -610,9 +699,8 @@ def upload(journal: Path, run_id: str | None, tracking_uri: str | None) -> None:
     run = mlflow_store.find_run_of(opened, run_id, tracking_uri, argument="tracking_uri", is_trusted=_is_trusted)
     sending = of_parts(journals, run)
     missing = len(sending.missing())
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Uploading", total=missing)
-        arrived = sending.send(on_item=lambda item: progress.advance(task))
+    with _shown_bar("Uploading", total=missing) as (bar, task):
+        arrived = sending.send(on_item=lambda item: bar.advance(task))
         sending.tidy()
         sending.close()
     if not arrived:
@@ -651,9 +739,27 @@ def _is_trusted(address: str) -> bool:
     is_flag=True,
     help="Print name, verdict, summary, events and findings of each run as JSON. The page is written only with --out.",
 )
+@click.option(
+    "--csv",
+    "numbers",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all numbers there as CSV, a row each run, step, probe and target. The page is written only with --out.",
+)
+@click.option(
+    "--png",
+    "film",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the maps over time there as PNG, a row each probe, target and run. The page is written only with --out.",
+)
 @click.pass_context
 def report(
-    context: click.Context, sources: tuple[str, ...], out: Path, tracking_uri: str | None, as_json: bool
+    context: click.Context,
+    sources: tuple[str, ...],
+    out: Path,
+    tracking_uri: str | None,
+    as_json: bool,
+    numbers: Path | None,
+    film: Path | None,
 ) -> None:
     """Write the review page of journals and runs.
 
@@ -666,17 +772,21 @@ def report(
       gradcam report .gradcam/1f0c2d
       gradcam report runs:/1f0c2d runs:/77ab10 --out compare.html
       gradcam report runs:/1f0c2d --json
+      gradcam report runs:/1f0c2d --csv numbers.csv --png maps.png
     """  # noqa: D301
-    from gradcam_callbacks.publishing.reports import told, write_report
+    from gradcam_callbacks.publishing.reports import told, write_files
 
     is_named = context.get_parameter_source("out") is not click.core.ParameterSource.DEFAULT
+    page = out if is_named or not (as_json or numbers or film) else None
     with _named_journals({"sources": "JOURNAL_OR_RUN..."}), redirect_stdout(sys.stderr if as_json else sys.stdout):
-        page = write_report(sources, out, tracking_uri=tracking_uri) if is_named or not as_json else None
+        asked = {"page": page, "numbers": numbers, "film": film}
+        written = write_files(sources, **asked, tracking_uri=tracking_uri) if any(asked.values()) else []
         content = told(sources, tracking_uri=tracking_uri) if as_json else []
     if as_json:
         click.echo(json.dumps(content, indent=2))
-    elif page is not None:
-        click.echo(page.resolve().as_uri())
+        return
+    for path in written:
+        click.echo(path.resolve().as_uri())
 
 
 @main.command()
@@ -780,12 +890,57 @@ def _print_table(
     Console(stderr=on_stderr).print(table)
 
 
+def _print_numbers(heads: Sequence[str], rows: Sequence[Sequence[str]], *, of: Collection[str]) -> None:
+    """Prints a table of a name and numbers in each row; rows of other names than these are dim."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)  # seven measures fit into 80 columns
+    table.add_column("", no_wrap=True, min_width=max(len(row[0]) for row in rows))
+    for head in heads:
+        table.add_column(head.replace(" ", "\n"), justify="right", overflow="fold")
+    for name, *cells in rows:
+        aligned = [cell if cell.endswith("*") else f"{cell} " for cell in cells]
+        table.add_row(escape(name), *aligned, style=None if name in of else "dim")
+    Console().print(table)
+
+
+@contextmanager
+def _bar(task: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar on a terminal; gives what moves it: how much is done, and of how much."""
+    with _shown_bar(task) as (bar, number):
+        yield lambda done, total: bar.update(number, completed=done, total=total)
+
+
+@contextmanager
+def _shown_bar(name: str, *more: Any, total: int | None = None) -> Iterator[tuple[Any, Any]]:
+    """Shows a bar of rich on a terminal; gives it and its task.
+
+    Args:
+        name: what is done.
+        more: columns that it has beside the default ones.
+        total: how much there is to do, if that is known.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    bar = Progress(*Progress.get_default_columns(), *more, console=console, disable=not console.is_terminal)
+    # Up to rich 14 a bar that is not shown ends with an empty line.
+    with bar if console.is_terminal else nullcontext():
+        yield bar, bar.add_task(name, total=total)
+
+
 def _import_keras() -> None:
     """Imports Keras without what TensorFlow's libraries then write to stderr, TF_CPP_MIN_LOG_LEVEL or not."""
     if "keras" in sys.modules or click.get_current_context().find_root().params["debug"]:
         return
+    from gradcam_callbacks.explaining.backend import import_keras
+
     with native_log_muted():
-        import keras  # noqa: F401
+        import_keras()
 
 
 def _import_own(modules: Sequence[str]) -> dict[str, Any] | None:

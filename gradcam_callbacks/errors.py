@@ -73,6 +73,10 @@ class AlreadyThereError(GradCAMError, FileExistsError):
     """A file is there that must not be replaced silently."""
 
 
+class NotInstalledError(GradCAMError, ImportError):
+    """A package that is needed is missing, cannot be loaded, or is too old."""
+
+
 def _in_python(argument: str, *values: Any) -> str:
     return f"{argument}={repr(*values) if values else ''}"
 

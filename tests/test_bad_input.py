@@ -150,7 +150,12 @@ MODEL_CASES: dict[str, tuple[Callable[[], Any], str]] = {
         r"A batch has at least 1 picture, not 0\. Leave batch_size=32\.",
     ),
     "a model of several inputs": (
-        lambda: explain(keras.Model(twice := [keras.Input((16, 16, 3)), keras.Input((2,))], twice), pictures()),
+        lambda: explain(
+            keras.Model(
+                two := [keras.Input((16, 16, 3)), keras.Input((2,))], [keras.layers.Flatten()(each) for each in two]
+            ),
+            pictures(),
+        ),
         r"takes 2 inputs\. Give the probes as a dict of arrays, by their names: '.*', '.*'\.",
     ),
     "an output that does not exist": (

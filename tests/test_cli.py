@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import os
@@ -26,6 +27,7 @@ from support.models import pictures, small_model
 from support.reliance import a_test
 
 from gradcam_callbacks import Explainer, GradCAMCallback, ProbeSet, explain
+from gradcam_callbacks import evaluate as measure_faithfulness
 from gradcam_callbacks.cli import main
 from gradcam_callbacks.explaining.methods import METHODS
 from gradcam_callbacks.probes.reading import read_picture
@@ -740,6 +742,33 @@ def test_layer_method_and_output_are_handed_on(model: Path) -> None:
     assert line == "Error: No output 'tail': model 'small' has a single output. Leave --output away."
 
 
+def test_gradients_are_drawn_and_said(model: Path) -> None:
+    """One figure a map, a sentence for each, and with JSON that sentence alone; a folder is needed for them."""
+    result = gradcam("explain", model, "cat.png", "--target", 1, "--target", 2, "--gradients", "--out", "looks")
+    assert result.exit_code == 0, result.output
+    figures = sorted(file.name for file in Path("looks").glob("*.gradients.png"))
+    assert figures == ["cat.class_1.gradients.png", "cat.class_2.gradients.png"]
+    for figure in figures:
+        assert str(Path("looks", figure)) in result.stdout
+        with Image.open(Path("looks", figure)) as drawn:
+            assert drawn.width > 1000
+    assert re.search(r"^cat, class_1: The gradients are well: ", result.stdout, re.MULTILINE)
+    asked = ("explain", model, "cat.png", "--target", 1, "--gradients", "--json")
+    (entry,) = strict_json(gradcam(*asked, "--out", "again").stdout)["images"][0]["targets"]
+    assert entry["gradients"].startswith("The gradients are well: ")
+    assert "say where with --out" in refuses(*asked)
+    assert "takes no gradients" in fails(*asked, "--out", "third", "--method", "scorecam")
+    assert "choose another folder or pass --overwrite" in fails(*asked, "--out", "again")
+
+
+def test_smooth_is_the_mean_of_noisy_copies(model: Path) -> None:
+    """The maps are those of `explain` with that argument."""
+    assert gradcam("explain", model, "cat.png", "--target", 1, "--smooth", 2, "--out", "looks").exit_code == 0
+    network = keras.models.load_model(model)
+    probes = ProbeSet.from_files(["cat.png"], image_size=(16, 16), targets=[1])
+    np.testing.assert_allclose(maps_of("looks"), explain(network, probes, smooth=2).maps, atol=1e-5)
+
+
 def test_what_a_person_typed_is_never_rewritten(model: Path, client: MlflowClient) -> None:
     """Names of files and addresses stay as they are, also where they look like arguments of Python."""
     Path("layer=conv.png").write_text("Dear picture")
@@ -829,6 +858,33 @@ def test_what_a_report_says_is_printed_as_json() -> None:
     assert Path("page.html").read_text(encoding="utf-8") == report.build([one], names=["calm_hawk"])
     assert two.tests() == {}
     assert "is no journal" in refuses("report", "nowhere", "--json")
+
+
+def test_numbers_and_a_picture_are_written_where_asked() -> None:
+    """Of one run or of two, as CSV and as PNG; the page is written where --out asks for it, too."""
+    new_journal("one", run_name="calm_hawk")
+    new_journal("two")
+    result = gradcam("report", "one", "two", "--csv", "out/numbers.csv", "--png", "out/maps.png")
+    assert result.exit_code == 0
+    files = [Path("out/numbers.csv").absolute(), Path("out/maps.png").absolute()]
+    assert result.stdout.split() == [file.as_uri() for file in files]
+    with files[0].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ["calm_hawk"] * 6 + ["two"] * 6
+    assert (rows[3]["epoch"], rows[3]["probe"], rows[3]["target"]) == ("1", "cup", "tabby")
+    with Image.open(files[1]) as picture:
+        assert picture.format == "PNG"
+        height = picture.height
+    assert not Path("report.html").exists()
+    assert gradcam("report", "one", "--png", "one.png", "--out", "page.html").exit_code == 0
+    assert Path("page.html").is_file()
+    with Image.open("one.png") as picture:
+        assert picture.height < height
+    new_journal("other", digest="b" * 64, names=["dog", "bus"])
+    assert gradcam("report", "one", "other", "--csv", "both.csv").exit_code == 0
+    assert "different probes" in fails("report", "one", "other", "--png", "both.png")
+    assert "is no journal" in refuses("report", "nowhere", "--csv", "numbers.csv")
+    assert not Path("numbers.csv").exists()
 
 
 def test_the_beginning_of_an_id_names_a_run(client: MlflowClient) -> None:
@@ -1173,6 +1229,13 @@ def test_every_verb_shows_examples_that_fit(verb: str) -> None:
         ("upload",),
         ("check",),
         ("check", ".", "--fail-on", "ok"),
+        ("evaluate", "names.txt"),
+        ("evaluate", "missing.keras", "."),
+        ("evaluate", "names.txt", "missing"),
+        ("evaluate", "names.txt", "names.txt"),
+        ("evaluate", "names.txt", ".", "--steps", "0"),
+        ("evaluate", "names.txt", ".", "--plot", "curves.txt"),
+        ("evaluate", "names.txt", ".", "--plot", "missing/curves.png"),
         ("dance",),
     ],
     ids=" ".join,
@@ -1233,3 +1296,65 @@ def test_reliance_tests_a_saved_model(tmp_path: Path) -> None:
     held = json.loads(gradcam("reliance", *asked, "--json").stdout)
     (boat,) = [finding for finding in held["findings"] if finding["class"] == "boat"]
     assert (boat["outcome"], boat["kind"], len(boat["decisive"])) == ("confirmed", "common", 4)
+
+
+# ---- gradcam evaluate ----
+
+
+@pytest.fixture
+def folder() -> Path:
+    """Six photographs in a folder, and a mask of one."""
+    for place in ("probes", "masks"):
+        Path(place).mkdir()
+    for number in range(6):
+        Image.fromarray(photograph(20, 20, number)).save(f"probes/{number}.png")
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:15] = 255
+    Image.fromarray(mask).save("masks/0.png")
+    return Path("probes")
+
+
+def test_evaluate_prints_what_python_measures(model: Path, folder: Path) -> None:
+    """The tables have the means of `evaluate`, of each method that was named, beside the controls; and no bar."""
+    result = gradcam("evaluate", model, folder, "--method", "gradcam", "--method", "layercam", "--steps", "3")
+    assert (result.exit_code, result.stderr) == (0, "")
+    network = keras.saving.load_model(model, compile=False)
+    probes = ProbeSet.from_directory(folder, image_size=(16, 16))
+    explainers = [Explainer(network, method=method) for method in ("gradcam", "layercam")]
+    found = measure_faithfulness(explainers, probes, steps=3, randomise="whole")
+    assert result.stdout.splitlines()[0] == "Faithfulness of 2 methods at 'conv', 6 pictures x 1 target"
+    printed = [line.split() for line in result.stdout.splitlines()]
+    for _, expected in found.tables():
+        for row in expected:
+            assert [*row[0].split(), *row[1:]] in printed
+    for note in found.notes():
+        assert note in result.stdout
+
+
+def test_evaluate_says_json(model: Path, folder: Path) -> None:
+    """JSON and nothing else, with the measures that need regions; a method that is named twice is measured once."""
+    typed = ("--method", "layercam", "--method", "layercam", "--regions", "masks", "--steps", "2", "--json")
+    told = strict_json(gradcam("evaluate", model, folder, *typed).stdout)
+    assert list(told["methods"]) == ["layercam"]
+    assert told["methods"]["layercam"]["focus"]["maps"] == 1
+    assert 0 <= told["methods"]["layercam"]["rank_accuracy"]["mean"] <= 1
+    assert told["pictures"] == 6
+    assert told["plot"] is None
+
+
+def test_evaluate_draws_its_curves(model: Path, folder: Path) -> None:
+    """A PNG where it was asked for, which is named last."""
+    result = gradcam("evaluate", model, folder, "--steps", "2", "--plot", "curves.png")
+    assert result.stdout.splitlines()[-1] == "curves.png"
+    with Image.open("curves.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 300
+
+
+def test_what_cannot_be_evaluated_is_one_line(model: Path, folder: Path) -> None:
+    """A method that does not exist, a folder without pictures, a model that is none."""
+    assert "No method 'gradcan'" in fails("evaluate", model, folder, "--method", "gradcan")
+    Path("empty").mkdir()
+    assert "empty" in fails("evaluate", model, "empty")
+    assert "names.txt" in fails("evaluate", "names.txt", folder)
+    assert refuses("evaluate", model, folder, "--plot", "c.gif").startswith("Error: Invalid value for --plot: 'c.gif'")

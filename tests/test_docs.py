@@ -25,6 +25,7 @@ from PIL import Image
 
 import gradcam_callbacks
 from gradcam_callbacks.cli import main
+from gradcam_callbacks.explaining.evaluating.measures import QUALITIES
 from gradcam_callbacks.record.measures import MEASURES
 
 pytestmark = [
@@ -206,6 +207,21 @@ def test_the_site_shows_each_measure(made_by_code: ModuleType) -> None:
         assert cells[2] == ("" if measure.low is None else f"{measure.low} to {measure.high}")
         assert cells[3] == {True: "lower", False: "higher", None: ""}[measure.lower_is_better]
         assert (measure.mean or "") in cells[4]
+
+
+def test_the_site_shows_each_measure_of_faithfulness(made_by_code: ModuleType) -> None:
+    """A table has title, name, words, range, direction and paper of each, in their order."""
+    rows = made_by_code.on_page_markdown("<!-- made by code: qualities -->").splitlines()[2:]
+    for row, quality in zip(rows, QUALITIES.values(), strict=True):
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells == [
+            quality.title,
+            f"`{quality.name}`",
+            quality.says,
+            quality.range,
+            quality.better,
+            quality.source,
+        ]
 
 
 def test_the_site_shows_each_command_and_the_words_of_errors(made_by_code: ModuleType) -> None:

@@ -56,12 +56,12 @@ def the_run(experiment: str) -> tuple[MlflowClient, mlflow.entities.Run]:
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # SQLAlchemy 2.1 of MLflow 3.17
 def test_train_and_track_fills_an_experiment() -> None:
-    """The example leaves one finished run with a card of three steps for each of its eight probes."""
+    """The example leaves one finished run with a card of three steps for each of its eight probes, and one for all."""
     output = run(str(EXAMPLES / "train_and_track.py"))
-    assert "Grad-CAM of 8 probes:\n" in output
+    assert "Grad-CAM of 8 probes in run " in output
     client, finished = the_run("where it looks")
     cards = [entry for entry in client.list_artifacts(finished.info.run_id, "images") if entry.path.endswith(".png")]
-    assert len(cards) == 8 * 3
+    assert len(cards) == (1 + 8) * 3
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # Keras's save, NumPy 2

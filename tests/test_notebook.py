@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import keras
-import nbclient
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 from support.models import pictures, small_model
+from support.notebooks import executed
 
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet, evaluate, measure_reliance
 from gradcam_callbacks.sweeping.sweep import Sweep
@@ -44,17 +41,7 @@ CELLS = {
 @pytest.fixture(scope="module")
 def shown() -> dict[str, dict[str, Any]]:
     """Of each cell what the kernel sends to be shown, by MIME type."""
-    cells = [nbformat.v4.new_code_cell(source) for source in (SET_UP, *CELLS.values())]
-    book = nbformat.v4.new_notebook(cells=cells)
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    try:
-        nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+    book, _ = executed([SET_UP, *CELLS.values()])
     found = {}
     for name, cell in zip(CELLS, book.cells[1:], strict=True):
         (result,) = [output for output in cell.outputs if output.output_type == "execute_result"]
@@ -102,9 +89,10 @@ def test_an_explainer_says_model_layer_and_method(shown: dict[str, dict[str, Any
 def test_an_evaluation_is_shown_as_a_table(shown: dict[str, dict[str, Any]]) -> None:
     """With what was not measured named so."""
     html = shown["evaluation"]["text/html"]
-    assert html.count("<tr>") == 6
-    assert re.search(r"average drop</td><td[^>]*>\d\.\d{3}</td><td[^>]*>2 of 2", html)
-    assert "not measured" in html
+    assert html.count("<tr>") == 3 * (1 + 4)  # three tables of a head, the method and three controls
+    assert re.search(r"ROAD ↑</th>.*gradcam</td><td[^>]*>-?\d\.\d{3}\*?</td>", html)
+    assert html.count("<img") == 1  # the curves
+    assert "Random weights: not measured." in html
 
 
 def test_a_sweep_is_shown_with_what_failed() -> None:

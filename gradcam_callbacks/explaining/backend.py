@@ -1,21 +1,73 @@
-"""The engine that Keras runs on, of which one can be explained."""
+"""The engine that Keras runs on, of which one can be explained; and what to install where it cannot be loaded."""
 
 from __future__ import annotations
 
-from gradcam_callbacks.errors import GradCAMError
+import importlib
+from importlib.metadata import packages_distributions, version
+from importlib.util import find_spec
+from typing import Any
+
+from gradcam_callbacks.errors import GradCAMError, NotInstalledError
+from gradcam_callbacks.versions import refuse_older
+
+_CHOICE = "pip install tensorflow, or tensorflow[and-cuda], or tensorflow-cpu: one of them."
+
+
+def import_keras() -> Any:
+    """Keras, with what it runs on.
+
+    Raises:
+        NotInstalledError: if one of them is missing, cannot be loaded, or is too old.
+    """
+    try:
+        keras = importlib.import_module("keras")
+    except Exception as error:  # the loader of TensorFlow's libraries has many
+        raise _not_loaded(error) from error
+    refuse_older(keras, "Keras", "Older versions fail on Sequential models, or count batches wrongly.")
+    return keras
 
 
 def refuse_other_backends() -> None:
     """Raises where Keras does not run on TensorFlow.
 
     Raises:
-        GradCAMError: if it runs on something else.
+        NotInstalledError: if Keras or TensorFlow is missing, cannot be loaded, or is too old.
+        GradCAMError: if Keras runs on something else.
     """
-    import keras
-
-    backend = keras.config.backend()
+    backend = import_keras().config.backend()
     if backend != "tensorflow":
         raise GradCAMError(
             f"Keras runs on the backend '{backend}' here, and only models on TensorFlow can be explained.",
             "Set KERAS_BACKEND=tensorflow before Keras is imported; saved models load there, too.",
         )
+    import tensorflow as tf
+
+    refuse_older(tf, "TensorFlow", "Older versions are not tested.")
+
+
+def _not_loaded(error: Exception) -> NotInstalledError:
+    """What to install, after Keras could not be imported."""
+    if find_spec("keras") is None:
+        return NotInstalledError("Keras is not installed here.", _CHOICE)
+    if isinstance(error, ModuleNotFoundError) and error.name == "tensorflow":
+        problem = "TensorFlow is not installed here, and Keras runs on it."
+        return NotInstalledError(problem, _CHOICE)
+    packages = sorted(set(packages_distributions().get("tensorflow", [])))
+    if len(packages) > 1:
+        named = " and ".join(f"{package} {version(package)}" for package in packages)
+        return NotInstalledError(
+            f"TensorFlow is installed here more than once, as {named}, which write over each other's files.",
+            f"Remove all of them, pip uninstall {' '.join(packages)}, and install the one that you want.",
+        )
+    return NotInstalledError(
+        f"Keras cannot be loaded here: {_reason(error)}",
+        "If packages of TensorFlow were installed beside each other before, such as tensorflow and tensorflow-cpu, the "
+        "one that is left lacks files: pip uninstall it, and install it again.",
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong first: TensorFlow wraps it into a page."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return str(error).strip().partition("\n")[0].rstrip(".") + "."

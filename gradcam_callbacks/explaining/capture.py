@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -13,6 +14,7 @@ import numpy as np
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.attending import attended
 from gradcam_callbacks.explaining.axes import followed
 from gradcam_callbacks.explaining.calls import Call, calls_watched, numbered
 from gradcam_callbacks.explaining.engine import Forward, Marker, Run, engine
@@ -22,8 +24,8 @@ from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.layers import Layers
 from gradcam_callbacks.explaining.locating import UNKNOWN, can_be_measured, footprints, spoilt, why_misplaced
 from gradcam_callbacks.explaining.maps import maps_of_targets
-from gradcam_callbacks.explaining.masking import increases_of_scores
-from gradcam_callbacks.explaining.methods import masks
+from gradcam_callbacks.explaining.masking import changes_of_scores
+from gradcam_callbacks.explaining.methods import attends, takes_gradients
 from gradcam_callbacks.explaining.picking import Choice, Picker, named
 from gradcam_callbacks.explaining.places import of_picture
 from gradcam_callbacks.explaining.recurrent import RECURRENT, places_of_recurrent
@@ -67,6 +69,8 @@ class Capture:
             classifier.
         has_probabilities: whether the model's outputs are probabilities.
         floats: how many numbers one target of one picture needs on its way to a map.
+        kept: how many numbers the activations of one picture are, and the gradients of one target of it, where they are
+            given.
         may_touch: whether pictures of a batch may influence each other's maps; only a run tells. See `touching`.
     """
 
@@ -80,6 +84,7 @@ class Capture:
     classes: int | None
     has_probabilities: bool
     floats: int
+    kept: tuple[int, int]
     may_touch: bool
     _graph: Callable[..., Mapping[str, Any]] = field(repr=False)
 
@@ -105,7 +110,9 @@ class Capture:
         Returns:
             maps, a list with (N, K + F, *grid) float32 for each layer, the F functions after the classes; scores and
             gradient_peak (N, K + F) float32, the largest absolute gradient; explained (N, K + F) int32; predicted
-            (N,) int32 and outputs (N, classes) float32, where the model is a classifier.
+            (N,) int32 and outputs (N, classes) float32, where the model is a classifier. Where they were asked for,
+            for each layer also activations (N, *grid, C) and gradients (N, K + F, *grid, C), or (N, K + F, 1, ..., 1,
+            C) where they are the same everywhere.
         """
         counted = np.ones(len(targets), np.float32) if only is None else np.eye(len(targets), dtype=np.float32)[only]
         return dict(self._graph(inputs, targets, counted))
@@ -151,7 +158,7 @@ def _traced(tracing: _Tracing, asked: Request) -> tuple[Any, Any]:
         watching=tracing.watching,
         batch=asked.batch,
         same_noise=asked.same_noise,
-        is_repeated=masks(asked.method),
+        is_repeated=not takes_gradients(asked.method),
     )
     if not tracing.is_unsure:
         return graph, None
@@ -203,6 +210,9 @@ class _Tracing:
     def read(self, forward: Forward) -> tuple[Inputs, Head, Choice]:
         """What is explained; takes note of all that is known of it."""
         fed, head, choice, views = self._read(forward)
+        if attends(self._asked.method):
+            name = self._asked.method_name
+            choice = replace(choice, views=[attended(view, head.scored, name) for view in choice.views])
         self._note(fed, head, views, choice)
         picture = picture_of(fed, self._asked.picture)
         unsure = [view for view in choice.views if not view.is_certain]
@@ -217,13 +227,11 @@ class _Tracing:
         if asked.is_listing:
             return {}
 
-        def increases(view: View | Video, activations: Values, targets: Values) -> Values:
+        def changes(view: View | Video, activations: Values, targets: Values) -> Values:
             batch, channels_first = run.values(fed), self._layers.channels_first
-            return increases_of_scores(
-                asked, run, head, batch, view, activations, targets, channels_first=channels_first
-            )
+            return changes_of_scores(asked, run, head, batch, view, activations, targets, channels_first=channels_first)
 
-        return maps_of_targets(asked, run, head, choice.views, targets, counted, increases=increases)
+        return maps_of_targets(asked, run, head, choice.views, targets, counted, changes=changes)
 
     def read_views(self, forward: Forward) -> tuple[Inputs, Choice]:
         """What is explained, where a picture must tell."""
@@ -329,6 +337,7 @@ class _Tracing:
     def _note(self, batch: Inputs, head: Head, views: list[View], choice: Choice) -> None:
         """Keeps what is known of the graph."""
         chosen = choice.views
+        kept = sum(math.prod(view.gradient_shape) for view in chosen)
         listed = [view.info for view in views if view.has_map]
         listed += [view.info for view in chosen if view.info not in listed]
         self.found = {
@@ -341,9 +350,12 @@ class _Tracing:
             "score_kind": head.score_kind,
             "classes": head.classes,
             "has_probabilities": head.has_probabilities,
-            "floats": sum(view.floats for view in chosen),
+            "floats": sum(view.floats for view in chosen) + kept * self._asked.keep_gradients,
+            "kept": (sum(math.prod((*view.grid, view.channels)) for view in chosen), kept),
             "may_touch": may_touch(
-                batch if masks(self._asked.method) else [source for view in chosen for source in view.sources],
+                [source for view in chosen for source in view.sources]
+                if takes_gradients(self._asked.method)
+                else batch,
                 head.scored,
             ),
         }

@@ -88,6 +88,18 @@ class Run(Protocol):
             where nothing connects them, from those by `scored`.
         """
 
+    def rest(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> Callable[[Sequence[Values]], list[Values]]:
+        """What runs the operations that lie between tensors again.
+
+        Args:
+            starts: tensors.
+            ends: tensors.
+
+        Returns:
+            A function that gives the numbers of the ends from other numbers of the starts. What the ends take from
+            beside these is what it was.
+        """
+
     def again(self, fed: Inputs, read: Callable[[Forward], Any]) -> Values:
         """The numbers of the tensors that `read` finds in another forward pass, of these inputs.
 

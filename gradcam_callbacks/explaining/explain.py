@@ -43,6 +43,8 @@ def explain(
     batch_size: int = 32,
     grid: tuple[int, int] | None = None,
     picture: str | int | None = None,
+    smooth: int = 0,
+    keep_gradients: bool = False,
 ) -> Explanation:
     """Asks a model what in these pictures speaks for these targets.
 
@@ -61,12 +63,18 @@ def explain(
         grid: (h, w) of the tokens of a transformer, where nothing before them tells.
         picture: of several inputs the key or number of the picture to explain and to show; by default the first of
             four dimensions.
+        smooth: of how many noisy copies of each picture the map is the mean; see `Explainer`.
+        keep_gradients: whether to keep what the maps are made of, for `Explanation.plot_gradients`: `activations`,
+            `gradients` and `weights`, of the same forward pass and of at most 1 GB.
 
     Raises:
         GradCAMError: if anything cannot be explained; the message says what to do.
     """
-    explainer = Explainer(model, layer=layer, method=method, output=output, batch_size=batch_size, grid=grid)
-    explanation = explainer(_as_probes(model, images, targets, preprocess, class_names, picture))
+    explainer = Explainer(
+        model, layer=layer, method=method, output=output, batch_size=batch_size, grid=grid, smooth=smooth
+    )
+    probes = _as_probes(model, images, targets, preprocess, class_names, picture)
+    explanation = explainer(probes, keep_gradients=keep_gradients)
     for problem in explanation.problems():
         logger.warning(problem)
     return explanation
@@ -141,7 +149,8 @@ def save_panels(
     """Writes an explanation of files as `Explanation.save` does, but on the pictures at their own size.
 
     Where a picture's longest side has more than 4096 pixels, it is drawn on at that size, since more takes gigabytes.
-    Beside the overlays, `<name>.panels.png` shows each picture with a titled panel a target.
+    Beside the overlays, `<name>.panels.png` shows each picture with a titled panel a target, and, where the gradients
+    were kept, `<name>.<target>.gradients.png` what each map is made of.
 
     Args:
         explanation: of the files.
@@ -156,8 +165,14 @@ def save_panels(
         AlreadyThereError: if one of the files is there and `overwrite` is false; then nothing is written.
     """
     panels = [Path(directory, f"{slug}.panels.png") for slug in slugs(explanation.names)]
+    figures = {
+        Path(directory, f"{probe}.{target}.gradients.png"): (n, k)
+        for n, probe in enumerate(slugs(explanation.names))
+        for k, target in enumerate(slugs(explanation.target_names))
+        if explanation.gradients is not None
+    }
     if not overwrite:
-        refuse_to_replace(panels)
+        refuse_to_replace([*panels, *figures])
     # One picture after the other is read, and again for its panels: together they may take gigabytes.
     pictures = (np.asarray(read_picture(Path(path), longest=_LONGEST)) for path in paths)
     written = explanation.save(directory, overwrite=overwrite, pictures=pictures)
@@ -170,6 +185,9 @@ def save_panels(
             picture_titles=[drawing.said(explanation.names[n], f"probe_{n}")],
         )
         figure.savefig(file, dpi=150)
+        written.append(file)
+    for file, (n, k) in figures.items():
+        explanation.plot_gradients(n, k).savefig(file, dpi=110)
         written.append(file)
     return written
 

@@ -17,7 +17,7 @@ from gradcam_callbacks.explaining.backend import refuse_other_backends
 from gradcam_callbacks.explaining.explanation import Explanation
 from gradcam_callbacks.explaining.health import is_flat
 from gradcam_callbacks.explaining.keras2 import refuse_keras2
-from gradcam_callbacks.explaining.methods import METHODS, Method, find_method, masks
+from gradcam_callbacks.explaining.methods import METHODS, Method, attends, find_method, takes_gradients
 from gradcam_callbacks.probes.inputs import each
 from gradcam_callbacks.probes.probe_set import ProbeSet, as_probes
 from gradcam_callbacks.probes.targets import NO_CLASS, PREDICTED
@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 _FLOATS_AT_ONCE = 2**26
 """How many numbers may be on their way to maps at once: 256 MB. More targets or pictures are split."""
+_NOISE = 0.15
+"""Standard deviation of the noise that smooths a map, as a share of the picture's range; 0.1 to 0.2 in the paper."""
+_FLOATS_KEPT = 250_000_000
+"""How many numbers of activations and gradients are kept with an explanation at most: 1 GB."""
 
 
 class Explainer:
@@ -46,6 +50,7 @@ class Explainer:
         method: the name of the method; of a function its own.
         batch_size: how many pictures go through the model at once, at most. A model that takes a fixed number at once
             gets that number.
+        smooth: of how many noisy copies a map is the mean; 0 for the picture as it is.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Explainer:
         batch_size: int = 32,
         grid: tuple[int, int] | None = None,
         same_noise: bool = False,
+        smooth: int = 0,
     ) -> None:
         """Takes the model; the graph is traced when the first pictures come.
 
@@ -77,10 +83,15 @@ class Explainer:
                 same numbers of `keras.random` each time, so that two maps differ by what the model learned and not by
                 the noise; the callback and `explain_checkpoints` do so. By default they draw what a prediction would
                 draw now.
+            smooth: of how many copies of each picture, with noise of 15 % of its range, the map is the mean, after
+                Smilkov et al. 2017, "SmoothGrad: removing noise by adding noise". Any method can be smoothed; what is
+                explained is the class of the picture itself. It costs so many passes more. The noise is the same each
+                time. 0 explains the picture as it is.
 
         Raises:
             GradCAMError: if Keras runs on another backend than TensorFlow, the model is one of Keras 2, the method does
-                not exist or takes other arguments, `layer` holds no names or `batch_size` is not positive.
+                not exist or takes other arguments, `layer` holds no names, `batch_size` is not positive or
+                `smooth` is negative.
         """
         refuse_other_backends()
         refuse_keras2(model)
@@ -92,8 +103,11 @@ class Explainer:
                 argument="batch_size",
                 value=32,
             )
+        if smooth < 0:
+            raise GradCAMError(f"A map is the mean of some copies, not of {smooth}.", argument="smooth")
         _check_names(layer)
         self.model = model
+        self.smooth = smooth
         self.batch_size = batch_size
         self._layer = layer
         self._output = output
@@ -132,7 +146,7 @@ class Explainer:
         probes = self._as_probes(probes)
         return self._in_batches_that_fit(lambda: self._prepared(probes))
 
-    def __call__(self, probes: Any) -> Explanation:
+    def __call__(self, probes: Any, *, keep_gradients: bool = False) -> Explanation:
         """Explains every probe for every target, in one forward pass of each probe.
 
         Where the maps of all targets of a batch would need more than 256 MB on their way, fewer pictures go through
@@ -144,12 +158,15 @@ class Explainer:
 
         Args:
             probes: a `ProbeSet`, an array of images, or an (images, labels) pair.
+            keep_gradients: whether the explanation has the activations and gradients that its maps are made of, from
+                the same forward pass: 4 bytes a number. A graph of its own is traced for it.
 
         Raises:
-            GradCAMError: see `prepare`.
+            GradCAMError: see `prepare`; and where gradients are to be kept if they would take more than 1 GB, several
+                layers are fused, or the method takes none.
         """
         probes = self._as_probes(probes)
-        return self._in_batches_that_fit(lambda: self._explanation(probes))
+        return self._in_batches_that_fit(lambda: self._explanation(probes, keep_gradients=keep_gradients))
 
     def pictures_touch(self, probes: Any) -> bool:
         """Whether the pictures of a batch influence each other's maps; False where there is but one probe.
@@ -188,11 +205,11 @@ class Explainer:
             self._scorers.clear()
             return work()
 
-    def _prepared(self, probes: ProbeSet) -> Capture:
+    def _prepared(self, probes: ProbeSet, *, keep_gradients: bool = False) -> Capture:
         from gradcam_callbacks.explaining.capture import trace
         from gradcam_callbacks.explaining.request import Request
 
-        key = _key(probes)
+        key = (*_key(probes), keep_gradients)
         if key not in self._captures:
             self._learn_fixed_batch()
             request = Request(
@@ -210,6 +227,7 @@ class Explainer:
                 same_noise=self._same_noise,
                 is_listing=self._is_listing,
                 at_once=self._fixed_batch or self.batch_size,
+                keep_gradients=keep_gradients,
             )
             traced = trace(request)
             others = ", ".join(info.path for info in traced.runners_up[:3])
@@ -223,12 +241,13 @@ class Explainer:
                     "explained. Where they saturate, the maps vanish.",
                     self.model.name,
                 )
-            if METHODS.get(self.method) is not self._method:  # of a function of the user's, only a run tells all
+            is_own = METHODS.get(self.method) is not self._method
+            if is_own and not keep_gradients:  # of a function of the user's, only a run tells all
                 _with_health(self._captured(traced, probes, most=1), self.method)
             self._captures[key] = traced
         traced = self._captures[key]
         _check_classes(probes, traced.classes, self.model.name)
-        if len(probes) > 1 and self._fixed_batch != 1 and key not in self._touches:
+        if len(probes) > 1 and self._fixed_batch != 1 and _key(probes) not in self._touches:
             self._learn_whether_pictures_touch(traced, probes)
         return traced
 
@@ -244,7 +263,7 @@ class Explainer:
         """Takes note of whether the pictures of a batch influence each other, and says so once.
 
         Raises:
-            GradCAMError: if they do, and the method masks pictures.
+            GradCAMError: if they do, and the method runs the network again.
         """
         from gradcam_callbacks.explaining.touching import maps_touch, outputs_touch
 
@@ -252,17 +271,17 @@ class Explainer:
         inputs = each(lambda array: array[some], probes.inputs)
         if not traced.may_touch:
             touches: bool | None = False
-        elif masks(self._method):
+        elif not takes_gradients(self._method):
             touches = outputs_touch(self.model, inputs, batch=self._fixed_batch)
         else:
             classes = [number for number, target in enumerate(probes.targets) if not callable(target)]
             touches = maps_touch(traced, inputs, probes.target_matrix[some][:, classes[:1]])
         if touches is None:
             return
-        if touches and masks(self._method):
+        if touches and not takes_gradients(self._method):
             raise GradCAMError(
-                f"The pictures of a batch influence each other in model '{self.model.name}', and '{self.method}' runs "
-                "the masked copies of one picture as a batch of their own.",
+                f"The pictures of a batch influence each other in model '{self.model.name}', and '{self.method}' "
+                "changes all pictures of a batch at once.",
                 "Choose a method that takes gradients, such as {argument}.",
                 argument="method",
                 value="gradcam",
@@ -277,9 +296,31 @@ class Explainer:
                 self._fixed_batch or self.batch_size,
             )
 
-    def _explanation(self, probes: ProbeSet) -> Explanation:
-        traced = self._prepared(probes)
+    def _explanation(self, probes: ProbeSet, *, keep_gradients: bool = False) -> Explanation:
+        if keep_gradients and (attends(self._method) or not takes_gradients(self._method)):
+            raise GradCAMError(
+                f"The method '{self.method}' takes no gradients, so there are none to keep.",
+                "Choose a method that takes gradients, such as {argument}.",
+                argument="method",
+                value="gradcam",
+            )
+        if keep_gradients and self.smooth:
+            raise GradCAMError(
+                f"A map that is the mean of {self.smooth} has no gradients of its own to keep.",
+                "Keep them with {argument}.",
+                argument="smooth",
+                value=0,
+            )
+        traced = self._prepared(probes, keep_gradients=keep_gradients)
+        if keep_gradients:
+            _check_kept(traced, len(probes), len(probes.targets))
         captured = self._captured(traced, probes)
+        notes = traced.sentences
+        if self.smooth:
+            captured["maps"] = self._smoothed(traced, probes, captured["explained"])
+            notes += (
+                f"Each map is the mean of {self.smooth}, of the picture with noise of {_NOISE:.0%} of its range.",
+            )
         maps, health = _with_health(captured, self.method)
         return Explanation(
             maps=maps,
@@ -292,21 +333,32 @@ class Explainer:
             score_kind=traced.score_kind,
             layer=" + ".join(info.path for info in traced.layers),
             method=self.method,
-            notes=traced.sentences,
+            notes=notes,
             probes=probes,
+            **_kept(captured),
         )
 
-    def _captured(self, traced: Capture, probes: ProbeSet, *, most: int | None = None) -> dict[str, Array]:
+    def _smoothed(self, traced: Capture, probes: ProbeSet, explained: Array) -> Array:
+        """(N, K, *grid) the mean of the maps of noisy copies, of the classes that the pictures themselves explain."""
+        matrix = np.stack([explained, probes.target_matrix[..., 1]], axis=-1)
+        copies = (probes.noisy(_NOISE, seed=turn) for turn in range(self.smooth))
+        mean: Array = np.mean([self._captured(traced, copy, matrix=matrix)["maps"] for copy in copies], axis=0)
+        return mean
+
+    def _captured(
+        self, traced: Capture, probes: ProbeSet, *, most: int | None = None, matrix: Array | None = None
+    ) -> dict[str, Array]:
         """What a `Capture` gives of the probes and targets, in their order, with the maps of several layers fused.
 
         Args:
             traced: the graph.
             probes: what is explained.
             most: how many of the probes at most.
+            matrix: other targets than theirs, as in `ProbeSet.target_matrix`.
         """
         from gradcam_callbacks.explaining.feeding import filled
 
-        matrix = probes.target_matrix
+        matrix = probes.target_matrix if matrix is None else matrix
         is_function = np.array([callable(target) for target in probes.targets])
         classes = np.flatnonzero(~is_function)
         touch = self._touches.get(_key(probes), False)
@@ -328,7 +380,7 @@ class Explainer:
         captured = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         # The functions come last out of the graph.
         order = np.argsort(np.concatenate([classes, np.flatnonzero(is_function)]))
-        for name in ("maps", "scores", "explained", "gradient_peak"):
+        for name in captured.keys() & {"maps", "scores", "explained", "gradient_peak", "gradients"}:
             captured[name] = captured[name][:, order]
         return captured
 
@@ -512,24 +564,27 @@ def _run(traced: Capture, inputs: Any, targets: Array, *, one_by_one: bool) -> d
     if not one_by_one:
         return traced(inputs, targets)
     runs = [traced(inputs, targets, only=n) for n in range(len(targets))]
-    layers = zip(*(run["maps"] for run in runs), strict=True)
-    own = {
-        "maps": [np.stack([maps[n] for n, maps in enumerate(layer)]) for layer in layers],
-        "gradient_peak": np.stack([run["gradient_peak"][n] for n, run in enumerate(runs)]),
-    }
+    own: dict[str, Any] = {"gradient_peak": np.stack([run["gradient_peak"][n] for n, run in enumerate(runs)])}
+    for name in runs[0].keys() & {"maps", "gradients"}:
+        layers = zip(*(run[name] for run in runs), strict=True)
+        own[name] = [np.stack([array[n] for n, array in enumerate(layer)]) for layer in layers]
     return runs[0] | own
 
 
 def _joined(runs: Sequence[Mapping[str, Any]], *, functions: int) -> dict[str, Array]:
     """One batch from several runs of it, which explained some of the classes and all of the functions each.
 
-    The maps of several layers are fused.
+    The maps of several layers are fused. Activations and gradients are kept of one layer alone.
     """
     first = {name: value for name, value in runs[0].items() if name in ("outputs", "predicted")}
+    if "activations" in runs[0]:
+        (first["activations"],) = runs[0]["activations"]
     by_target = []
     for number, run in enumerate(runs):
         values = {name: run[name] for name in ("scores", "gradient_peak")}
         values["maps"] = _fused(run["maps"])
+        if "gradients" in run:
+            (values["gradients"],) = run["gradients"]
         values["explained"] = np.pad(run["explained"], [(0, 0), (0, functions)], constant_values=NO_CLASS)
         if functions and number + 1 < len(runs):  # every run has the functions; the last one's are taken
             values = {name: value[:, :-functions] for name, value in values.items()}
@@ -549,6 +604,39 @@ def _fused(maps: Sequence[Array]) -> Array:
         shares.append(drawing.resize_maps(np.divide(layer, peaks, out=np.zeros_like(layer), where=peaks != 0), largest))
     fused: Array = np.mean(shares, axis=0)
     return fused
+
+
+def _check_kept(traced: Capture, pictures: int, targets: int) -> None:
+    """Raises where activations and gradients cannot be kept, before any picture goes through the model."""
+    if len(traced.layers) > 1:
+        raise GradCAMError(
+            f"Activations and gradients are kept of one layer, and here {len(traced.layers)} are fused.",
+            "Name one of them with {argument}.",
+            argument="layer",
+            value=traced.layers[-1].path,
+        )
+    (activations, gradients), layer = traced.kept, traced.layers[0]
+    each_picture = activations + targets * gradients
+    if pictures * each_picture > _FLOATS_KEPT:
+        fit = _FLOATS_KEPT // each_picture
+        fewer = f"Explain at most {fit} pictures at once" if fit else "Explain fewer targets at once"
+        raise GradCAMError(
+            f"The activations and gradients of {pictures} pictures x {targets} targets at layer '{layer.path}' take "
+            f"{4 * pictures * each_picture / 1e9:.1f} GB, more than the {4 * _FLOATS_KEPT / 1e9:.1f} GB that are kept.",
+            f"{fewer}, or choose a later layer.",
+        )
+
+
+def _kept(captured: Mapping[str, Array]) -> dict[str, Array]:
+    """The activations and gradients for an explanation, where there are any, each gradient at every place."""
+    if "gradients" not in captured:
+        return {}
+    activations, gradients = captured["activations"], captured["gradients"]
+    n, *shape = activations.shape
+    return {
+        "activations": activations,
+        "gradients": np.broadcast_to(gradients, (n, gradients.shape[1], *shape)),  # takes no memory
+    }
 
 
 def _check_classes(probes: ProbeSet, classes: int | None, model_name: str) -> None:

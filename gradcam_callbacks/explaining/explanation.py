@@ -13,6 +13,7 @@ import numpy as np
 from gradcam_callbacks import drawing, notebook
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import AlreadyThereError, GradCAMError
+from gradcam_callbacks.explaining.gradients import summary_of_gradients
 from gradcam_callbacks.names import class_name
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.probes.slugs import slugs
@@ -47,6 +48,9 @@ class Explanation:
         method: the name of the CAM method.
         notes: what to know of the layer, in whole sentences, such as a guess that was made, or where its places lie.
         probes: the pictures and targets that were explained.
+        activations: (N, *grid, C) float32, A, what the layer gave; None unless gradients were kept.
+        gradients: (N, K, *grid, C) float32, dy/dA of each target's score y; None unless they were kept. Not to be
+            written to: where all places of the grid have the same gradient, it is in memory once.
     """
 
     maps: Array
@@ -61,6 +65,8 @@ class Explanation:
     method: str
     notes: tuple[str, ...]
     probes: ProbeSet
+    activations: Array | None = None
+    gradients: Array | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,6 +77,11 @@ class Explanation:
     def target_names(self) -> tuple[str, ...]:
         """K names of the targets."""
         return self.probes.target_names
+
+    @property
+    def weights(self) -> Array | None:
+        """(N, K, C) float32, how much Grad-CAM counts each channel: the mean of its gradients (2017, eq. 1)."""
+        return None if self.gradients is None else self.gradients.mean(axis=tuple(range(2, self.gradients.ndim - 1)))
 
     def __repr__(self) -> str:
         (n, k), grid = self.maps.shape[:2], "x".join(map(str, self.maps.shape[2:]))
@@ -217,6 +228,66 @@ class Explanation:
             colormap=colormap,
             scale=scale,
         )
+
+    def gradient_summary(self, n: int = 0, k: int = 0) -> str:
+        """Whether the gradients of a map vanish, explode or are well, in one sentence with the numbers behind it.
+
+        Args:
+            n: which picture.
+            k: which target.
+
+        Raises:
+            GradCAMError: if the gradients were not kept.
+        """
+        activations, gradients = self._gradients_kept()
+        return summary_of_gradients(activations[n], gradients[n, k])
+
+    def plot_gradients(self, n: int = 0, k: int = 0, *, channels: int = 6) -> ShownFigure:
+        """What one map is made of: the map with its values, the gradients, and the channels that decide.
+
+        Above the picture under its heat, the raw map on the layer's grid, and a histogram of the gradients. Below the
+        channels that speak most for the target, and those that speak most against it: `weights` times activations, of
+        which Grad-CAM's map is the sum over all channels, where that is positive.
+
+        Args:
+            n: which picture.
+            k: which target.
+            channels: how many of each kind at most.
+
+        Raises:
+            GradCAMError: if the gradients were not kept, or `channels` is not positive.
+        """
+        if channels < 1:
+            raise GradCAMError(f"At least 1 channel is drawn, not {channels}.", argument="channels")
+        activations, gradients = self._gradients_kept()
+        weights = gradients[n, k].mean(axis=tuple(range(gradients.ndim - 3)))
+        drawing.warn_of_missing([self.names[n]])
+        return drawing.gradient_figure(
+            self.overlays_on(n, self.probes.pictures[n])[k],
+            self.maps[n, k],
+            gradients[n, k],
+            weights * activations[n],
+            title=f"{drawing.said(self.names[n], f'probe_{n}')}: {self.title(n, k)}",
+            summary=self.gradient_summary(n, k),
+            layer=self.layer,
+            method=self.method,
+            most=channels,
+        )
+
+    def _gradients_kept(self) -> tuple[Array, Array]:
+        """The activations and the gradients.
+
+        Raises:
+            GradCAMError: if they were not kept.
+        """
+        if self.activations is None or self.gradients is None:
+            raise GradCAMError(
+                "The gradients of this explanation were not kept.",
+                "Explain with {argument}.",
+                argument="keep_gradients",
+                value=True,
+            )
+        return self.activations, self.gradients
 
     def save(
         self, directory: str | Path, *, overwrite: bool = False, pictures: Iterable[Array] | None = None

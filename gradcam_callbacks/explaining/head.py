@@ -136,17 +136,20 @@ class Head:
         """(N,) int32 the class of the highest logit."""
         return ops.cast(ops.argmax(self.logits, axis=-1), "int32")
 
-    def seeds(self, targets: Values) -> Values:
-        """The (N, …) gradients, by the scored tensor, of the scores of one class a picture.
+    def signs(self, targets: Values) -> Values:
+        """The (N, classes) gradients, by the logits, of the scores of one class a picture.
 
         Args:
             targets: (N, 2), without `PREDICTED`; `NO_CLASS` subtracts nothing.
         """
         dtype = self.scored.dtype
-        sign = ops.one_hot(targets[:, 0], self.classes, dtype=dtype) - ops.one_hot(
+        return ops.one_hot(targets[:, 0], self.classes, dtype=dtype) - ops.one_hot(
             targets[:, 1], self.classes, dtype=dtype
         )
-        return sign[:, 1:] - sign[:, :1] if self.given.shape[-1] == 1 else sign
+
+    def seeds(self, signs: Values) -> Values:
+        """The (N, …) gradients by the scored tensor, from the (N, classes) gradients by the logits."""
+        return signs[:, 1:] - signs[:, :1] if self.given.shape[-1] == 1 else signs
 
 
 def _of_function(function: Callable[[Any], Values], scored: Any) -> Values:

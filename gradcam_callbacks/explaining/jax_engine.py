@@ -340,6 +340,17 @@ class _Run:
         numbers, pull, rest = jax.vjp(after, nothing, has_aux=True)
         return numbers, rest, lambda seeds: pull(list(seeds))[0]
 
+    def rest(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> Any:
+        starts, ends = self._there(list(starts)), self._there(list(ends))
+        graph = self._here.graph
+        beside = graph.beside(starts, ends)
+        known = dict(zip(map(id, beside), graph.computed(beside, self._fed), strict=True))
+
+        def of(values: Sequence[Values]) -> list[Values]:
+            return graph.computed(ends, self._fed, known=known | dict(zip(map(id, starts), values, strict=True)))
+
+        return of
+
     def again(self, fed: Inputs, read: Callable[[Forward], Any]) -> Any:
         another = _Pass(self._traced._model, self._traced._variables, _shapes(fed), None, None)
         return _numbers_of(another.graph, read(another.forward), [*self._state, *jax.tree.leaves(fed)])
@@ -348,7 +359,7 @@ class _Run:
 def _numbers_of(graph: Graph, tensors: Any, fed: Sequence[Any], added: Any = None) -> Any:
     """The numbers of a structure of tensors, in that structure."""
     flat = keras.tree.flatten(tensors)
-    numbers = iter(graph.computed([one for one in flat if isinstance(one, Tensor)], fed, added or {}))
+    numbers = iter(graph.computed([one for one in flat if isinstance(one, Tensor)], fed, moved=added or {}))
     return keras.tree.pack_sequence_as(tensors, [next(numbers) if isinstance(one, Tensor) else one for one in flat])
 
 

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, overload
 
 import jax
@@ -202,7 +203,9 @@ class Graph:
         self,
         wanted: Sequence[Tensor],
         fed: Sequence[Any],
-        moved: Mapping[int, Any],
+        *,
+        moved: Mapping[int, Any] = MappingProxyType({}),
+        known: Mapping[int, Any] = MappingProxyType({}),
     ) -> list[Any]:
         """The numbers of tensors.
 
@@ -210,28 +213,39 @@ class Graph:
             wanted: tensors.
             fed: the numbers of the inputs.
             moved: what is added to tensors, by their ids, before anything else is made of them.
+            known: the numbers of tensors, by their ids, that are taken for theirs.
         """
-        numbers: dict[int, Any] = {}
+        numbers = {**self._constants, **known}
 
         def keep(tensor: Tensor, value: Any) -> None:
-            numbers[id(tensor)] = value + moved[id(tensor)] if id(tensor) in moved else value
+            if id(tensor) not in known:
+                numbers[id(tensor)] = value + moved[id(tensor)] if id(tensor) in moved else value
 
         for tensor, value in zip(self.inputs, fed, strict=True):
             keep(tensor, value)
-        for step in self._needed(wanted):
-            given = [
-                self._constants[id(one)] if id(one) in self._constants else numbers[id(one)] for one in step.inputs
-            ]
+        for step in self._needed(wanted, known):
+            given = [numbers[id(one)] for one in step.inputs]
             for tensor, value in zip(step.outputs, bound(step.equation, given), strict=True):
                 keep(tensor, value)
-        return [self._constants[id(one)] if id(one) in self._constants else numbers[id(one)] for one in wanted]
+        return [numbers[id(one)] for one in wanted]
 
-    def _needed(self, wanted: Sequence[Tensor]) -> list[Step]:
-        """The steps that lead to tensors, in their order."""
+    def beside(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> list[Tensor]:
+        """What the ways from tensors to others take that does not depend on the first ones."""
+        after, found = {id(tensor) for tensor in starts}, dict[int, Tensor]()
+        for step in self._needed(ends, after):
+            if any(id(tensor) in after for tensor in step.inputs):
+                after |= {id(output) for output in step.outputs}
+        for step in self._needed(ends, {id(tensor) for tensor in starts}):
+            if any(id(output) in after for output in step.outputs):
+                found |= {id(tensor): tensor for tensor in step.inputs if id(tensor) not in after}
+        return [*found.values(), *(end for end in ends if id(end) not in after)]
+
+    def _needed(self, wanted: Sequence[Tensor], known: Container[int]) -> list[Step]:
+        """The steps that lead to tensors, in their order; what leads to those that are known is not needed."""
         needed = {id(tensor) for tensor in wanted}
         found = []
         for step in reversed(self.steps):
-            if any(id(output) in needed for output in step.outputs):
+            if any(id(output) in needed and id(output) not in known for output in step.outputs):
                 needed.update(map(id, step.inputs))
                 found.append(step)
         return found[::-1]

@@ -10,8 +10,19 @@ Every method is `method(activations, gradients, scores) -> maps`:
 - scores: (N,), y, the logit that is explained.
 - maps: (N, *grid), >= 0, of the activations' dtype, not normalised. NaN may come through.
 
-A method that masks gets `increases` (N, C) in place of the gradients: how much each score rises when of the picture
-only what the channel marks is left. It says so by an attribute, `method.masks = True`.
+Some methods get something else in place of the gradients, the first three by running the network again. Each says so by
+an attribute:
+
+- `method.masks = True`: `increases` (N, C), how much each score rises when only what the channel marks is left of the
+  picture.
+- `method.ablates = True`: `drops` (N, C), how much each score falls when the channel gives zeros.
+- `method.occludes = True`: `drops` (N, *grid), how much each score falls when that place of the picture is covered.
+- `method.attends = True`: `attentions` (N, B, T, T), in each of the B blocks of a transformer how much the attention of
+  a token (row) to another one (column) speaks for the score, from the same forward pass. First of the T tokens come the
+  places of the grid in their order, then those that are no places, such as a class token.
+
+With `method.compares = True` the gradients are those of the score minus `COMPARED` times the mean of the scores of the
+`REFERENCES` classes next to it.
 
 The functions are traced into a TensorFlow graph, under `tf.vectorized_map` and with any N: only grid and C are known.
 In the comments k is a channel, ij a place on the grid, and a sum over ij is one over the whole grid, whatever its rank.
@@ -41,7 +52,12 @@ class _LazyOps:
 ops: Any = _LazyOps()
 
 Method = Callable[[Any, Any, Any], Any]
-"""(activations, gradients or increases, scores) -> maps, see above."""
+"""(activations, gradients or what comes in their place, scores) -> maps, see above."""
+
+COMPARED = 0.6
+"""How much of the mean of its references is taken from a score by methods that compare: gamma of Finer-CAM."""
+REFERENCES = 3
+"""How many classes these compare with: T of Finer-CAM; of fewer classes all others."""
 
 
 def gradcam(activations: Any, gradients: Any, scores: Any) -> Any:
@@ -218,13 +234,129 @@ def scorecam(activations: Any, increases: Any, scores: Any) -> Any:
 
 scorecam.masks = True  # type: ignore[attr-defined]
 
+
+def finercam(activations: Any, gradients: Any, scores: Any) -> Any:
+    """Finer-CAM: Grad-CAM of what tells the class from the three classes that score most like it.
+
+    Those are the classes whose logits are nearest to the target's. A contrast (a, b) and a function say themselves what
+    is compared: of these it is Grad-CAM.
+
+    Args:
+        activations: (N, *grid, C).
+        gradients: (N, *grid, C) or (N, 1, ..., 1, C), of the score minus 0.6 times the mean of those of the references.
+        scores: (N,), not used.
+
+    Returns:
+        (N, *grid) maps, >= 0.
+
+    Reference:
+        Zhang et al. 2025, "Finer-CAM: Spotting the Difference Reveals Finer Details for Visual Explanation": the
+        gradients of y^c - gamma y^d in Grad-CAM's weights, averaged over the references d before the ReLU.
+    """
+    return gradcam(activations, gradients, scores)
+
+
+finercam.compares = True  # type: ignore[attr-defined]
+
+
+def ablationcam(activations: Any, drops: Any, scores: Any) -> Any:
+    """Ablation-CAM: each channel by how much of the score is lost without it.
+
+    It runs what follows the layer C times, with one channel at zero each time, whatever the number of pictures and
+    targets, and needs no gradients. The paper divides by y; here it is |y|, or else the map of a score below zero would
+    show what speaks against it.
+
+    Args:
+        activations: (N, *grid, C).
+        drops: (N, C), any sign: the score minus the score with the channel at zero at all places.
+        scores: (N,).
+
+    Returns:
+        (N, *grid) maps, >= 0; zeros where the score is 0.
+
+    Reference:
+        Desai and Ramaswamy 2020, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via Gradient-free
+        Localization".
+    """
+    # w_k = (y - y_k) / |y|
+    weights = ops.divide_no_nan(drops, ops.abs(scores)[:, None])
+    # L = ReLU(sum_k w_k A^k)
+    return _weighted_sum(activations, weights)
+
+
+ablationcam.ablates = True  # type: ignore[attr-defined]
+
+
+def occlusion(activations: Any, drops: Any, scores: Any) -> Any:
+    """Occlusion: how much of the score is lost where a place of the picture is covered with its mean colour.
+
+    The plain control that knows nothing of the network's inside: of the layer it takes the grid alone. It costs one
+    forward pass a place, in batches, whatever the number of targets.
+
+    Args:
+        activations: (N, *grid, C), not used.
+        drops: (N, *grid), any sign: the score minus that of the picture with this place covered.
+        scores: (N,), not used.
+
+    Returns:
+        (N, *grid) maps, >= 0.
+
+    Reference:
+        Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2, with squares that
+        do not overlap.
+    """
+    del activations, scores
+    return ops.relu(drops)
+
+
+occlusion.occludes = True  # type: ignore[attr-defined]
+
+
+def attention(activations: Any, attentions: Any, scores: Any) -> Any:
+    """Attention of a transformer, where it speaks for the class, through all blocks.
+
+    For networks whose places are tokens that attend to each other; others are refused. Of the layer it takes the grid
+    alone. The maps of all targets cost one forward pass.
+
+    Args:
+        activations: (N, *grid, C), only their shape is used.
+        attentions: (N, B, T, T), >= 0, E_h[ReLU(dy/dA * A)] of each block, the places before the other tokens.
+        scores: (N,), not used.
+
+    Returns:
+        (N, *grid) maps, >= 0.
+
+    Reference:
+        Chefer et al. 2021, "Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
+        Transformers", equations 5 and 6. The paper reads the row of the class token; here it is the mean of the rows
+        that the head takes, which are those where the last block has any, and without a token's own part, which is
+        the same for all.
+    """
+    del scores
+    grid = activations.shape[1:-1]
+    taken = ops.cast(ops.any(attentions[:, -1] > 0, axis=-1), attentions.dtype)
+    taken = ops.divide_no_nan(taken, ops.sum(taken, axis=-1, keepdims=True))
+    # R = I, and for each block R = R + A R                                     eq. 6
+    # so a row r of the last R is r (I + A_B) ... (I + A_1).
+    row = taken
+    for block in reversed(range(attentions.shape[1])):
+        row = row + ops.sum(row[..., None] * attentions[:, block], axis=-2)
+    return ops.reshape((row - taken)[:, : math.prod(grid)], (-1, *grid))
+
+
+attention.attends = True  # type: ignore[attr-defined]
+
 METHODS: Mapping[str, Method] = {
     "gradcam": gradcam,
     "gradcam++": gradcam_plus_plus,
     "hirescam": hirescam,
     "xgradcam": xgradcam,
     "layercam": layercam,
+    "finercam": finercam,
     "eigencam": eigencam,
+    "ablationcam": ablationcam,
+    "attention": attention,
+    "occlusion": occlusion,
     "scorecam": scorecam,
 }
 """The methods that can be asked for by name."""
@@ -233,6 +365,31 @@ METHODS: Mapping[str, Method] = {
 def masks(method: Method) -> bool:
     """Whether a method takes the increases of the scores under masks, (N, C), and not the gradients."""
     return bool(getattr(method, "masks", False))
+
+
+def ablates(method: Method) -> bool:
+    """Whether a method takes the drops of the scores without each channel, (N, C), and not the gradients."""
+    return bool(getattr(method, "ablates", False))
+
+
+def occludes(method: Method) -> bool:
+    """Whether a method takes the drops of the scores without each place, (N, *grid), and not the gradients."""
+    return bool(getattr(method, "occludes", False))
+
+
+def attends(method: Method) -> bool:
+    """Whether a method takes the attention between the tokens of a transformer, (N, B, T, T), and not the gradients."""
+    return bool(getattr(method, "attends", False))
+
+
+def compares(method: Method) -> bool:
+    """Whether a method takes the gradients of a score's difference to those of the classes next to it."""
+    return bool(getattr(method, "compares", False))
+
+
+def takes_gradients(method: Method) -> bool:
+    """Whether one forward pass is all that a method needs, and not the network again for each channel or place."""
+    return not (masks(method) or ablates(method) or occludes(method))
 
 
 def find_method(method: str | Method) -> tuple[str, Method]:

@@ -34,6 +34,7 @@ class Request:
         batch: how many pictures the model takes at once where that is fixed; None where any number will do.
         same_noise: whether random layers draw the same numbers in every run.
         at_once: how many masked pictures go through the model at once, by methods that mask.
+        keep_gradients: whether activations and gradients are given, too.
     """
 
     model: keras.Model
@@ -50,6 +51,7 @@ class Request:
     same_noise: bool
     is_listing: bool
     at_once: int
+    keep_gradients: bool = False
 
     @property
     def image(self) -> Array:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.feeding import called
+from gradcam_callbacks.explaining.graph import reached_from
 from gradcam_callbacks.explaining.state import read as read_variables
 from gradcam_callbacks.explaining.state import traced as state_kept
 from gradcam_callbacks.explaining.state import write as write_variables
@@ -199,6 +200,9 @@ class _Run:
 
         return list(scored), others, pull
 
+    def rest(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> Any:
+        return _Rest(starts, ends)
+
     def again(self, fed: Inputs, read: Callable[[Forward], Any]) -> Any:
         write_variables(self._written, self._before)
         return read(_forward(self._model, fed, tf.GradientTape(), None, None))
@@ -206,3 +210,41 @@ class _Run:
 
 def _specs(like: Any) -> Any:
     return tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), like)
+
+
+class _Rest:
+    """The operations from some tensors of the graph to others, to be run again with other values at the beginning."""
+
+    def __init__(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> None:
+        self._starts, self._ends = starts, ends
+        graph = ends[0].graph
+        begins = {id(tensor.op) for tensor in starts}
+        after = reached_from(graph, lambda operation: id(operation) in begins)
+        needed, todo = set[str](), [tensor.op for tensor in ends]
+        while todo:
+            operation = todo.pop()
+            if operation.name in after and operation.name not in needed:
+                needed.add(operation.name)
+                todo += [tensor.op for tensor in operation.inputs]
+        self._operations = [
+            operation
+            for operation in graph.get_operations()
+            if operation.name in needed and id(operation) not in begins
+        ]
+
+    def __call__(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """The ends, where the starts have these values."""
+        graph = tf.compat.v1.get_default_graph()
+        known = {id(start): value for start, value in zip(self._starts, values, strict=True)}
+        for operation in self._operations:
+            copy = graph.create_op(
+                operation.type,
+                [known.get(id(tensor), tensor) for tensor in operation.inputs],
+                [tensor.dtype for tensor in operation.outputs],
+                attrs=dict(operation.node_def.attr),
+                op_def=operation.op_def,
+            )
+            for old, new in zip(operation.outputs, copy.outputs, strict=True):
+                new.set_shape(old.shape)
+                known[id(old)] = new
+        return [known.get(id(end), end) for end in self._ends]

@@ -59,8 +59,8 @@ class Reading:
     order: tuple[int, ...] = ()
     mirrored: tuple[int, ...] = ()
 
-    def of(self, tensor: Values) -> Values:
-        """(N, *grid, C) from the numbers of the output, or from its gradient."""
+    def of(self, tensor: Values, ops: Any = ops) -> Values:
+        """(N, *grid, C) from the numbers of the output, or from its gradient; NumPy's where `ops` is NumPy."""
         if self.cut is not None:
             axis, first, count = self.cut
             tensor = tensor[(slice(None),) * axis + (slice(first, first + count),)]
@@ -127,7 +127,7 @@ class View:
 
     @property
     def outputs(self) -> list[Tensor]:
-        """What its activations are read from."""
+        """What its activations are read from, first, and what else its gradients are."""
         return [self.output]
 
     @property
@@ -146,12 +146,18 @@ class View:
         """
         return math.prod(self.grid) + (0 if self.pooled is None else self.channels)
 
+    @property
+    def gradient_shape(self) -> tuple[int, ...]:
+        """(*grid, C), or (1, ..., 1, C) where the gradient is the same everywhere."""
+        return (*(self.grid if self.pooled is None else [1] * len(self.grid)), self.channels)
+
     def activations(self, outputs: Sequence[Values]) -> Values:
         """(N, *grid, C), at least float32, from the numbers of the outputs."""
         return self.reading.of(at_least_float32(outputs[0]))
 
-    def gradients(self, raw: Sequence[Values]) -> Values:
-        """(N, *grid, C) or (N, 1, ..., 1, C) from the gradients of the sources."""
+    def gradients(self, raw: Sequence[Values], outputs: Sequence[Values]) -> Values:
+        """(N, *grid, C) or (N, 1, ..., 1, C) from the gradients of the sources, and the numbers of the outputs."""
+        del outputs
         wide = at_least_float32(raw[0])
         if self.pooled is None:
             return self.reading.of(wide)
@@ -216,13 +222,19 @@ class Video:
         """See `View`."""
         return math.prod(self.grid)
 
+    @property
+    def gradient_shape(self) -> tuple[int, ...]:
+        """See `View`."""
+        return (*self.grid, self.channels)
+
     def activations(self, outputs: Sequence[Values]) -> Values:
         """See `View`."""
         parts = [frame.activations([one]) for frame, one in zip(self.frames, outputs, strict=True)]
         return ops.concatenate(parts, axis=self.side + 1)
 
-    def gradients(self, raw: Sequence[Values]) -> Values:
+    def gradients(self, raw: Sequence[Values], outputs: Sequence[Values]) -> Values:
         """See `View`."""
+        del outputs
         return self.activations(raw)
 
 

@@ -25,6 +25,7 @@ from gradcam_callbacks.probes.inputs import (
     frozen,
     picture_of,
     preprocessed,
+    with_picture,
 )
 from gradcam_callbacks.probes.pictures import as_pictures
 from gradcam_callbacks.probes.reading import pictures_in, read_picture
@@ -362,6 +363,29 @@ class ProbeSet:
         object.__setattr__(result, "inputs", inputs)
         object.__setattr__(result, "images", picture_of(inputs, self.picture_key))
         return None if result.images is self.images else result
+
+    def noisy(self, level: float, *, seed: int) -> ProbeSet:
+        """A copy whose pictures have normal noise added, to explain and nothing else.
+
+        Args:
+            level: its standard deviation, as a share of each picture's own range, from its least number to its largest.
+            seed: the same seed gives the same noise.
+
+        Returns:
+            A set in which only `inputs` and `images` are changed. Whole numbers stay whole, and in their dtype's range.
+        """
+        images = self.images.astype(np.float32)
+        sides = tuple(range(1, images.ndim))
+        spread = images.max(axis=sides, keepdims=True) - images.min(axis=sides, keepdims=True)
+        images += level * spread * np.random.default_rng(seed).standard_normal(images.shape, np.float32)
+        if self.images.dtype.kind in "ui":
+            limits = np.iinfo(self.images.dtype)
+            images = np.clip(np.rint(images), limits.min, limits.max)
+        result = copy.copy(self)
+        changed = frozen(images.astype(self.images.dtype))
+        object.__setattr__(result, "images", changed)
+        object.__setattr__(result, "inputs", with_picture(self.inputs, self.picture_key, changed))
+        return result
 
     def asking(self, target: Callable[[Any], Any] | Literal["predicted"]) -> ProbeSet:
         """A copy whose one target is another one; its digest is still that of this set.

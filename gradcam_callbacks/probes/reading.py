@@ -28,7 +28,7 @@ _SAMPLE_FORMAT, _UNSIGNED = 339, 1  # a tag of TIFF
 
 def natural(text: str) -> list[tuple[int, str]]:
     """A key that sorts "cat_2" before "cat_10"."""
-    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"(\d+)", text)]
+    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", text)]
 
 
 def pictures_in(folder: Path, *, in_folders: bool) -> list[Path]:

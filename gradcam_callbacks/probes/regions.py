@@ -28,14 +28,18 @@ def as_regions(regions: Sequence[Region] | None, count: int, size: tuple[int, ..
     for position, region in enumerate(regions):
         if region is None:
             continue
-        array = np.asarray(region)
+        try:
+            array = np.asarray(region)
+        except ValueError:  # lists of several lengths
+            array = np.empty(0, object)
         if array.shape == size:
             masks[position] = array.astype(bool)
         elif array.shape == (4,):
-            y0, x0, y1, x1 = (int(value) for value in array)
-            if not (0 <= y0 < y1 <= size[0] and 0 <= x0 < x1 <= size[1]):
-                raise GradCAMError(f"Region {position} is {(y0, x0, y1, x1)}; a box is (y0, x0, y1, x1) inside {size}.")
-            masks[position, y0:y1, x0:x1] = True
+            y0, x0, y1, x1 = box = tuple(array.tolist())
+            is_box = array.dtype.kind in "uif" and 0 <= y0 < y1 <= size[0] and 0 <= x0 < x1 <= size[1]
+            if not is_box or int(y0) == int(y1) or int(x0) == int(x1):
+                raise GradCAMError(f"Region {position} is {box}; a box is (y0, x0, y1, x1) inside {size}.")
+            masks[position, int(y0) : int(y1), int(x0) : int(x1)] = True
         else:
             raise GradCAMError(
                 f"Region {position} has shape {array.shape}; expected a mask {tuple(size)} or a box (y0, x0, y1, x1)."

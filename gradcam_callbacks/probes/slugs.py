@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _LONGEST = 60
 _MOST_BYTES = 110
 """In UTF-8. Two slugs and what stands beside them make one name of a file, which has at most 255 bytes."""
+SHEET = "all"
+"""The key of the contact sheet among those of the pictures; a probe of that name gets another one."""
 
 
 def slugs(names: Iterable[str]) -> tuple[str, ...]:
@@ -27,13 +29,14 @@ def slugs(names: Iterable[str]) -> tuple[str, ...]:
 def ascii_slugs(readable: Iterable[str]) -> tuple[str, ...]:
     """Slugs as keys of MLflow's images, which are ASCII, distinct.
 
-    Those that are ASCII stay as they are. Accents are left out: "café" is "cafe". Other scripts are numbered.
+    Those that are ASCII stay as they are, but for "all", which is the contact sheet. Accents are left out: "café" is
+    "cafe". Other scripts are numbered.
 
     Args:
         readable: what `slugs` gave, or an earlier version of it.
     """
     plain = [slug if slug.isascii() else _readable(_without_accents(slug)) for slug in readable]
-    return _distinct(slug if slug.isascii() and slug else f"n{n}" for n, slug in enumerate(plain))
+    return _distinct((slug if slug.isascii() and slug else f"n{n}" for n, slug in enumerate(plain)), taken=[SHEET])
 
 
 def is_told(name: str, slug: str) -> bool:
@@ -56,9 +59,9 @@ def _readable(name: str) -> str:
     return _cut(re.sub(r"\.{2,}", ".", plain)).strip("_.")  # MLflow forbids ".."
 
 
-def _distinct(plain: Iterable[str]) -> tuple[str, ...]:
+def _distinct(plain: Iterable[str], taken: Collection[str] = ()) -> tuple[str, ...]:
     """Adds "-2" and so on where databases, or file systems, would take two for the same."""
-    taken: set[str] = set()
+    taken = set(taken)
     result = []
     for name in plain:
         slug, number = name, 2

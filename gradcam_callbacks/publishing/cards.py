@@ -1,4 +1,4 @@
-"""Which probes get cards: one picture a step each. All probes are in the maps and in the review in any case."""
+"""Which probes get cards: a picture a step each, and one of all. All are in the maps and the review in any case."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from gradcam_callbacks.reviewing.assessing import Assessment
 
 MOST_CARDS = 32
 """How many probes get cards, unless more are asked for."""
+MOST_ON_SHEET = 16
+"""How many probes are on the contact sheet, at most."""
 _NAMED = ("all", "moved", "flagged")
 # When attention has left a region: by a tenth of the attention, and three tenths of what it was.
 _FOCUS_LOSS, _FOCUS_LOSS_SHARE = 0.1, 0.3
@@ -49,15 +51,18 @@ class Cards:
 
     Attributes:
         chosen: which probes have cards, in the order in which they were chosen.
+        on_sheet: which are on the contact sheet: the first 16 that were chosen, in the order of the set. As long as
+            fewer were chosen, and others may be, there are none, so that it shows the same probes at each step.
     """
 
-    def __init__(self, setting: str, count: int, chosen: Collection[int] = ()) -> None:
+    def __init__(self, setting: str, count: int, chosen: Collection[int] = (), on_sheet: Collection[int] = ()) -> None:
         """Begins with those that have cards whatever the record says.
 
         Args:
             setting: see `cards_setting`. One that this version does not know is the default.
             count: of probes.
             chosen: who was chosen before.
+            on_sheet: who was on the contact sheet before.
         """
         self._orders: tuple[str, ...] = ()
         self._next: list[int] = []  # who would be chosen after those of the last time
@@ -73,6 +78,8 @@ class Cards:
         self.chosen = list(range(first))
         self.chosen += [n for n in chosen if n >= first]
         self._places = max(0, self._places - len(self.chosen) + first)
+        self.on_sheet = tuple(sorted(on_sheet))
+        self._fill_sheet()
 
     def choose(self, found: Assessment) -> list[int]:
         """Gives away half of the places that are left, as the record is now.
@@ -93,13 +100,22 @@ class Cards:
 
     def choose_last(self) -> list[int]:
         """Gives away all places that are left, as the record was at the last choice."""
-        return self._given(self._places)
+        new = self._given(self._places)
+        self._fill_sheet(is_over=True)
+        return new
 
     def _given(self, places: int) -> list[int]:
         new, self._next = self._next[:places], self._next[places:]
         self.chosen += new
         self._places -= len(new)
+        self._fill_sheet()
         return new
+
+    def _fill_sheet(self, *, is_over: bool = False) -> None:
+        """Fills the contact sheet once: when as many are chosen as it takes, or when no other will be."""
+        is_known = len(self.chosen) >= MOST_ON_SHEET or not self._places or is_over
+        if is_known and not self.on_sheet:
+            self.on_sheet = tuple(sorted(self.chosen[:MOST_ON_SHEET]))
 
 
 def _flagged(found: Assessment) -> Array:

@@ -18,6 +18,7 @@ class Delivery:
         strict: whether problems raise at once; each step then waits until it has arrived.
         verbose: whether to print where the pictures are when all has arrived.
         cards: which probes get cards, as `cards_setting` gives it.
+        live: whether a notebook shows the newest step while the training goes on.
     """
 
     journal_dir: str | Path | None = None
@@ -27,6 +28,7 @@ class Delivery:
     strict: bool = False
     verbose: bool = True
     cards: str = ""
+    live: bool = False
 
     def folder(self, run_id: str) -> Path:
         """The folder of the journal of a run."""

@@ -24,7 +24,7 @@ class InMemoryStore:
         manifest: what it was told of the maps, or None.
         metrics: of each step the values by key.
         maps: of each step the bytes of its file.
-        tiles: by the name of the probe in ASCII and the step, (height, width, 3) uint8.
+        tiles: by the name of the probe in ASCII and the step, (height, width, 3) uint8; by "all" the contact sheets.
         animations: by the name of the probe in ASCII, a WebP.
         tests: of each step whose model was tested the bytes of the file.
         review: the page and the strip, or None.

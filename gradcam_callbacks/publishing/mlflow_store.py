@@ -20,10 +20,19 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
+
+from gradcam_callbacks.versions import refuse_older
+
+# First of all: older ones lack some of what is imported next.
+refuse_older(mlflow, "MLflow", "Before 3.11.1 all pictures of a run overwrite one file where a server takes them.")
+
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -50,7 +59,7 @@ from mlflow.tracking.context import registry as context_registry
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.errors import GradCAMError, NotInstalledError
 from gradcam_callbacks.probes.slugs import ascii_slugs, is_told, slugs
 from gradcam_callbacks.publishing.credentials import remove_credentials, without_credentials
 from gradcam_callbacks.publishing.metrics import ARRIVED
@@ -120,6 +129,7 @@ class MLflowStore:
         self.number = 1
         self.name: str = info.run_name or info.run_id
         self.experiment_id: str = info.experiment_id
+        self._artifacts: str = info.artifact_uri or "unknown:"
         self.address = without_credentials(address)
         self.title = "MLflow"
         self.is_deleted = info.lifecycle_stage == LifecycleStage.DELETED
@@ -210,7 +220,7 @@ class MLflowStore:
             logger.debug("The model that is being trained cannot be asked for.", exc_info=True)
             return
         if model is not None and model.status == LoggedModelStatus.PENDING and model.source_run_id == self.run_id:
-            self._model_in_training, self._is_of_autolog = model.model_id, _is_autologging()
+            self._model_in_training, self._is_of_autolog = model.model_id, _autologging() is not None
 
     def model_in_training(self) -> str | None:
         """The LoggedModel that this thread trains: the one that was begun for it, or else MLflow's active one."""
@@ -258,6 +268,14 @@ class MLflowStore:
         if not self._has_server:
             lines.append(f"  after     mlflow server --port 5000 --backend-store-uri {shlex.quote(self.address)}")
         return "\n".join(lines)
+
+    def review_file(self) -> Path | None:
+        """Where the review lies on this machine; None where the run's artifacts are elsewhere."""
+        place = urlsplit(self._artifacts)
+        if place.scheme not in ("", "file") or place.netloc not in ("", "localhost"):
+            return None
+        folder = Path(url2pathname(place.path) if place.scheme else self._artifacts)
+        return folder.absolute() / self._folder / "report.html"
 
     @property
     def _has_server(self) -> bool:
@@ -693,13 +711,30 @@ def ui_path(experiment_id: str, run_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs/{run_id}/model-metrics?workflowType=machine_learning"
 
 
-def _is_autologging() -> bool:
-    """Whether MLflow's autologging has called what runs now."""
+def refuse_autolog_without_tensorboard() -> None:
+    """Raises where MLflow's autologging runs this training and will end it after the first epoch.
+
+    That of TensorFlow, which `mlflow.autolog()` turns on, adds a callback that needs TensorBoard. TensorFlow 2.21 does
+    not bring it any more.
+
+    Raises:
+        NotInstalledError: if TensorBoard is not installed.
+    """
+    if _autologging() == "tensorflow" and find_spec("tensorboard") is None:
+        raise NotInstalledError(
+            "MLflow's autologging of TensorFlow needs TensorBoard, which is not installed here: this training would "
+            "end with an error after its first epoch.",
+            "pip install 'gradcam_callbacks[autolog]', or use mlflow.keras.autolog(), which does not need it.",
+        )
+
+
+def _autologging() -> str | None:
+    """What MLflow's autologging calls itself that has called what runs now; None where none has."""
     with suppress(ImportError, AttributeError):
         from mlflow.utils.autologging_utils import safety
 
-        return safety._AutologgingSessionManager.active_session() is not None  # type: ignore[no-untyped-call]
-    return False
+        return safety._AutologgingSessionManager.active_session().integration  # type: ignore[no-any-return, no-untyped-call]
+    return None
 
 
 # ---- Requests ----

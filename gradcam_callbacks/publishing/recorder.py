@@ -8,12 +8,13 @@ import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 import gradcam_callbacks
-from gradcam_callbacks import drawing
+from gradcam_callbacks import drawing, notebook
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.probes.probe_set import ProbeSet
@@ -21,6 +22,7 @@ from gradcam_callbacks.publishing import living
 from gradcam_callbacks.publishing.claims import Claim
 from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.publishing.found import Found
+from gradcam_callbacks.publishing.live import LiveView
 from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Store, steps_of
 from gradcam_callbacks.publishing.uploader import Kept, Uploader
 from gradcam_callbacks.publishing.worker import Worker
@@ -53,6 +55,10 @@ class _Left:
 
 
 _left = _Left()
+_said: dict[str, dict[str, tuple[int | None, str]]] = {}
+"""What was last said of the last runs, by run and by what it is about, and in which cell of a notebook."""
+_MOST_SAID = 64
+"""Of how many runs that is kept."""
 
 
 class Recorder:
@@ -89,6 +95,7 @@ class Recorder:
         ends_run: bool,
         alive: IO[bytes] | None,
         claim: Claim,
+        live: LiveView | None,
     ) -> None:
         """Takes what `open` has opened.
 
@@ -104,6 +111,7 @@ class Recorder:
             ends_run: whether to end the run at the end.
             alive: the lock that tells others that this process still records.
             claim: on run and journal; released at the end.
+            live: what a notebook shows meanwhile.
         """
         self.store = store
         self.journal = journal
@@ -122,9 +130,11 @@ class Recorder:
         self._worker: Worker | None = worker
         self._last = last
         self._floor: Array = np.array(np.nan)  # of each map, when it was last measured
+        self._review_file = worker.uploader.review_file
         self._ends_run = ends_run
         self._alive = alive
         self._claim = claim
+        self._live = live
         self._warned_of_disk = False
         self._has_raised = False
 
@@ -190,7 +200,8 @@ class Recorder:
                 kept=found.kept,
             )
             uploader.ends_run = False
-            worker = Worker(uploader)
+            live = LiveView.of(store.run_id) if delivery.live else None
+            worker = Worker(uploader, live)
         except BaseException:
             living.release(alive)
             if claim is not None:
@@ -213,6 +224,7 @@ class Recorder:
             ends_run=ends_run,
             alive=alive,
             claim=claim,
+            live=live,
         )
 
     def wants_noise(self) -> bool:
@@ -344,6 +356,20 @@ class Recorder:
                 worker.uploader.remove_copies()
                 self._claim.release()
 
+    def say_hello(self) -> None:
+        """Says where the pictures and the review will be, before there are any."""
+        where = self._where_to_look(self._review_file)
+        self._say(
+            "start",
+            f"Grad-CAM watches {len(self._probes)} probes in run {self.store.name}. The review is made anew every few "
+            f"records:\n{where}",
+        )
+
+    def show_live(self) -> None:
+        """Makes the place in the notebook where the newest step is shown, if that is asked for, once."""
+        if self._live is not None:
+            self._live.begin()
+
     def undisturbed(self) -> contextlib.AbstractContextManager[None]:
         """Inside, the worker begins no picture: what the training waits for goes first."""
         return contextlib.nullcontext() if self._worker is None else self._worker.undisturbed()
@@ -380,8 +406,8 @@ class Recorder:
         directory = run_folder(self.journal.directory)
         if self.problems:
             logger.warning("%d steps could not be explained, and are not recorded.", self.problems)
-        if self._delivery.verbose and self.verdict is not None:
-            print(f"Grad-CAM verdict: {self.verdict.name}. {self.verdict.summary}")  # noqa: T201
+        if self.verdict is not None:
+            self._say("verdict", f"Grad-CAM verdict: {self.verdict.name}. {self.verdict.summary}")
         if missing:
             pictures = sum(item.kind is Kind.TILE for item in missing)
             command = shlex.join(["gradcam", "upload", str(directory), "--tracking-uri", self.store.address])
@@ -394,10 +420,10 @@ class Recorder:
                 f" What the disk did not take is lost ({self.journal.trouble})." * bool(self.journal.held),
             )
             return
-        if self._delivery.verbose:
-            page = self.journal.manifest.page
-            store = self.store if page == 1 else self.store.part(page)
-            print(f"Grad-CAM of {len(self._probes)} probes:\n{store.where_to_look()}")  # noqa: T201
+        file = self._review_file
+        is_there = file.exists() and (keeps_journal or directory.absolute() not in file.parents)
+        where = self._where_to_look(file if is_there else None)
+        self._say("end", f"Grad-CAM of {len(self._probes)} probes in run {self.store.name}:\n{where}")
         if not keeps_journal:
             if not self._ends_run:  # another `fit` may follow in it
                 self._leave_steps(journals)
@@ -405,6 +431,27 @@ class Recorder:
                 shutil.rmtree(directory)
             with contextlib.suppress(OSError):  # other runs still keep theirs there
                 directory.parent.rmdir()
+
+    def _where_to_look(self, file: Path | None) -> str:
+        """Lines for a person, one for each place, so that each can be copied.
+
+        Args:
+            file: of the review on this machine, if it is known.
+        """
+        page = self.journal.manifest.page
+        store = self.store if page == 1 else self.store.part(page)
+        return store.where_to_look() + (f"\n  file      {file}" if file is not None else "")
+
+    def _say(self, about: str, text: str) -> None:
+        """Prints a text, unless the last one about this in this run was the same, as in a loop of short trainings."""
+        if not self._delivery.verbose:
+            return
+        said, now = _said.setdefault(self.store.run_id, {}), (notebook.cell(), text)
+        if said.get(about) != now:
+            said[about] = now
+            print(text, flush=True)  # noqa: T201
+        while len(_said) > _MOST_SAID:
+            del _said[next(iter(_said))]
 
     def _judged(self, journals: Sequence[Journal]) -> Verdict | None:
         """The verdict on what journals hold, for where no review was made at the end."""

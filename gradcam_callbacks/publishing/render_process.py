@@ -21,7 +21,7 @@ from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.publishing.cards import Cards
 from gradcam_callbacks.publishing.run_review import Reviewed, review
 from gradcam_callbacks.publishing.store import EncodedTile
-from gradcam_callbacks.publishing.tiles import encoded, step_tile
+from gradcam_callbacks.publishing.tiles import Sheet, encoded, step_sheet, step_tile
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import Step
@@ -34,21 +34,24 @@ _NICENESS = 10
 
 
 def draw(
-    step: Step, manifest: Manifest, pictures: Array, probes: Sequence[int], *, is_encoded: bool = True
+    step: Step, manifest: Manifest, pictures: Array, shown: Sequence[int | Sheet], *, is_encoded: bool = True
 ) -> list[Drawn]:
-    """The tiles of some probes at a step; where one cannot be drawn, the error.
+    """The tiles of some probes at a step, and contact sheets; where one cannot be drawn, the error.
 
     Args:
         step: the step.
         manifest: of its journal.
         pictures: (N, H, W, 3) uint8, of the journal.
-        probes: which.
+        shown: which probes, or sheets.
         is_encoded: whether to encode them.
     """
     drawn: list[Drawn] = []
-    for n in probes:
+    for one in shown:
         try:
-            tile = step_tile(step, manifest, pictures, n)
+            if isinstance(one, Sheet):
+                tile = step_sheet(step, manifest, pictures, one)
+            else:
+                tile = step_tile(step, manifest, pictures, one)
             drawn.append(encoded(tile) if is_encoded else tile)
         except Exception as error:
             drawn.append(error)
@@ -81,14 +84,14 @@ def main() -> None:
 
 
 def _tiles(
-    manifest: Manifest, pictures: Array, number: int, content: bytes, probes: Sequence[int], is_encoded: bool
+    manifest: Manifest, pictures: Array, number: int, content: bytes, shown: Sequence[int | Sheet], is_encoded: bool
 ) -> list[Drawn]:
     """See `Renderer.tiles`."""
     try:
         step = Step.parse(content, Path(f"{number}.npz"), manifest)
-        return [_sendable(each) for each in draw(step, manifest, pictures, probes, is_encoded=is_encoded)]
+        return [_sendable(each) for each in draw(step, manifest, pictures, shown, is_encoded=is_encoded)]
     except Exception as error:
-        return [_sendable(error)] * len(probes)
+        return [_sendable(error)] * len(shown)
 
 
 def _review(

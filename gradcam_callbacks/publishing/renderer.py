@@ -24,6 +24,7 @@ from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.publishing.cards import Cards
 from gradcam_callbacks.publishing.render_process import REVIEW, TILES, Drawn, draw
 from gradcam_callbacks.publishing.run_review import Reviewed, review
+from gradcam_callbacks.publishing.tiles import Sheet
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.step import Step
 
@@ -64,27 +65,27 @@ class Renderer:
         self._finalizer: weakref.finalize[..., Renderer] | None = None  # ends the process of a renderer that is left
         _running.add(self)
 
-    def tiles(self, step: Step, content: bytes, probes: Sequence[int], *, is_encoded: bool) -> list[Drawn]:
-        """The tiles of some probes at a step.
+    def tiles(self, step: Step, content: bytes, shown: Sequence[int | Sheet], *, is_encoded: bool) -> list[Drawn]:
+        """The tiles of some probes at a step, and contact sheets.
 
         Args:
             step: the step.
             content: of its file.
-            probes: which.
+            shown: which probes, or sheets.
             is_encoded: whether to encode them.
 
         Returns:
-            For each probe (height, width, 3) uint8 or an `EncodedTile`; where it could not be drawn, the error.
+            For each (height, width, 3) uint8 or an `EncodedTile`; where it could not be drawn, the error.
 
         Raises:
             ValueError: if the pictures of the journal are damaged.
         """
-        self._count += len(probes)
+        self._count += len(shown)
         if self._count > DRAWN_HERE:
-            drawn: list[Drawn] | None = self._asked((TILES, (step.step, content, list(probes), is_encoded)))
+            drawn: list[Drawn] | None = self._asked((TILES, (step.step, content, list(shown), is_encoded)))
             if drawn is not None:
                 return drawn
-        return draw(step, self._journal.manifest, self.pictures(), probes, is_encoded=is_encoded)
+        return draw(step, self._journal.manifest, self.pictures(), shown, is_encoded=is_encoded)
 
     def review(self, journals: Sequence[Journal], name: str, cards: Cards) -> Reviewed:
         """See `run_review.review`; in the process only where one runs, and the disk holds all that was recorded.

@@ -1,4 +1,4 @@
-"""write_report(): the review page of journals and of runs in MLflow; and what it says, as JSON takes it."""
+"""The review page of journals and of runs in MLflow, in a file or a notebook; and what it says, as JSON takes it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from PIL import Image
+
+from gradcam_callbacks import notebook
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.record.files import write_whole
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.parts import journals_in
 from gradcam_callbacks.record.reliance import COUNTS
+from gradcam_callbacks.reviewing.film import film as drawn_film
 from gradcam_callbacks.reviewing.findings import last_test, text
+from gradcam_callbacks.reviewing.numbers import as_csv
 from gradcam_callbacks.reviewing.parts import Part, assessed, verdict_of
-from gradcam_callbacks.reviewing.report import write
+from gradcam_callbacks.reviewing.report import build, distinct, write
 
 logger = logging.getLogger(__name__)
 
@@ -50,22 +57,116 @@ def write_report(
         OSError: if the page cannot be written.
     """
     with opened(sources, tracking_uri) as trainings:
-        if names is not None and len(names) != len(trainings):
-            raise GradCAMError(f"{len(trainings)} sources, but {len(names)} names; pass one each.", argument="names")
-        called = [training.name for training in trainings] if names is None else list(names)
-        shown = [
-            (training, name, part)
-            for training, name in zip(trainings, called, strict=True)
-            for part in _on_page(training)
-        ]
-        return write(
-            [part.journal for _, _, part in shown],
-            out,
-            names=[_called(name, part, is_one=len(trainings) == 1) for _, name, part in shown],
-            links=[training.link for training, _, _ in shown],
-            assessments=[part.found for _, _, part in shown],
-            title=", ".join(called),
-        )
+        called = _names(trainings, names)
+        return write(path=out, **_page(_shown(trainings, called), ", ".join(called)))
+
+
+class Report:
+    """A review page. A notebook shows it where it is the last expression of a cell, and with `show()` anywhere.
+
+    Attributes:
+        html: the page, which loads nothing else.
+        title: of it.
+    """
+
+    def __init__(self, html: str, title: str) -> None:
+        """Takes the page."""
+        self.html = html
+        self.title = title
+
+    def show(self, *, height: int = 720) -> None:
+        """Shows the page in the cell that runs now, in a frame of its own.
+
+        Args:
+            height: of the frame, in pixels.
+
+        Raises:
+            GradCAMError: if there is no notebook.
+        """
+        if notebook.cell() is None:
+            raise GradCAMError(
+                "There is no notebook that could show the page.",
+                "Write it to a file with `write_report`, and open that.",
+            )
+        notebook.display(notebook.page(self.html, height=height))
+
+    def __repr__(self) -> str:
+        return f"Report({self.title!r}, {len(self.html) / 1e6:.1f} MB)"
+
+    def _repr_html_(self) -> str:
+        return notebook.page(self.html, height=720)
+
+
+def report(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    names: Sequence[str] | None = None,
+    tracking_uri: str | None = None,
+) -> Report:
+    """The review page of one training, or of several side by side, for a notebook: `report("runs:/ID").show()`.
+
+    Args:
+        sources: see `write_report`.
+        names: see `write_report`.
+        tracking_uri: see `write_report`.
+
+    Returns:
+        The page, with `show()` and its `html`.
+
+    Raises:
+        Exception: see `write_report`.
+    """
+    with opened(sources, tracking_uri) as trainings:
+        called = _names(trainings, names)
+        title = ", ".join(called)
+        return Report(build(**_page(_shown(trainings, called), title)), title)
+
+
+def write_files(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    page: str | Path | None = None,
+    numbers: str | Path | None = None,
+    film: str | Path | None = None,
+    tracking_uri: str | None = None,
+) -> list[Path]:
+    """Writes what is asked for of trainings, which are opened once; files that are there are replaced.
+
+    Args:
+        sources: see `write_report`. Only of numbers alone the probes may differ.
+        page: the file of the review page.
+        numbers: the file of all numbers, as CSV; see `reviewing.numbers.as_csv`.
+        film: the file of a picture of the maps over time, as PNG; see `reviewing.film.film`.
+        tracking_uri: see `write_report`.
+
+    Returns:
+        What was written, in this order.
+
+    Raises:
+        Exception: see `write_report`.
+    """
+    written = []
+    with opened(sources, tracking_uri) as trainings:
+        called = [training.name for training in trainings]
+        shown = _shown(trainings, called)
+        names, parts = distinct([one.name for one in shown]), [one.part for one in shown]
+        table = names, [part.journal for part in parts], [part.found for part in parts]
+        if page is not None:
+            written.append(write(path=page, **_page(shown, ", ".join(called))))
+        if numbers is not None:
+            written.append(_write(numbers, as_csv(*table).encode()))
+        if film is not None:
+            content = BytesIO()
+            Image.fromarray(drawn_film(*table)).save(content, "PNG")
+            written.append(_write(film, content.getvalue()))
+    return written
+
+
+def _write(path: str | Path, content: bytes) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content, is_durable=False)
+    return path
 
 
 def told(sources: str | Path | Sequence[str | Path], *, tracking_uri: str | None = None) -> list[dict[str, Any]]:
@@ -86,6 +187,46 @@ def told(sources: str | Path | Sequence[str | Path], *, tracking_uri: str | None
     """
     with opened(sources, tracking_uri) as trainings:
         return [_of(training) for training in trainings]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """A part of a training that is shown, with its name there."""
+
+    name: str
+    training: Training
+    part: Part
+
+
+def _shown(trainings: Sequence[Training], called: Sequence[str]) -> list[_Shown]:
+    """All parts that are shown; `called` has the names of the trainings."""
+    return [
+        _Shown(_called(name, part, is_one=len(trainings) == 1), training, part)
+        for training, name in zip(trainings, called, strict=True)
+        for part in _on_page(training)
+    ]
+
+
+def _names(trainings: Sequence[Training], names: Sequence[str] | None) -> list[str]:
+    """What trainings are called.
+
+    Raises:
+        GradCAMError: if there are not as many names as trainings.
+    """
+    if names is not None and len(names) != len(trainings):
+        raise GradCAMError(f"{len(trainings)} sources, but {len(names)} names; pass one each.", argument="names")
+    return [training.name for training in trainings] if names is None else list(names)
+
+
+def _page(shown: Sequence[_Shown], title: str) -> dict[str, Any]:
+    """What a page is made of, as `build` takes it."""
+    return {
+        "journals": [one.part.journal for one in shown],
+        "names": [one.name for one in shown],
+        "links": [one.training.link for one in shown],
+        "assessments": [one.part.found for one in shown],
+        "title": title,
+    }
 
 
 def _on_page(training: Training) -> list[Part]:

@@ -34,8 +34,9 @@ class Item:
         kind: what it is.
         step: of which step; of what is of the whole record, the last one that is in it. None for the description and
             the status.
-        probe: the name of its probe in ASCII, see `ascii_slugs`, for tiles and animations. Tiles of a part with other
-            probes than the first one have the number of the page before it, "part2/cat".
+        probe: the name of its probe in ASCII, see `ascii_slugs`, for tiles and animations; "all" for the contact sheet
+            of a step, which is put like a tile. Tiles of a part with other probes than the first one have the number of
+            the page before it, "part2/cat".
     """
 
     kind: Kind
@@ -68,7 +69,7 @@ class EncodedTile:
 
     Attributes:
         png: all of it.
-        small: a WebP whose longer side has 256 pixels.
+        small: a WebP that is at most 256 pixels wide and 200 high, as much as a card shows.
     """
 
     png: bytes
@@ -95,7 +96,8 @@ class Store(Protocol):
     tried again later.
 
     A store may say two things more of tiles: `takes_encoded_tiles = True`, and with `tiles_at_once` how many threads
-    may put tiles at the same time; by default one.
+    may put tiles at the same time; by default one. With `review_file()` it may say in which file of this machine the
+    review is; where there is none, it is also in the folder of the journal as long as that is there.
 
     Attributes:
         run_id: of the run, the same whenever the run is opened: it names the folder of the journal, which is gone on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import (
@@ -19,12 +20,23 @@ from gradcam_callbacks.record.health import value_of
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.record.step import BASELINE, Step
 
-_SMALL_COPY = 256
-"""The longer side of the copy that MLflow's cards show, in pixels."""
 _PNG_LEVEL, _WEBP_METHOD = 3, 2
 MOST_FRAMES = 60
 """Of an animation."""
 _FRAME_MILLISECONDS = 600
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A contact sheet.
+
+    Attributes:
+        probes: which are on it.
+        row: for one row of them, how many pixels wide each is; else the sheet is nearly square.
+    """
+
+    probes: tuple[int, ...]
+    row: int | None = None
 
 
 def step_tile(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> Array:
@@ -56,6 +68,39 @@ def step_tile(recorded: Step, manifest: Manifest, pictures: Array, n: int) -> Ar
     )
 
 
+def step_sheet(recorded: Step, manifest: Manifest, pictures: Array, shown: Sheet) -> Array:
+    """The contact sheet of a step: one picture a probe, under the heat of the first target.
+
+    Captions have the names of the probes, and what is wrong with a map; of many probes there are none. The title says
+    how many maps say nothing about where.
+
+    Args:
+        recorded: the step.
+        manifest: of the journal.
+        pictures: (N, H, W, 3) uint8, of the journal.
+        shown: which probes.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    probes = list(shown.probes)
+    heatmaps = drawing.heatmaps(recorded.shown[probes][:, :1], pictures.shape[1:3], slices=manifest.slices)
+    keys = ascii_slugs(manifest.probe_slugs)
+    states = [str(recorded.health[n, 0]) for n in probes]
+    silent = sum(state != "ok" for state in states)
+    title = f"{_when(recorded, manifest)}: {drawing.said(manifest.targets[0], 'target_0')}"
+    return drawing.sheet(
+        drawing.overlays(pictures[probes], heatmaps)[:, 0],
+        title=f"{title}, {silent} say nothing" if silent else title,
+        captions=[
+            (drawing.said(manifest.names[n], keys[n]), "" if state == "ok" else state)
+            for n, state in zip(probes, states, strict=True)
+        ],
+        regions=[manifest.region(n) for n in probes],
+        row=shown.row,
+    )
+
+
 def encoded(tile: Array) -> EncodedTile:
     """A tile as MLflow keeps it.
 
@@ -64,7 +109,7 @@ def encoded(tile: Array) -> EncodedTile:
     """
     image, png, small = Image.fromarray(tile), io.BytesIO(), io.BytesIO()
     image.save(png, "PNG", compress_level=_PNG_LEVEL)
-    factor = _SMALL_COPY / max(image.size)
+    factor = min(drawing.CARD[0] / image.height, drawing.CARD[1] / image.width)
     size = (max(1, int(image.width * factor)), max(1, int(image.height * factor)))
     image.resize(size).save(small, "WEBP", method=_WEBP_METHOD)
     return EncodedTile(png.getvalue(), small.getvalue())

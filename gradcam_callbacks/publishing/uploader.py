@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.probes.slugs import ascii_slugs
+from gradcam_callbacks.probes.slugs import SHEET, ascii_slugs
 from gradcam_callbacks.publishing import living
 from gradcam_callbacks.publishing.cards import Cards
 from gradcam_callbacks.publishing.credentials import without_credentials
@@ -29,10 +29,12 @@ from gradcam_callbacks.publishing.metrics import step_metrics
 from gradcam_callbacks.publishing.render_process import Drawn
 from gradcam_callbacks.publishing.renderer import Renderer
 from gradcam_callbacks.publishing.senders import Senders
-from gradcam_callbacks.publishing.store import HungUpError, Item, Kind, Review, Store, UnreachableError
-from gradcam_callbacks.publishing.tiles import MOST_FRAMES, animation, thinned
+from gradcam_callbacks.publishing.store import EncodedTile, HungUpError, Item, Kind, Review, Store, UnreachableError
+from gradcam_callbacks.publishing.tiles import MOST_FRAMES, Sheet, animation, thinned
+from gradcam_callbacks.record.files import write_whole
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.manifest import Manifest
+from gradcam_callbacks.record.parts import part_folder, run_folder
 from gradcam_callbacks.record.step import BASELINE, Step, compressed
 from gradcam_callbacks.reviewing.report import read_steps
 from gradcam_callbacks.reviewing.verdict import Verdict
@@ -43,8 +45,12 @@ Made = TypeVar("Made")
 
 AT_ONCE = 8
 """How many pictures are drawn while those before are on their way."""
+_IN_ROW, _ROW = 8, 104
+"""How many probes a notebook shows while a training goes on, and how many pixels wide each is."""
 _CARD = "card/"
 """How the mark of a probe that was chosen to have a card begins."""
+_ON_SHEET = "sheet/"
+"""How the mark of one that is on the contact sheet begins."""
 
 
 class _UnusableError(Exception):
@@ -134,7 +140,7 @@ class Uploader:
         self.picture_seconds = 0.0
         self._probes = ascii_slugs(journal.manifest.probe_slugs)
         page = journal.manifest.page
-        self._tiles = [probe if page == 1 else f"part{page}/{probe}" for probe in self._probes]
+        self._sheet, *self._tiles = (name if page == 1 else f"part{page}/{name}" for name in (SHEET, *self._probes))
         self._index = {name: n for names in (self._probes, self._tiles) for n, name in enumerate(names)}
         self._has_animation = has_animation
         self._earlier = dict(earlier or {})
@@ -150,8 +156,11 @@ class Uploader:
         self._renderer = Renderer(journal)
         self._senders = Senders(getattr(store, "tiles_at_once", 1))
         self._asking = threading.Lock()  # held by the sender that asks the store what it holds
-        chosen = [n for n, probe in enumerate(self._probes) if _CARD + probe in self._sent]
-        self._cards = Cards(journal.manifest.cards, len(self._probes), chosen)
+        chosen, on_sheet = (
+            [n for n, probe in enumerate(self._probes) if mark + probe in self._sent] for mark in (_CARD, _ON_SHEET)
+        )
+        self._cards = Cards(journal.manifest.cards, len(self._probes), chosen, on_sheet)
+        self._has_sheet = bool(self._cards.on_sheet)
         self._seen: set[int] = set()  # steps whose pictures wait, or have waited
         self._first = BASELINE  # of these
         self._waiting: dict[int, list[Item]] = {}  # pictures of these steps
@@ -256,6 +265,20 @@ class Uploader:
             return False
         return not one_pass.failed and have_arrived
 
+    def live_picture(self, number: int) -> bytes:
+        """A PNG of the first probes at a step, in one row; to be asked for by the thread that sends.
+
+        Raises:
+            Exception: if it cannot be drawn.
+        """
+        step, content = self._read(number), self.journal.content(number)
+        shown = Sheet(tuple(range(min(_IN_ROW, len(self._probes)))), row=_ROW)
+        (drawn,) = self._renderer.tiles(step, content, [shown], is_encoded=True)
+        if isinstance(drawn, Exception):
+            raise drawn
+        assert isinstance(drawn, EncodedTile)
+        return drawn.png
+
     def close(self) -> None:
         """Ends the process that draws, and the threads that send; also those of other parts."""
         for other in self._others:
@@ -292,11 +315,19 @@ class Uploader:
         return items
 
     def _pictures(self, step: int) -> list[Item]:
-        """The pictures of a step, one a card."""
-        return [self._tile(step, n) for n in sorted(self._cards.chosen)]
+        """The pictures of a step, one a card; the contact sheet is the first."""
+        return [*self._sheets([step]), *(self._tile(step, n) for n in sorted(self._cards.chosen))]
+
+    def _sheets(self, steps: Iterable[int]) -> list[Item]:
+        """The contact sheets of steps; none as long as it is not known who is on them."""
+        return [Item(Kind.TILE, step, self._sheet) for step in steps if self._cards.on_sheet]
 
     def _tile(self, step: int, n: int) -> Item:
         return Item(Kind.TILE, step, self._tiles[n])
+
+    def _drawing_of(self, item: Item) -> int | Sheet:
+        """What to draw for a picture."""
+        return Sheet(self._cards.on_sheet) if item.probe == self._sheet else self._index[item.probe or ""]
 
     def _send_others(self, one_pass: _Pass, gives_way: Callable[[], bool], most_pictures: int | None) -> bool:
         """Sends other parts of the run that have journals; see `send`.
@@ -380,7 +411,10 @@ class Uploader:
             if item.step not in self._waiting:
                 bisect.insort(self._order, item.step)
                 self._waiting[item.step] = []
-            self._waiting[item.step].append(item)
+            if item.probe == self._sheet:  # what people look at first
+                self._waiting[item.step].insert(0, item)
+            else:
+                self._waiting[item.step].append(item)
 
     def _taken(self) -> list[Item]:
         """The next pictures of one step, which do not wait any more: of the first step, or else of the newest."""
@@ -441,8 +475,8 @@ class Uploader:
             if needed:
                 step, content = self._read(number), self.journal.content(number)
                 recorded = step.time
-                probes = [self._index[item.probe or ""] for item in needed]
-                found = self._renderer.tiles(step, content, probes, is_encoded=is_encoded)
+                shown = [self._drawing_of(item) for item in needed]
+                found = self._renderer.tiles(step, content, shown, is_encoded=is_encoded)
         except Exception as error:
             found = [error] * len(needed)
         drawn = dict(zip(needed, found, strict=True))
@@ -461,16 +495,26 @@ class Uploader:
         self.store.put(item, drawn, recorded)
 
     def _give_cards(self, probes: Iterable[int]) -> None:
-        """Lets probes that were chosen have cards, from the first step on."""
+        """Lets probes that were chosen have cards, from the first step on, and the sheet once it is known."""
+        steps = sorted(self._seen)
         for n in probes:
-            probe = self._probes[n]
-            self._sent.add(_CARD + probe)
-            if not self._is_copy:
-                try:
-                    self.journal.mark_uploaded(_CARD + probe)
-                except OSError as error:  # of a strict journal
-                    self.error = error
-            self._queue(self._tile(step, n) for step in sorted(self._seen))
+            self._remember(_CARD + self._probes[n])
+            self._queue(self._tile(step, n) for step in steps)
+        if self._cards.on_sheet and not self._has_sheet:
+            self._has_sheet = True
+            self._remember(*(_ON_SHEET + self._probes[n] for n in self._cards.on_sheet))
+            self._queue(self._sheets(steps))
+
+    def _remember(self, *marks: str) -> bool:
+        """Keeps marks, also in the journal; false where a strict journal cannot."""
+        self._sent.update(marks)
+        if not self._is_copy:
+            try:
+                self.journal.mark_uploaded(*marks)
+            except OSError as error:  # of a strict journal
+                self.error = error
+                return False
+        return True
 
     def tidy(self) -> None:
         """Removes what is there twice because it arrived after it had been given up."""
@@ -481,15 +525,7 @@ class Uploader:
 
     def _mark(self, *items: Item) -> bool:
         """Remembers that items have arrived; false where a strict journal cannot."""
-        marks = [self._mark_of(item) for item in items]
-        self._sent.update(marks)
-        if not self._is_copy:
-            try:
-                self.journal.mark_uploaded(*marks)
-            except OSError as error:  # of a strict journal
-                self.error = error
-                return False
-        return True
+        return self._remember(*(self._mark_of(item) for item in items))
 
     def _mark_of(self, item: Item) -> str:
         """What is remembered of an item that has arrived.
@@ -579,7 +615,27 @@ class Uploader:
         made = _made(lambda: self._renderer.review(self.journals, name, self._cards))
         self.verdict, self._cards = made.review.verdict, made.cards
         self._give_cards(made.chosen)
+        self._leave_page(made.review.page)
         return made.review
+
+    @property
+    def review_file(self) -> Path:
+        """Where the review lies on this machine: where the store has it, or else in the folder of the journal."""
+        store = self._run.part(self.journal.manifest.page)
+        found: Path | None = getattr(store, "review_file", lambda: None)()
+        return found or self._page_beside_journal
+
+    @property
+    def _page_beside_journal(self) -> Path:
+        folder = part_folder(run_folder(self.journal.directory), self.journal.manifest.page)
+        return folder.absolute() / "report.html"
+
+    def _leave_page(self, page: str) -> None:
+        """Writes the review beside the journal, for a browser, where the store leaves none on this machine."""
+        path = self._page_beside_journal
+        if not self._is_copy and self.review_file == path:
+            with suppress(OSError):  # a full disk, or a folder that is for reading only: the run gets it in any case
+                write_whole(path, page.encode(), is_durable=False)
 
     def _fetched_copies(self) -> list[Uploader]:
         """Copies of the parts that the run alone holds, whose steps `_fetch_earlier` brings; they send nothing.
@@ -635,7 +691,7 @@ class Uploader:
                     raise
                 logger.warning("In part %d, step %d is left out: %s", self.journal.manifest.part, step, error)
                 continue
-            tiles = [Item(Kind.TILE, step, probe) for probe in self._tiles]
+            tiles = [Item(Kind.TILE, step, probe) for probe in (self._sheet, *self._tiles)]
             if not self._mark(Item(Kind.METRICS, step), Item(Kind.MAPS, step), *tiles) and self.error is not None:
                 raise self.error
         tested = self.journal.tests()

@@ -8,7 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 
+from gradcam_callbacks.publishing.live import LiveView
 from gradcam_callbacks.publishing.uploader import AT_ONCE, Uploader
+from gradcam_callbacks.record.step import BASELINE
+from gradcam_callbacks.reviewing.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +39,16 @@ class Worker:
         failures: how many passes have failed.
     """
 
-    def __init__(self, uploader: Uploader) -> None:
-        """Starts the thread; what describes the run is sent first."""
+    def __init__(self, uploader: Uploader, live: LiveView | None = None) -> None:
+        """Starts the thread; what describes the run is sent first.
+
+        Args:
+            uploader: what sends.
+            live: where the newest step is shown, too.
+        """
         self.uploader = uploader
+        self._live = live
+        self._shown: tuple[int, Verdict | None] = BASELINE - 1, None  # the step, and the verdict
         self.failures = 0
         self._steps: set[int] = set()
         self._unreported = 0
@@ -130,6 +140,7 @@ class Worker:
             whole = is_last or is_due or self._unreported + len(steps) >= due
             is_hurried = is_last or self._is_waited_for()
             has_pictures = is_hurried or time.monotonic() >= self._pictures_at
+            self._show(max(steps, default=BASELINE - 1))
             arrived = self.uploader.send(
                 steps,
                 whole=whole,
@@ -138,6 +149,7 @@ class Worker:
                 stop=lambda: self._stopping,
                 gives_way=self._gives_way,
             )
+            self._show(self._shown[0], is_last=is_last)
             if has_pictures:
                 rest = min(PICTURES_REST * self.uploader.picture_seconds, LONGEST_REST)
                 self._pictures_at = time.monotonic() + rest
@@ -159,6 +171,25 @@ class Worker:
         if not self._stopping:
             self.uploader.tidy()
         self.uploader.close()
+
+    def _show(self, step: int, *, is_last: bool = False) -> None:
+        """Shows a step if it is newer than the one that is shown, and the verdict if it is another one."""
+        verdict = self.uploader.verdict
+        is_newer = step > self._shown[0]
+        if self._live is None or not (is_newer or verdict != self._shown[1] or is_last):
+            return
+        self._shown = max(step, self._shown[0]), verdict
+        words = f"The verdict comes with the review: after {REPORT_EVERY} records, or at the end."
+        if verdict is not None:
+            words = f"Verdict{'' if is_last else ' so far'}: {verdict.name}. {verdict.sentence}"
+        png = None
+        if is_newer:
+            self._has_way.wait(LONGEST_WAY)
+            try:
+                png = self.uploader.live_picture(step)
+            except Exception:
+                logger.debug("Step %d cannot be shown.", step, exc_info=True)
+        self._live.show(words, png, f"Grad-CAM of the first probes at step {step}")
 
     def _is_waited_for(self) -> bool:
         """Whether somebody waits until all has arrived."""

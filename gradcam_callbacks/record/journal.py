@@ -20,7 +20,7 @@ from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.record.files import make_folder, remove_stale, stamp, write_whole
 from gradcam_callbacks.record.manifest import MOST_MANIFEST_BYTES, Manifest, differences
 from gradcam_callbacks.record.reliance import MOST_TEST_BYTES, Reliance
-from gradcam_callbacks.record.step import BASELINE, MOST_FILE_BYTES, Step
+from gradcam_callbacks.record.step import BASELINE, MOST_FILE_BYTES, MOST_STEP, Step
 from gradcam_callbacks.regular_files import read_regular
 
 logger = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Journal:
             ValueError: if the arrays could not be read back.
             OSError: if strict, and the disk does not take it.
         """
-        if operator.index(step) < BASELINE:
+        if not BASELINE <= operator.index(step) <= MOST_STEP:
             raise GradCAMError(f"A step is an epoch, 0 or more, or -1 for the baseline, not {step}.")
         content = Step(step, arrays, logs, time.time()).encoded()
         path = self.path(step)

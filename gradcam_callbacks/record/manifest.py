@@ -361,13 +361,11 @@ _KINDS: Mapping[str, Any] = {
 
 
 def _is_of_kind(value: Any, annotation: str) -> bool:
-    """Whether what JSON held fits the annotation of a field."""
+    """Whether what JSON held, which is not null, fits the annotation of a field."""
     if annotation.startswith("Mapping"):
         return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
     if annotation.startswith("tuple["):
-        inner, _, rest = annotation.removeprefix("tuple[").partition(", ...]")
-        if value is None:
-            return "None" in rest
+        inner = annotation.removeprefix("tuple[").partition(", ...]")[0]
         return isinstance(value, list) and all(_is_of_kind(entry, inner) for entry in value)
     if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _MOST_INTEGER):
         return False

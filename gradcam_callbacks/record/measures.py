@@ -90,6 +90,14 @@ _ROWS = (
         "pointing", "Pointing", "whether the peak lies inside the marked region", "region", 0, 1, "share",
         lower_is_better=False, section="gradcam_pointing", mean="gradcam_pointing/mean",
     ),
+    Measure(
+        "entropy", "Entropy", "how evenly the attention is spread: 0 in one place, 1 everywhere alike", "map", 0, 1,
+        "share", section="gradcam_spread", mean="gradcam_spread/entropy", has_each=False,
+    ),
+    Measure(
+        "gini", "Sparseness", "how much of the attention lies in few places: the Gini index", "map", 0, 1, "share",
+        section="gradcam_spread", mean="gradcam_spread/sparseness", has_each=False,
+    ),
 )  # fmt: skip
 
 MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _ROWS}

@@ -21,6 +21,8 @@ from gradcam_callbacks.record.measures import MEASURES
 
 BASELINE = -1
 """The step before the training."""
+MOST_STEP = 10**15 - 1
+"""The page's script counts exactly up to nine times as many."""
 MOST_BYTES = 256 << 20
 """How much memory the arrays of one step may take."""
 MOST_FILE_BYTES = 2 * MOST_BYTES

@@ -11,8 +11,8 @@ import weakref
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
+from gradcam_callbacks import concentration
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.ranks import rank_correlation
 
@@ -128,6 +128,30 @@ def pointing(maps: Array, regions: Array) -> Array:
     return chances
 
 
+def entropy(maps: Array) -> Array:
+    """How evenly the attention is spread; see `concentration.entropy`.
+
+    Args:
+        maps: (N, K, *grid) maps.
+
+    Returns:
+        (N, K) float64 in [0, 1]; NaN where the map says nothing.
+    """
+    return concentration.entropy(_shares(maps))
+
+
+def gini(maps: Array) -> Array:
+    """How much of the attention lies in few places; see `concentration.gini`.
+
+    Args:
+        maps: (N, K, *grid) maps.
+
+    Returns:
+        (N, K) float64 in [0, 1); NaN where the map says nothing.
+    """
+    return concentration.gini(_shares(maps))
+
+
 def unevenness(maps: Array) -> Array:
     """How far a map is from one in which all places count the same: the share of the attention that would have to move.
 
@@ -161,11 +185,16 @@ def _divided(maps: Array) -> Array:
 
 def _averaged(regions: Array, height: int, width: int) -> Array:
     """(N, cells) float64, which share of each cell lies in the region."""
-    covered = [
-        np.asarray(Image.fromarray(region.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
-        for region in regions
-    ]
-    return np.stack(covered).reshape(len(covered), -1).astype(np.float64)
+    rows, columns = (_overlap(*sides) for sides in zip((height, width), regions.shape[1:], strict=True))
+    return np.stack([(rows @ region.astype(np.float64) @ columns.T).ravel() for region in regions])
+
+
+def _overlap(cells: int, pixels: int) -> Array:
+    """(cells, pixels) float64, which share of each cell each pixel covers, along one side that both divide evenly."""
+    edges, pixel = np.arange(cells + 1) * pixels / cells, np.arange(pixels)
+    common = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    shares: Array = common.clip(min=0) / (pixels / cells)
+    return shares
 
 
 _made: dict[tuple[str, int], tuple[weakref.ref[Array], Array]] = {}

@@ -116,7 +116,7 @@ def build(
     journals = list(journals)
     if not journals:
         raise GradCAMError("No journal to report; pass at least one.")
-    names = _distinct([_default_name(journal) for journal in journals] if names is None else names)
+    names = distinct([_default_name(journal) for journal in journals] if names is None else names)
     links = [None] * len(journals) if links is None else list(links)
     if not len(names) == len(links) == len(journals):
         raise GradCAMError(f"{len(journals)} journals, but {len(names)} names and {len(links)} links; pass one each.")
@@ -124,7 +124,7 @@ def build(
         if link is not None and not re.match(r"https?://", link):
             raise GradCAMError(f"A link starts with http:// or https://, not {link!r}.")
     for journal, name in zip(journals[1:], names[1:], strict=True):
-        _check_same_probes(journals[0], journal, names[0], name)
+        check_same_probes(journals[0], journal, names[0], name)
     units = [journal.manifest.unit for journal in journals]
     for name, unit in zip(names, units, strict=True):
         if unit != units[0]:
@@ -181,7 +181,7 @@ def _default_name(journal: Journal) -> str:
     return str(manifest.run_name or manifest.run_id or journal.directory.name)
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct(names: Sequence[str]) -> list[str]:
     """The names, numbered where they are the same."""
     return [
         name if names[:position].count(name) == 0 else f"{name} ({names[:position].count(name) + 1})"
@@ -189,7 +189,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _check_same_probes(first: Journal, other: Journal, first_name: str, other_name: str) -> None:
+def check_same_probes(first: Journal, other: Journal, first_name: str, other_name: str) -> None:
     """Raises where two journals were made with different probes, and says how they differ."""
     before, now = first.manifest, other.manifest
     if before.probes == now.probes:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.record.step import MOST_STEP
 from gradcam_callbacks.sweeping import formats
 from gradcam_callbacks.sweeping.formats import Checkpoint
 
@@ -102,11 +103,11 @@ def _look(path: Path, *, is_named: bool = True) -> Iterator[tuple[Path, Recognis
         children = [child for child in sorted(path.iterdir()) if not child.name.startswith(".")]
         found_here = [(child, list(_look(child, is_named=False))) for child in children]
         has_numbers = any(
-            place == child and child.name.isdigit() for child, looked in found_here for place, _ in looked
+            place == child and child.name.isdecimal() for child, looked in found_here for place, _ in looked
         )
         for child, looked in found_here:
             yield from looked
-            if has_numbers and not looked and child.is_dir() and child.name.isdigit():
+            if has_numbers and not looked and child.is_dir() and child.name.isdecimal():
                 yield child, GradCAMError("It is a folder without a checkpoint, as an interrupted writing leaves one.")
     elif is_named:
         is_there = path.exists()
@@ -149,6 +150,8 @@ def _steps(
             else:
                 problem = "No number in its name says which step it is."
                 raise GradCAMError(problem, "Use {argument}, or give it alone.", argument="step_from")
+            if steps[path] > MOST_STEP:
+                raise GradCAMError(f"{steps.pop(path)} is no step.", "Use {argument}.", argument="step_from")
         except ValueError as error:  # also of the user's function, or of int()
             errors[str(path)] = error if isinstance(error, GradCAMError) else GradCAMError(str(error))
     if step_from is None and min(steps.values(), default=0) < 0:
@@ -173,9 +176,12 @@ def _numbers(paths: Sequence[Path]) -> dict[Path, int]:
     found = {}
     others: dict[Path, list[int]] = {}
     for path in paths:
-        name = re.sub(r"(\.weights)?\.[a-z0-9]+$", "", path.name)
-        epoch = re.search(r"ep(?:och)?[-_ ]?(\d+)", name, re.IGNORECASE)
-        parts = re.findall(r"\d+\.\d+|\d+", name)
+        # The prefix of TensorFlow's files, such as model.01, is no file and has no ending.
+        name = re.sub(r"(\.weights)?\.[a-z0-9]+$", "", path.name) if path.is_file() else path.name
+        # After the whole word, also in modelEpoch3; "ep" is a word of its own, and not the end of "deep".
+        epoch = re.search(r"(?:epoch|(?<![a-z])ep)[-_ ]?(\d{1,15})(?!\d)", name, re.IGNORECASE)
+        # Longer ones are times or parts of a hash, and no steps.
+        parts = re.findall(r"\d+\.\d+|(?<!\d)\d{1,15}(?!\d)", name)
         # A decimal is a metric, such as a loss. Where there are decimals alone, as in v1.01, both halves may count.
         whole = [part for part in parts if "." not in part] or [half for part in parts for half in part.split(".")]
         if epoch:

@@ -211,7 +211,7 @@ class Orbax(Checkpoint):
     @staticmethod
     def recognise(path: Path) -> Path | None:
         marks = ("orbax.checkpoint", "pytree.orbax-checkpoint", "checkpoint_metadata", "_CHECKPOINT_METADATA")
-        return path if path.name.isdigit() and any((path / mark).exists() for mark in marks) else None
+        return path if path.name.isdecimal() and any((path / mark).exists() for mark in marks) else None
 
     @staticmethod
     def step_of(path: Path) -> int | None:

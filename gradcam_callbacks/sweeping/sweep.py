@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MOST_GAPS = 100
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -40,7 +42,8 @@ class Sweep:
         recorded: the steps that were explained now.
         skipped: the steps that the run held before.
         problems: what could not be explained, by path, with the reason in a sentence.
-        gaps: steps between the first and the last for which there is no checkpoint.
+        gaps: steps between the first and the last for which there is no checkpoint; empty where there would be more
+            than a hundred, as where the names count batches.
         verdict: what the record comes to, a word from a closed list such as "ok" or "shortcut"; "" if nothing is known.
         summary: why, in a few sentences.
     """
@@ -198,10 +201,17 @@ def explain_checkpoints(
         recorded=recording.recorded,
         skipped=tuple(sorted(steps & recording.known)),
         reasons=errors,
-        gaps=tuple(sorted(set(range(min(steps), max(steps))) - steps)) if steps else (),
+        gaps=_gaps(steps),
         verdict="" if verdict is None else verdict.name,
         summary="" if verdict is None else verdict.summary,
     )
+
+
+def _gaps(steps: set[int]) -> tuple[int, ...]:
+    """The steps between the first and the last that are missing, if they are no more than a hundred."""
+    if not steps or max(steps) - min(steps) + 1 - len(steps) > _MOST_GAPS:
+        return ()
+    return tuple(sorted(set(range(min(steps), max(steps))) - steps))
 
 
 def _first_model(

@@ -87,6 +87,8 @@ class Session:
             )
             if baseline and not trained:
                 self._record(BASELINE)
+            if self.schedule.counts_batches:  # an epoch may be long
+                self.recorder.show_live()
             failed_fit.watch(self)
         except BaseException:
             self.recorder.close("FAILED")
@@ -95,6 +97,8 @@ class Session:
     def epoch_began(self, epoch: int) -> None:
         """Takes note of the epoch under way."""
         self.schedule.epoch_began(epoch)
+        if self.recorder.recorded - {BASELINE}:  # Keras's bar of the epoch before is at its end
+            self.recorder.show_live()
 
     def batch_ended(self, batch: int, logs: Mapping[str, Any] | None) -> None:
         """Records the batch if it is due; does nothing where steps are epochs."""
@@ -131,6 +135,7 @@ class Session:
             try:
                 if self.recorder.is_open and status == "FINISHED":
                     self._record(self.schedule.train_ended())
+                    self.recorder.show_live()
                     if self._asking is not None:
                         self._asking.train_ended()
                 elif self.recorder.is_open:

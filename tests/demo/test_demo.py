@@ -64,9 +64,9 @@ def test_both_networks_are_right_and_only_one_looks_at_the_boat() -> None:
     for name in ("clean", "watermarked"):
         run_id = runs[name].info.run_id
         cards = [entry for entry in client.list_artifacts(run_id, "images") if entry.path.endswith(".png")]
-        assert len(cards) == PROBES * EPOCHS
+        assert len(cards) == (1 + PROBES) * EPOCHS
         ours = [key for key in runs[name].data.metrics if key.startswith("gradcam_")]
-        assert len(ours) == 11  # means, and the states of the maps
+        assert len(ours) == 13  # means, and the states of the maps
         assert {*runs[name].data.metrics} - {*ours} == {"loss", "accuracy", "val_loss", "val_accuracy"}
         history = client.get_metric_history(run_id, "val_accuracy")
         assert [metric.step for metric in history] == list(range(EPOCHS))

@@ -398,7 +398,8 @@ def test_words_stay_on_their_caption(k: int) -> None:
         drawn = captioned(title=name, k=k)
         assert drawn.shape == empty.shape
         top, bottom, left, right = box((drawn != empty).any(axis=-1))
-        panel = box((drawn[: 2 * 224] == 0).all(axis=-1)[:, : 224 + 20])
+        black = (drawn[: 2 * 224] == 0).all(axis=-1)
+        panel = box(black[:, : int(black.any(axis=0).argmax()) + 224])
         assert bottom <= panel[0]
         assert top >= 0
         assert panel[2] <= left

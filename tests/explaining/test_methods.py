@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradcam_callbacks.explaining.methods import METHODS, masks
+from gradcam_callbacks.explaining.methods import METHODS, ablates, attends, masks, occludes, takes_gradients
 
-MASKING = {name for name, method in METHODS.items() if masks(method)}
-GRADIENT_METHODS = sorted(set(METHODS) - MASKING)
+# By what the second argument has one number for, beside the picture: each channel, or each place.
+BY_CHANNEL = {name for name, method in METHODS.items() if masks(method) or ablates(method)}
+BY_PLACE = {name for name, method in METHODS.items() if occludes(method)}
+BY_PAIR = {name for name, method in METHODS.items() if attends(method)}
+GRADIENT_METHODS = sorted(name for name, method in METHODS.items() if takes_gradients(method) and not attends(method))
 GRIDS = [(4,), (2, 2), (2, 1, 2)]
 DTYPES = ["float32", "float64"]
 
@@ -20,7 +23,13 @@ DTYPES = ["float32", "float64"]
 # A^1 sums to 10, A^2 to 6; the gradients' means are 1 and -1.
 A1, A2 = np.array([1.0, 2, 3, 4]), np.array([2.0, 1, 0, 3])
 G1, G2 = np.array([1.0, -1, 2, 2]), np.array([-2.0, 0, 4, -6])
-INCREASES = [math.log(3), 0.0]
+OF_CHANNELS = [math.log(3), 0.0]
+# Of two blocks what each token tells each other one: the four places, and after them a class token, which alone is
+# told anything in the second block. (I + A2)(I + A1) - I = A1 + A2 + A2 A1.
+OF_PAIRS = np.zeros((2, 5, 5))
+OF_PAIRS[0, 4, :4], OF_PAIRS[0, 1, 0], OF_PAIRS[1, 4, :4] = [1, 0, 2, 0], 2, [0, 3, 0, 1]
+OF_PLACES = np.array([2.0, -1, 0, 0.5])
+SCORE = -2.0
 GOLDEN = math.sqrt(5) - 1
 
 BY_HAND = {
@@ -28,6 +37,7 @@ BY_HAND = {
     "gradcam": [0, 1, 3, 1],
     # ReLU(g) / (2 + g sum A): channel 1 has 1/(2+10) and twice 2/(2+20), together 35/132; channel 2 has 4/(2+24).
     "gradcam++": 35 / 132 * A1 + 2 / 13 * A2,
+    "finercam": [0, 1, 3, 1],
     # (1, -2, 6, 8) + (-4, 0, 0, -18) = (-3, -2, 6, -10)
     "hirescam": [0, 0, 6, 0],
     # w_1 = (1 - 2 + 6 + 8) / 10 = 13/10, w_2 = (-4 - 18) / 6 = -11/3: only the third place is positive, 3 * 13/10.
@@ -36,6 +46,12 @@ BY_HAND = {
     "layercam": [1, 0, 6, 8],
     # A^T A = ((30, 16), (16, 14)), its larger eigenvalue 22 + 8 sqrt 5, its vector along (2, sqrt 5 - 1).
     "eigencam": (2 * A1 + GOLDEN * A2) / math.sqrt(4 + GOLDEN**2),
+    # The first channel loses ln 3 of a score of size 2, the second nothing.
+    "ablationcam": math.log(3) / 2 * A1,
+    # The class token is told (1, 0, 2, 0), (0, 3, 0, 1), and by way of the second place 3 times (2, 0, 0, 0).
+    "attention": [7, 3, 2, 1],
+    # What the covered places lose; the second one gains.
+    "occlusion": [2, 0, 0, 0.5],
     # exp of the increases is 3 to 1, so the weights are 3/4 and 1/4.
     "scorecam": [1.25, 1.75, 2.25, 3.75],
 }
@@ -48,14 +64,22 @@ def pictures(places: list[np.ndarray], grid: tuple[int, ...], dtype: str = "floa
 
 
 def random_arguments(name: str, grid: tuple[int, ...], dtype: str, seed: int = 0) -> tuple[Any, Any]:
-    """Activations and second arguments of both signs: (3, *grid, 6), and (3, *grid, 6) or (3, 6)."""
+    """Activations and second arguments of both signs: (3, *grid, 6), and (3, *grid, 6), (3, 6) or (3, *grid).
+
+    Of methods that attend these are (3, 2, T, T), of one token more than there are places, and not negative.
+    """
     rng = np.random.default_rng(seed)
-    second = (3, 6) if name in MASKING else (3, *grid, 6)
+    if name in BY_PAIR:
+        tokens = math.prod(grid) + 1
+        told = np.maximum(rng.normal(size=(3, 2, tokens, tokens)), 0)
+        told[..., :1] = 0  # nobody is told anything by the first place
+        return rng.normal(size=(3, *grid, 6)).astype(dtype), told.astype(dtype)
+    second = (3, 6) if name in BY_CHANNEL else (3, *grid) if name in BY_PLACE else (3, *grid, 6)
     return rng.normal(size=(3, *grid, 6)).astype(dtype), rng.normal(size=second).astype(dtype)
 
 
 def maps(name: str, activations: Any, second: Any) -> np.ndarray:
-    scores = tf.zeros(len(activations), activations.dtype)
+    scores = tf.fill([len(activations)], tf.constant(SCORE, activations.dtype))
     return METHODS[name](tf.constant(activations), tf.constant(second), scores).numpy()
 
 
@@ -71,7 +95,14 @@ def close(dtype: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", METHODS)
 def test_maps_are_those_computed_by_hand(name: str, grid: tuple[int, ...], dtype: str) -> None:
     """A method gives the values worked out above for a picture and its mirror image, on 1-D, 2-D and 3-D grids."""
-    second = np.array([INCREASES, INCREASES], dtype) if name in MASKING else pictures([G1, G2], grid, dtype)
+    second = pictures([G1, G2], grid, dtype)
+    if name in BY_CHANNEL:
+        second = np.array([OF_CHANNELS, OF_CHANNELS], dtype)
+    elif name in BY_PLACE:
+        second = pictures([OF_PLACES], grid, dtype)[..., 0]
+    elif name in BY_PAIR:
+        mirrored = [3, 2, 1, 0, 4]
+        second = np.stack([OF_PAIRS, OF_PAIRS[:, mirrored][:, :, mirrored]]).astype(dtype)
 
     found = maps(name, pictures([A1, A2], grid, dtype), second)
 
@@ -81,9 +112,11 @@ def test_maps_are_those_computed_by_hand(name: str, grid: tuple[int, ...], dtype
 
 
 def test_every_method_has_its_numbers() -> None:
-    """No method is added without a value computed by hand, and one of them masks."""
+    """No method is added without a value computed by hand."""
     assert METHODS.keys() == BY_HAND.keys()
-    assert {"scorecam"} == MASKING
+    assert {"scorecam", "ablationcam"} == BY_CHANNEL
+    assert {"occlusion"} == BY_PLACE
+    assert {"attention"} == BY_PAIR
 
 
 def test_gradcam_plus_plus_weighs_objects_of_any_size_alike() -> None:
@@ -180,17 +213,22 @@ def test_no_map_is_negative(name: str, grid: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize("name", METHODS)
 def test_nothing_gives_zeros(name: str, grid: tuple[int, ...]) -> None:
-    """Zero activations, zero gradients or both give zeros, never NaN; Eigen- and Score-CAM ask for activations only."""
+    """Zero activations, zero gradients or both give zeros, never NaN.
+
+    Eigen- and Score-CAM ask for activations only, and occlusion and attention not for them.
+    """
     activations, second = random_arguments(name, grid, "float32")
     nothing = np.zeros_like(activations)
 
-    assert (maps(name, nothing, second) == 0).all()
+    if name not in BY_PLACE | BY_PAIR:
+        assert (maps(name, nothing, second) == 0).all()
     assert (maps(name, nothing, np.zeros_like(second)) == 0).all()
     if name in {"eigencam", "scorecam"}:
         assert np.isfinite(maps(name, activations, np.zeros_like(second))).all()
     else:
         assert (maps(name, activations, np.zeros_like(second)) == 0).all()
-        assert (maps(name, activations, np.zeros_like(second[:, *(slice(1) for _ in grid)])) == 0).all()
+        if name in GRADIENT_METHODS:
+            assert (maps(name, activations, np.zeros_like(second[:, *(slice(1) for _ in grid)])) == 0).all()
 
 
 @pytest.mark.parametrize("name", ["hirescam", "xgradcam"])
@@ -231,13 +269,13 @@ def test_vectorised_targets_give_the_maps_of_each_target(
     """Traced for any batch and vectorised over targets without a loop, each target's map is what it is alone."""
     activations, _ = random_arguments(name, grid, dtype)
     second = np.stack([random_arguments(name, grid, dtype, seed)[1] for seed in range(1, 5)])
-    if form == "one" and name not in MASKING:
+    if form == "one" and name in GRADIENT_METHODS:
         second = second[:, :, *(slice(1) for _ in grid)]
     graph = over_targets(name, activations, second)
 
     assert graph.get_concrete_function().output_shapes[2:] == grid
     for n in (3, 1):
-        found = graph(activations[:n], second[:, :n], np.zeros((4, n), dtype)).numpy()
+        found = graph(activations[:n], second[:, :n], np.full((4, n), SCORE, dtype)).numpy()
         alone = [maps(name, activations[:n], of_target[:n]) for of_target in second]
         assert found.dtype == dtype
         np.testing.assert_allclose(found, alone, **close(dtype))
@@ -247,9 +285,14 @@ def test_vectorised_targets_give_the_maps_of_each_target(
 def test_a_thousand_targets_make_no_array_of_a_thousand_activations(name: str) -> None:
     """With one gradient for the whole grid no tensor of the graph is as large as targets x activations."""
     targets, n, grid, channels = 1000, 2, (7, 7), 64
-    second = (targets, n, channels) if name in MASKING else (targets, n, 1, 1, channels)
+    second = (targets, n, channels) if name in BY_CHANNEL else (targets, n, 1, 1, channels)
+    if name in BY_PLACE:
+        second = (targets, n, *grid)
+    if name in BY_PAIR:  # which come target by target
+        return
     graph = tf.function(
-        lambda batch, seconds: tf.vectorized_map(lambda one: METHODS[name](batch, one, None), seconds), autograph=False
+        lambda batch, seconds: tf.vectorized_map(lambda one: METHODS[name](batch, one, tf.ones(n)), seconds),
+        autograph=False,
     ).get_concrete_function(tf.TensorSpec((n, *grid, channels)), tf.TensorSpec(second))
 
     sizes = [

@@ -135,9 +135,9 @@ def test_fine_tuning_on_crops_lands_in_mlflow(client: MlflowClient) -> None:
             x_train, y_train, batch_size=8, epochs=3, verbose=0, callbacks=[GradCAMCallback(probes, metrics="all")]
         )
     run_id = run.info.run_id
-    assert image_steps(client, run_id) == {f"gradcam/{name}": [0, 1, 2] for name in probes.names}
+    assert image_steps(client, run_id) == {f"gradcam/{name}": [0, 1, 2] for name in ("all", *probes.names)}
     paths = artifact_paths(client, run_id)
-    assert len([path for path in paths if path.startswith("images/")]) == 2 * 3 * 3  # a PNG and its small WebP
+    assert len([path for path in paths if path.startswith("images/")]) == 2 * (1 + 3) * 3  # a PNG and its small WebP
     assert [path for path in paths if path.startswith("gradcam/maps/")] == [
         f"gradcam/maps/{n}.npz" for n in range(-1, 3)
     ]

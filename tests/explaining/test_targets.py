@@ -13,6 +13,7 @@ from support.models import counting_model, pictures, small_model
 
 from gradcam_callbacks import METHODS, Explainer, Explanation, ProbeSet, explain
 from gradcam_callbacks.explaining import explainer
+from gradcam_callbacks.explaining.methods import attends
 from gradcam_callbacks.record.health import HEALTH
 
 
@@ -45,22 +46,16 @@ def test_each_probe_can_have_targets_of_its_own() -> None:
 
 def test_a_function_of_the_outputs_is_a_target() -> None:
     """A function that takes the logit of a class has that class's map, wherever it stands among the targets."""
-    explanation = explain(small_model(), pictures(), targets=[third, 1, "predicted", spread, 2, (2, 1)])
+    model = small_model()
+    explanation = explain(model, pictures(), targets=[third, 1, "predicted", spread, 2, (2, 1)])
     assert explanation.target_names[0] == "third"
-    same(explain(small_model_again(explanation), pictures(), targets=[2]), explanation, [0])
+    same(explain(model, pictures(), targets=[2]), explanation, [0])
     np.testing.assert_allclose(explanation.maps[:, 0], explanation.maps[:, 4], atol=1e-7)
     np.testing.assert_allclose(explanation.scores[:, 0], explanation.scores[:, 4], atol=1e-6)
     assert explanation.explained[:, [0, 3]].tolist() == [[-1, -1]] * 5
     assert np.isnan(explanation.probabilities[:, [0, 3, 5]]).all()
     assert not np.isnan(explanation.probabilities[:, [1, 2, 4]]).any()
     assert explanation.question(0, 3) == "What made spread high?"
-
-
-def small_model_again(explanation: Explanation) -> keras.Model:
-    """The model of the same seed."""
-    keras.utils.set_random_seed(7)
-    del explanation
-    return small_model()
 
 
 def test_a_function_alone_needs_no_classifier() -> None:
@@ -206,7 +201,83 @@ def test_scorecam_masks_the_picture_with_each_channel(batch_size: int) -> None:
             np.testing.assert_allclose(explanation.maps[n, k], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("batch_size", [7, 300])
+def test_occlusion_covers_each_place_with_the_mean_colour(batch_size: int) -> None:
+    """Its maps are those of a loop over the places, and it makes forward passes only: one a place, and one without."""
+    inputs = keras.Input((9, 12, 3))
+    x = keras.layers.Conv2D(6, 3, strides=3, activation="relu", name="conv")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
+    images = np.random.default_rng(0).random((2, 9, 12, 3), dtype=np.float32)
+    explainer = Explainer(model, method="occlusion", batch_size=batch_size)
+    explanation = explainer(ProbeSet(images, targets=[3, "predicted", (0, 1), third]))
+    for n, image in enumerate(images):
+        covered = []
+        for place in range(12):
+            row, column = divmod(place, 4)
+            changed = image.copy()
+            changed[3 * row : 3 * row + 3, 3 * column : 3 * column + 3] = image.mean(axis=(0, 1))
+            covered.append(changed)
+        before, after = model(image[None]).numpy()[0], model(np.stack(covered)).numpy()
+        lost, best = before - after, int(explanation.predicted[n])
+        for k, drops in enumerate([lost[:, 3], lost[:, best], lost[:, 0] - lost[:, 1], lost[:, 2]]):
+            np.testing.assert_allclose(explanation.maps[n, k], np.maximum(drops, 0).reshape(3, 4), atol=1e-5)
+
+
+def test_occlusion_of_whole_numbers() -> None:
+    """A picture of bytes is covered by its rounded mean."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    conv = keras.layers.Conv2D(5, 2, strides=2, activation="relu", name="conv")(keras.layers.Rescaling(1.0)(inputs))
+    of_bytes = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(conv)))
+    found = explain(of_bytes, images, targets=[1], method="occlusion", layer="conv")
+    covered = []
+    for place in range(16):
+        row, column = divmod(place, 4)
+        changed = images.copy()
+        mean = np.rint(images.mean(axis=(1, 2)))[:, None, None]
+        changed[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = mean
+        covered.append(of_bytes(changed).numpy()[:, 1])
+    drops = of_bytes(images).numpy()[:, 1] - np.stack(covered)
+    np.testing.assert_allclose(found.maps[:, 0].reshape(2, 16).T, np.maximum(drops, 0), rtol=1e-4, atol=1e-2)
+
+
+def test_finercam_compares_with_the_classes_next_to_it() -> None:
+    """Of six classes those three whose logits are nearest are its references, each by 0.6 / 3, in one pass."""
+    model, counting = counting_model()
+    x = model.layers[-1].input
+    head = keras.layers.Dense(6, activation="softmax", name="six")
+    model = keras.Model(model.inputs, head(x))
+    kernel = head.kernel.numpy()
+    head.bias.assign([0.0, 10, 11, 13, 40, 80])  # which decide what is near
+    counting.passes.clear()
+    explanation = Explainer(model, method="finercam")(ProbeSet(pictures(), targets=[1, 5, (3, 0), third]))
+    assert counting.passes == [5]
+    activations = model.layers[2](pictures()).numpy()
+    columns = [
+        kernel[:, 1] - 0.2 * (kernel[:, 2] + kernel[:, 3] + kernel[:, 0]),
+        kernel[:, 5] - 0.2 * (kernel[:, 4] + kernel[:, 3] + kernel[:, 2]),
+        kernel[:, 3] - kernel[:, 0],  # a contrast says itself what is compared
+        kernel[:, 2],  # and so does a function
+    ]
+    for k, column in enumerate(columns):
+        np.testing.assert_allclose(explanation.maps[:, k], np.maximum(activations @ column, 0) / 196, atol=1e-6)
+    plain = Explainer(model)(ProbeSet(pictures(), targets=[1, 5, (3, 0), third]))
+    np.testing.assert_allclose(explanation.scores, plain.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_finercam_of_few_classes_compares_with_those_that_there_are(classes: int) -> None:
+    """Of two classes the other one is the reference; a single unit z is z - 0.6 (-z) = 1.6 z."""
+    model = small_model(classes=classes, activation="sigmoid" if classes == 1 else "softmax")
+    found = explain(model, pictures(), targets=[1, 0], method="finercam").maps
+    kernel = model.get_layer("head").kernel.numpy()
+    activations = model.get_layer("conv")(pictures()).numpy()
+    first, second = (kernel[:, 0], -kernel[:, 0]) if classes == 1 else (kernel[:, 1], kernel[:, 0])
+    for k, column in enumerate((first - 0.6 * second, second - 0.6 * first)):
+        np.testing.assert_allclose(found[:, k], np.maximum(activations @ column, 0) / 196, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", sorted(name for name in METHODS if not attends(METHODS[name])))
 def test_every_method_runs_on_a_model(method: str) -> None:
     """By name, on a layer in the middle, with all kinds of targets, finite and not all zero."""
     model = keras.Sequential(

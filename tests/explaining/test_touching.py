@@ -12,7 +12,8 @@ from keras import layers, ops
 from support.engines import gradient
 from support.models import pictures, small_model
 
-from gradcam_callbacks import Explainer, GradCAMError, ProbeSet, evaluate
+from gradcam_callbacks import METHODS, Explainer, GradCAMError, ProbeSet, evaluate
+from gradcam_callbacks.explaining.methods import takes_gradients
 
 
 class TwoParts(keras.Model):
@@ -129,11 +130,12 @@ def test_what_touches_before_the_layer_costs_nothing(caplog: pytest.LogCaptureFi
     assert not caplog.records
 
 
+@pytest.mark.parametrize("method", sorted(name for name in METHODS if not takes_gradients(METHODS[name])))
 @pytest.mark.parametrize("kind", KINDS)
-def test_methods_that_mask_refuse(kind: str) -> None:
-    """Their masked copies of one picture are a batch of their own, which says nothing of the picture in its batch."""
+def test_methods_that_run_the_network_again_refuse(kind: str, method: str) -> None:
+    """They change all pictures of a batch at once, which says nothing of one picture in its batch."""
     with pytest.raises(GradCAMError, match=r"influence each other in model 'touching'.*method='gradcam'"):
-        Explainer(touching(kind), layer="first", method="scorecam")(pictures(4))
+        Explainer(touching(kind), layer="first", method=method)(pictures(4))
 
 
 def test_faithfulness_is_not_measured() -> None:
@@ -142,7 +144,7 @@ def test_faithfulness_is_not_measured() -> None:
         evaluate(Explainer(touching("batch normalisation"), layer="first"), ProbeSet(pictures(1), targets=[0]), steps=2)
 
 
-@pytest.mark.parametrize("method", ["gradcam", "scorecam"])
+@pytest.mark.parametrize("method", ["gradcam", "scorecam", "ablationcam"])
 def test_ordinary_networks_are_known_without_a_run(method: str) -> None:
     """What stands between a convolution and a score there keeps pictures apart."""
     assert not Explainer(small_model(), method=method).prepare(pictures(2)).may_touch

@@ -119,11 +119,11 @@ def test_a_grey_model_is_fed_one_channel_and_people_see_colour() -> None:
 
 
 def test_a_folder_is_read_in_natural_order() -> None:
-    """cat_2 comes before cat_10, and other files and hidden ones are passed over."""
-    for name in ("cat_10.png", "cat_2.JPG", ".hidden.png"):
+    """cat_2 comes before cat_10, and other files and hidden ones are passed over; ² is no number."""
+    for name in ("cat_10.png", "cat_2.JPG", ".hidden.png", "m²_1.png"):
         save_picture(Path("probes") / name, (1, 2, 3))
     Path("probes/readme.txt").write_text("no picture")
-    assert ProbeSet.from_directory("probes", image_size=(4, 4)).names == ("cat_2", "cat_10")
+    assert ProbeSet.from_directory("probes", image_size=(4, 4)).names == ("cat_2", "cat_10", "m²_1")
 
 
 def test_sub_folders_are_labels() -> None:

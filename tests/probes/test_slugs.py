@@ -45,6 +45,7 @@ def test_names_that_databases_take_for_the_same_are_kept_apart() -> None:
     assert slugs(["e", "é", "É", "ＡＢ", "ab"]) == ("e", "é-2", "É-3", "ＡＢ", "ab-2")
     assert slugs(["🐱", "n0", "🐶"]) == ("n0", "n0-2", "n2")
     assert ascii_slugs(["猫", "n0", "犬"]) == ("n0", "n0-2", "n2")
+    assert ascii_slugs(["all", "ALL", "All_"]) == ("all-2", "ALL-3", "All_")  # "all" is the contact sheet
 
 
 def test_earlier_slugs_stay_as_they_are_as_keys_of_images() -> None:
@@ -84,3 +85,14 @@ def test_any_names(names: list[str]) -> None:
             _validate_metric_name(f"gradcam_score/{slug}.{slug}")
     for key in keys:
         assert re.fullmatch(r"[a-zA-Z0-9_\-./ ]+", f"gradcam/{key}")  # as `log_image` asks
+
+
+@fuzzed
+@given(names=st.lists(st.text(max_size=80) | st.text("a-2n0._é猫🐱", max_size=70), min_size=1, max_size=8))
+def test_a_slug_is_its_own_slug(names: list[str]) -> None:
+    """What was made once stays as it is; keys of images have ASCII letters, digits and "_.-", and no dot first."""
+    readable = slugs(names)
+    keys = ascii_slugs(readable)
+    assert slugs(readable) == readable
+    assert ascii_slugs(keys) == keys == slugs(keys)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,59}", key) for key in keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +23,9 @@ NAME, FIRST, SECOND = "admin", "first-password-7", "second-password-8"
 EPOCHS = 4
 
 
-@pytest.fixture
-def own_server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server with basic authentication, which is the tracking server of the test; its first password is set."""
+@pytest.fixture(scope="module")
+def server_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with basic authentication."""
     pytest.importorskip("flask_wtf", reason="needs MLflow's authentication: pip install 'mlflow[auth]'")
     folder = tmp_path_factory.mktemp("mlflow")
     settings = {
@@ -39,14 +40,24 @@ def own_server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     environment = {"MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of a test"}
     server = Server(folder, folder / "artifacts", "--app-name", "basic-auth", **environment)
     server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_server(
+    server_of_module: Server, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    """The server, which is the tracking server of the test, in an experiment of its own, with its first password."""
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(server.address)
+    mlflow.set_tracking_uri(server_of_module.address)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", NAME)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", FIRST)
-    mlflow.set_experiment("guarded")
-    yield server
+    mlflow.set_experiment(request.node.name)
+    yield server_of_module
     mlflow.set_tracking_uri(before)
-    server.kill()
+    with contextlib.suppress(requests.HTTPError):  # the test has not changed it
+        change_password(server_of_module, SECOND, FIRST)
 
 
 def change_password(server: Server, old: str, new: str) -> None:
@@ -57,7 +68,7 @@ def change_password(server: Server, old: str, new: str) -> None:
 
 def assert_complete(run_id: str) -> None:
     client = MlflowClient()
-    assert image_steps(client, run_id) == {"gradcam/probe_0": [*range(EPOCHS)]}
+    assert image_steps(client, run_id) == {"gradcam/all": [*range(EPOCHS)], "gradcam/probe_0": [*range(EPOCHS)]}
     steps = [metric.step for metric in client.get_metric_history(run_id, "gradcam_health/ok")]
     assert steps == [*range(EPOCHS)]
     files = artifact_paths(client, run_id, "gradcam")

@@ -12,6 +12,7 @@ from support.journals import blob_at, make_journal
 
 from gradcam_callbacks import GradCAMCallback, GradCAMError, InMemoryStore
 from gradcam_callbacks.publishing.cards import MOST_CARDS, Cards, cards_setting
+from gradcam_callbacks.publishing.store import Kind
 from gradcam_callbacks.publishing.uploader import Uploader
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.reviewing.assessing import Assessment, assess
@@ -118,7 +119,7 @@ def test_a_probe_that_joins_gets_its_earlier_steps(tmp_path: Path) -> None:
         assert sending.send({step}, whole=False)
     assert store.tiles == {}
     assert sending.send({3})
-    assert sorted(store.tiles) == [("p39", step) for step in range(4)]
+    assert sorted(store.tiles) == [(probe, step) for probe in ("all", "p39") for step in range(4)]
     assert sending.missing() == []
 
 
@@ -135,9 +136,9 @@ def test_who_was_chosen_keeps_the_card_in_another_process(tmp_path: Path) -> Non
 
     assert not Uploader(journal, NoPictures("run")).send()
     again = Uploader(Journal(journal.directory), store)
-    assert {item.probe for item in again.missing()} == {"p20", "p39"}
+    assert {item.probe for item in again.missing()} == {"all", "p20", "p39"}
     assert again.send()
-    assert cards_of(store) == {"p20", "p39"}
+    assert cards_of(store) == {"all", "p20", "p39"}
 
 
 def test_all_probes_are_in_maps_and_page(tmp_path: Path) -> None:
@@ -145,6 +146,74 @@ def test_all_probes_are_in_maps_and_page(tmp_path: Path) -> None:
     journal = a_journal(tmp_path, cards="2")
     store = InMemoryStore("run")
     assert Uploader(journal, store).send()
-    assert cards_of(store) == {"p0", "p1"}
+    assert cards_of(store) == {"all", "p0", "p1"}
     assert store.review is not None
     assert '"p39"' in store.review.page
+
+
+# ---- The contact sheet ----
+
+
+@pytest.mark.parametrize(
+    ("setting", "count", "on_sheet"),
+    [("", 3, 3), ("", 32, 16), ("", 33, 16), ("5", 40, 5), ("0", 40, 0), ("all", 300, 16), ("moved", 40, 0)],
+)
+def test_the_sheet_has_the_first_sixteen_cards(setting: str, count: int, on_sheet: int) -> None:
+    """From the start, where those that have cards do not depend on the record."""
+    assert Cards(setting, count).on_sheet == tuple(range(on_sheet))
+
+
+def test_a_sheet_of_chosen_probes_is_made_once(tmp_path: Path) -> None:
+    """As soon as 16 are chosen, in the order of the set; later ones do not change it. Fewer wait for the end."""
+    found = found_in(a_journal(tmp_path, moving={n: 0.01 * (n + 1) for n in range(COUNT)}))
+    many = Cards("moved", COUNT)
+    many.choose(found)
+    assert many.on_sheet == tuple(range(24, 40))
+    many.choose_last()
+    assert many.on_sheet == tuple(range(24, 40))
+    few = Cards("moved", COUNT)
+    few.choose(found_in(a_journal(tmp_path / "few", moving={39: 0.4, 3: 0.2})))
+    assert (few.chosen, few.on_sheet) == ([39, 3], ())
+    few.choose_last()
+    assert few.on_sheet == (3, 39)
+
+
+def test_the_sheet_shows_the_maps_of_its_probes(tmp_path: Path) -> None:
+    """A step's sheet changes where the map of a probe that is on it does, and nowhere else; it goes first."""
+    still, moving = (a_journal(tmp_path / name, moving=moved) for name, moved in (("a", {}), ("b", {5: 0.4, 20: 0.4})))
+    sheets = []
+    for journal in (still, moving):
+        store = InMemoryStore("run")
+        sending = Uploader(journal, store)
+        pictures = [str(item) for item in sending.missing() if item.kind is Kind.TILE]
+        assert pictures[:2] == ["image/all/0", "image/p0/0"]
+        assert sending.send()
+        sheets.append(store.tiles["all", 3].astype(int))
+    one, other = sheets
+    assert one.shape == other.shape
+    assert 0.8 < one.shape[0] / one.shape[1] < 1.25
+    rows, columns = np.nonzero((one != other).any(axis=-1))
+    side = one.shape[1] // 4
+    rows -= one.shape[0] - 4 * side  # the title
+    assert (rows.min() // side, rows.max() // side) == (1, 1)  # the sixth of 4 x 4: of the 21st nothing is seen
+    assert (columns.min() // side, columns.max() // side) == (1, 1)
+
+
+def test_who_is_on_the_sheet_stays_on_it_in_another_process(tmp_path: Path) -> None:
+    """Though others were chosen after them, and come before them in the set."""
+    journal = a_journal(tmp_path, moving={n: 0.01 * (n + 1) for n in range(COUNT)}, cards="moved")
+    store = InMemoryStore("run")
+    assert Uploader(journal, store).send()
+    again = Uploader(Journal(journal.directory), store)
+    assert again._cards.on_sheet == tuple(range(24, 40))
+    assert len(again._cards.chosen) == MOST_CARDS
+    assert again.missing() == []
+
+
+def test_a_probe_named_all_is_not_the_sheet(tmp_path: Path) -> None:
+    """It has a card of its own, with another key."""
+    journal = make_journal(tmp_path / "run", names=["all", "cat"], steps=range(2))
+    store = InMemoryStore("run")
+    assert Uploader(journal, store).send()
+    assert cards_of(store) == {"all", "all-2", "cat"}
+    assert store.tiles["all", 0].shape != store.tiles["all-2", 0].shape

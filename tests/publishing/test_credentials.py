@@ -111,8 +111,11 @@ def test_no_name_and_no_password_is_in_what_we_write_print_send_or_log(
         assert secret not in "\n".join(said)
 
 
-def test_a_journal_that_names_no_password_is_sent_to_the_server_that_mlflow_is_set_to(own_server: Server) -> None:
+def test_a_journal_that_names_no_password_is_sent_to_the_server_that_mlflow_is_set_to(
+    mlflow_server: str, client: MlflowClient
+) -> None:
     """The address in the journal lacks it, and MLflow's own tracking URI of the same server has it."""
-    run = MlflowClient().create_run("0")
-    assert find_run(run.info.run_id, own_server.address)._uri == mlflow.get_tracking_uri()
-    assert find_run(run.info.run_id, own_server.address).address == own_server.address
+    run = client.create_run("0")
+    mlflow.set_tracking_uri(mlflow_server.replace("://", "://ann-of-7:s3cr%40et9@"))
+    assert find_run(run.info.run_id, mlflow_server)._uri == mlflow.get_tracking_uri()
+    assert find_run(run.info.run_id, mlflow_server).address == mlflow_server

@@ -28,7 +28,7 @@ def test_a_training_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     fit(GradCAMCallback(PROBES, store=store))
     assert set(store.maps) == {-1, 0, 1}
     assert set(store.metrics) == {0, 1}
-    assert set(store.tiles) == {(probe, step) for probe in ("cat", "dog") for step in (0, 1)}
+    assert set(store.tiles) == {(probe, step) for probe in ("all", "cat", "dog") for step in (0, 1)}
     assert store.metrics[1]["gradcam_drift/mean"] >= 0
     assert store.manifest is not None
     assert (store.manifest.layer, store.manifest.names) == ("conv", ("cat", "dog"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,8 +69,15 @@ def test_the_way_from_the_experiment_to_the_cards_and_to_the_review(client: Mlfl
     page.get_by_role("link", name="watched").first.click()
     page.get_by_role("tab", name="Model metrics").click()
     page.get_by_text("gradcam/dog").first.wait_for()
-    page.wait_for_function("[...document.images].filter(image => image.naturalWidth > 200).length >= 2")
+    page.wait_for_function("[...document.images].filter(image => image.naturalWidth > 180).length >= 3")
     shoot(page, "mlflow-cards")
+    assert page.get_by_text(re.compile("^gradcam/")).all_inner_texts()[:3] == [
+        "gradcam/all",
+        "gradcam/dog",
+        "gradcam/n0",
+    ]
+    shown = page.evaluate("[...document.images].filter(image => image.naturalWidth > 180).map(image => image.height)")
+    assert max(shown) <= 200  # all of it: MLflow cuts off what is higher
 
     # From the overview to the review.
     page.get_by_role("tab", name="Overview").click()

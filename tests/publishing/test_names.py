@@ -39,7 +39,7 @@ def test_names_in_any_script_are_told_apart_in_mlflow(client: MlflowClient) -> N
         for probe in ("猫", "犬", "café", "n3", "cat")
         for target in ("茶トラ", "柴犬", "n2")
     }
-    cards = {f"gradcam/{key}": [0, 1] for key in ("n0", "n1", "cafe", "n3", "cat")}
+    cards = {f"gradcam/{key}": [0, 1] for key in ("all", "n0", "n1", "cafe", "n3", "cat")}
     assert image_steps(client, run.info.run_id) == cards
     named = {key: value for key, value in held.tags.items() if key.startswith(("gradcam.probe.", "gradcam.target."))}
     assert named == {
@@ -56,4 +56,4 @@ def test_names_in_any_script_are_told_apart_in_mlflow(client: MlflowClient) -> N
     assert image_steps(client, run.info.run_id) == cards
     copy = InMemoryStore()
     assert Uploader(journal, copy).send()
-    assert {probe for probe, _ in copy.tiles} == {"n0", "n1", "cafe", "n3", "cat"}
+    assert {probe for probe, _ in copy.tiles} == {"all", "n0", "n1", "cafe", "n3", "cat"}

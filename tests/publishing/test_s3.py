@@ -115,7 +115,7 @@ def assert_complete(s3: S3, run_id: str, epochs: int) -> None:
     """Each file is there, and what nothing rewrites was put once; the command reads the record back from S3."""
     puts = s3.puts(run_id)
     images = {path: count for path, count in puts.items() if path.startswith("images/")}
-    assert len(images) == 2 * 2 * epochs  # of two probes a picture each, with its small copy
+    assert len(images) == 3 * 2 * epochs  # of two probes and of all a picture each, with its small copy
     assert set(images.values()) == {1}
     maps = {path: count for path, count in puts.items() if path.startswith("gradcam/maps/")}
     assert maps == {f"gradcam/maps/{step}.npz": 1 for step in range(-1, epochs)}

@@ -52,7 +52,7 @@ def journal(tmp_path: Path) -> Journal:
 
 ALL = [
     *("description", "metrics/0", "metrics/1", "maps/-1", "maps/0", "maps/1"),
-    *("report/1", "image/cat/0", "image/cat/1"),
+    *("report/1", "image/all/0", "image/cat/0", "image/all/1", "image/cat/1"),
 ]
 
 
@@ -119,9 +119,9 @@ def test_what_cannot_be_drawn_is_left_out_and_the_rest_is_sent(
     sending = Uploader(journal, store)
     assert sending.send()
     assert store.arrived == ["description", "metrics/0", "metrics/1", "maps/-1", "maps/0", "maps/1"]
-    assert len(caplog.records) == 3
+    assert len(caplog.records) == 5
     assert sending.send()
-    assert len(caplog.records) == 3
+    assert len(caplog.records) == 5
 
 
 def test_the_page_arrives_where_the_strip_cannot_be_drawn(
@@ -189,7 +189,7 @@ def test_earlier_steps_are_taken_back_for_the_review(journal: Journal, tmp_path:
     later = make_journal(tmp_path / "later", names=["cat"], targets=["predicted"], steps=[2], run_id="run")
     assert Uploader(later, store).send()
     assert later.steps() == [-1, 0, 1, 2]
-    assert store.arrived == [*ALL, "description", "metrics/2", "maps/2", "report/2", "image/cat/2"]
+    assert store.arrived == [*ALL, "description", "metrics/2", "maps/2", "report/2", "image/all/2", "image/cat/2"]
 
 
 def test_a_step_has_arrived_when_the_named_metric_has(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:

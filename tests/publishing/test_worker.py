@@ -82,7 +82,7 @@ def test_the_numbers_of_a_new_step_go_before_pictures_that_wait(tmp_path: Path) 
     after = store.arrived[before:]
     assert after.index("metrics/3") <= 2 * AT_ONCE
     assert after.index("maps/3") <= 2 * AT_ONCE + 1
-    assert len(store.tiles) == 4 * 32
+    assert len(store.tiles) == 4 * 33
     assert 1 < store.most_at_once <= store.tiles_at_once
 
 
@@ -103,7 +103,7 @@ def test_each_card_begins_with_the_first_step_and_then_has_the_newest(
     store = Slow()
     sending = Uploader(journal, store)
     pictures = [item.step for item in sending.missing() if item.kind is Kind.TILE]
-    assert pictures == [0, 0, 4, 4, 3, 3, 2, 2, 1, 1]
+    assert pictures == [0, 0, 0, 4, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1, 1]
     assert sending.send()
     arrived = [int(item.rpartition("/")[2]) for item in store.arrived if item.startswith("image")]
     assert arrived == pictures
@@ -120,7 +120,7 @@ def test_no_picture_is_begun_while_the_training_goes_first(tmp_path: Path) -> No
         assert store.tiles == {}
         assert set(store.metrics) == {0}
     assert worker.wait(10)
-    assert len(store.tiles) == 2
+    assert len(store.tiles) == 3
     worker.close(10)
 
 
@@ -134,7 +134,7 @@ def test_pictures_leave_time_to_the_training(tmp_path: Path) -> None:
     assert set(store.metrics) == set(store.maps) == {0, 1, 2}
     assert 0 < len(store.tiles) <= 2 * AT_ONCE
     assert worker.wait(30)
-    assert len(store.tiles) == 3 * 16
+    assert len(store.tiles) == 3 * 17
     worker.close(10)
 
 

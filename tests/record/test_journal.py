@@ -693,3 +693,45 @@ def test_steps_that_are_known_are_not_read_again(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("gradcam_callbacks.record.journal.read_regular", lambda path, most: read.append(path))
     assert journal.steps() == list(range(20))
     assert read == []
+
+
+def test_a_step_of_another_journal_is_taken_as_it_is() -> None:
+    """Its bytes are the same; those that are damaged are refused and change nothing."""
+    new_journal().append(2, arrays(1), {"loss": 0.5})
+    content = Journal("journal").content(2)
+    other = new_journal("other")
+    other.add(2, content)
+    assert Journal("other").content(2) == content
+    with pytest.raises(ValueError, match=r"steps/3\.npz' is damaged"):
+        other.add(3, content[:-30])
+    assert other.steps() == [2]
+
+
+def test_a_status_that_cannot_be_removed_is_trouble_and_no_error() -> None:
+    """A folder of that name is in the way: it is no status, and the training goes on."""
+    journal = new_journal()
+    Path("journal/status/within").mkdir(parents=True)
+    journal.leave_status(None)
+    assert journal.status is None
+    assert isinstance(journal.trouble, OSError)
+
+
+def test_which_metrics_are_wanted_is_what_was_asked_for_last() -> None:
+    """They decide no map: the journal goes on, and says so to who opens it next."""
+    new_journal(metrics="means").append(0, arrays(1), {})
+    assert new_journal(metrics="all").steps() == [0]
+    assert Journal("journal").manifest.metrics == "all"
+
+
+def test_a_damaged_manifest_that_appears_is_left_alone() -> None:
+    """What could not be read when the journal was made is compared with what is there, and never overwritten."""
+    Path("place").write_text("in the way")
+    journal = new_journal("place/journal")
+    journal.append(0, arrays(1), {})
+    Path("place").unlink()
+    Path("place/journal").mkdir(parents=True)
+    Path("place/journal/manifest.json").write_text("damaged")
+    assert not journal.flush()
+    assert Path("place/journal/manifest.json").read_text() == "damaged"
+    assert isinstance(journal.trouble, OSError)
+    assert journal.steps() == [0]

@@ -95,3 +95,14 @@ def test_a_map_is_named_by_its_target_and_class() -> None:
     manifest = a_manifest(["cat"], ["tabby", "predicted", "tabby − cup", "function_0"], class_names=["tabby", "cup"])
     names = [manifest.explained_name(k, c) for k, c in ((0, 0), (1, 1), (2, 0), (3, -1), (1, 7))]
     assert names == ["tabby", "cup (predicted)", "tabby − cup", "function_0", "class_7 (predicted)"]
+
+
+def test_pictures_of_volumes_show_all_slices() -> None:
+    """Those that are no mosaic of so many slices are damaged; the size is read from the first one alone."""
+    volume = a_manifest(["cat"], slices=4).made_now(np.zeros((1, 6, 10, 3), np.uint8))
+    assert volume.decoded_pictures().shape == (1, 6, 10, 3)
+    assert volume.picture_size() == (6, 10)
+    with pytest.raises(ValueError, match="they do not show 4 slices"):
+        volume.made_now(np.zeros((1, 7, 10, 3), np.uint8)).decoded_pictures()
+    assert WHOLE.picture_size() == (0, 0)
+    assert a_manifest(["cat"], pictures=["no picture"]).picture_size() == (0, 0)

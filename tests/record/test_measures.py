@@ -82,3 +82,17 @@ def test_a_new_row_reaches_record_metrics_and_page(spread: Measure, tmp_path: Pa
     told = json.loads(page[1])
     assert told["measures"]["spread"]["title"] == "Spread"
     assert "spread" in told["runs"][0]["measures"]
+
+
+def test_spread_is_two_means_and_no_more() -> None:
+    """By default, and where all metrics are asked for: neither a map nor a class has one of its own."""
+    arrays = {"maps": MAPS, "health": np.full((2, 1), "ok"), "scores": np.zeros((2, 1)), "predicted": np.zeros(2, int)}
+    arrays |= {"explained": np.zeros((2, 1), int)} | measure_step(Explained(MAPS, np.zeros((2, 1), np.int32)))
+    for wanted in ("means", "all"):
+        manifest = a_manifest(["cat", "dog"], ["tabby"], metrics=wanted, labels=[0, 1])
+        metrics = step_metrics(Step(0, arrays, {}, 0.0), manifest)
+        named = {key: value for key, value in metrics.items() if key.startswith("gradcam_spread/")}
+        assert named == {
+            "gradcam_spread/entropy": pytest.approx(drift.entropy(MAPS).mean()),
+            "gradcam_spread/sparseness": pytest.approx(drift.gini(MAPS).mean()),
+        }

@@ -15,7 +15,7 @@ from support.reliance import a_finding, box
 
 from gradcam_callbacks import GradCAMError
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.record.reliance import Reliance
+from gradcam_callbacks.record.reliance import MOST_TEST_BYTES, Count, Reliance
 
 FOUND = Reliance(
     findings=(
@@ -134,3 +134,28 @@ def test_other_files_among_the_tests(caplog: pytest.LogCaptureFixture) -> None:
 def damaged(step: int, change: dict[str, Any]) -> None:
     file = Path(f"run/tests/{step}.json")
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
+
+
+def test_what_cannot_be_a_test_is_named() -> None:
+    """One that is too long to read, and areas of another size than those beside them."""
+    with pytest.raises(GradCAMError, match="damaged: it is no test of reliance"):
+        Reliance.parse(b" " * (MOST_TEST_BYTES + 1), "4.json", probes=2)
+    held = json.loads(FOUND.encoded())
+    small = json.loads(Reliance(findings=(a_finding(areas=(box(0, 0, 2, 2, size=(4, 4)),)),)).encoded())
+    held["findings"][1]["areas"][1] = small["findings"][0]["areas"][0]
+    with pytest.raises(GradCAMError, match="damaged: it is no test of reliance"):
+        Reliance.parse(json.dumps(held).encode(), "4.json", probes=2)
+
+
+def test_a_share_of_none_is_not_known() -> None:
+    """Neither 0 nor 1."""
+    assert np.isnan(Count(0, 0).share)
+    assert Count(1, 4).share == 0.25
+
+
+def test_a_folder_of_tests_that_cannot_be_read_is_no_test() -> None:
+    """The record is used without, and the trouble is kept."""
+    journal = make_journal(Path("run"))
+    Path("run/tests").write_text("in the way")
+    assert journal.tests() == {}
+    assert isinstance(journal.trouble, NotADirectoryError)

@@ -262,9 +262,14 @@ def test_pictures_and_regions_that_do_not_fit_are_named() -> None:
         with_fields(pictures=pictures)
         with pytest.raises(GradCAMError, match=f"The pictures in .* are damaged: .*{reason}"):
             report.build([Journal("run")])
-    with_fields(pictures=whole, regions=["AAAA", None])
-    with pytest.raises(GradCAMError, match=r"The regions in .* are damaged: the region of probe 'cat' is no whole PNG"):
-        report.build([Journal("run")])
+    for regions, reason in (
+        (["AAAA", None], "the region of probe 'cat' is no whole PNG"),
+        ([None, small], "the region of probe 'dog' is no mask"),
+        ([grey, base64.b64encode(_saved(np.zeros((4, 4), np.uint8))).decode()], "'dog' has another size than the"),
+    ):
+        with_fields(pictures=whole, regions=regions)
+        with pytest.raises(GradCAMError, match=rf"The regions in .* are damaged: .*{reason}"):
+            report.build([Journal("run")])
 
 
 def _saved(picture: np.ndarray[Any, Any]) -> bytes:

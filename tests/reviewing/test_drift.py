@@ -164,6 +164,15 @@ def test_focus_is_the_share_inside() -> None:
     assert np.isnan(values[1]).all()
 
 
+def test_a_cell_that_cuts_pixels_has_its_share_of_each() -> None:
+    """Where the grid does not divide the picture: 5 pixels in 2 cells, and 2 pixels in 3."""
+    regions = np.zeros((1, 5, 2), bool)
+    regions[0, :3, 0] = True
+    assert drift.focus(one([[1], [0]]), regions) == pytest.approx(1 / 2)
+    assert drift.focus(one([[0], [1]]), regions) == pytest.approx(0.5 / 2.5 / 2)
+    assert drift.focus(one([[0, 1, 0]]), regions) == pytest.approx(3 / 5 / 2)
+
+
 def test_shares_do_not_round_to_more_than_all() -> None:
     """All of the attention moved, or all of it inside, is 1 and no more."""
     maps = np.random.default_rng(0).random((200, 1, 7, 9))
@@ -210,3 +219,10 @@ def test_a_grid_finer_than_the_picture() -> None:
         is_inside = min(cell) >= 2
         assert drift.pointing(maps, regions) == is_inside
         assert drift.focus(maps, regions) == is_inside
+
+
+def test_entropy_and_sparseness_of_maps() -> None:
+    """Half in each of two of four places: ln 2 / ln 4 and 1/2; all in one: 0 and 3/4; an empty map has neither."""
+    maps = np.concatenate([one([[4, 4], [0, 0]]), one([[0, 9], [0, 0]]), one([[2, 2], [2, 2]]), one([[0, 0], [0, 0]])])
+    np.testing.assert_allclose(drift.entropy(maps)[:, 0], [0.5, 0, 1, np.nan], atol=1e-12)
+    np.testing.assert_allclose(drift.gini(maps)[:, 0], [0.5, 0.75, 0, np.nan], atol=1e-12)

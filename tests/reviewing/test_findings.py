@@ -11,6 +11,7 @@ from support.reliance import a_finding, box
 
 from gradcam_callbacks.record.step import Step
 from gradcam_callbacks.reviewing import findings
+from gradcam_callbacks.reviewing.words import percent
 
 BOATS = a_manifest(("a", "b", "c"), class_names=("sailboat", "rowboat"))
 
@@ -141,3 +142,28 @@ def test_attention_is_the_mean_of_the_decisive_probes() -> None:
 def test_when_it_began(shares: tuple[float, ...], step: int) -> None:
     """It is the step from which on at least half of the rise stays; the last one where nothing rose."""
     assert findings.began(a_finding(), steps_with(*shares)) == step
+
+
+def test_what_is_around_tells_the_class() -> None:
+    """Pictures of other classes that become this one without their own regions are counted."""
+    finding = a_finding(kind="around", covered=(0, 0), hidden=(0, 4), hidden_others=(5, 6))
+    assert findings.text(finding, BOATS) == (
+        "Confirmed by the test: with the marked region itself covered, 4 of 4 stay “sailboat”, and of pictures "
+        "of other classes without theirs 5 of 6 become “sailboat”: what is around tells the class."
+    )
+
+
+def test_areas_of_no_pixel_have_no_size() -> None:
+    """None is said, and no attention lies in what was not tested."""
+    empty = a_finding(kind="common", areas=(np.zeros((8, 8), bool),), covered=(0, 1))
+    assert "without one area of each picture, 0 of 1 answers" in findings.text(empty, BOATS)
+    assert np.isnan(findings.attention(a_finding(probes=(), areas=(), covered=(0, 0)), steps_with(0.5, 0.5))).all()
+
+
+@pytest.mark.parametrize(
+    ("share", "says"),
+    [(0, "0 %"), (1e-6, "less than 0.01 %"), (0.0001, "0.01 %"), (0.005, "0.5 %"), (0.01, "1 %"), (1, "100 %")],
+)
+def test_a_share_is_a_percentage(share: float, says: str) -> None:
+    """Small ones keep one digit; what is noise of the numbers is no 0."""
+    assert percent(share) == says

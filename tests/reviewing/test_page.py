@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import shutil
 import subprocess
@@ -779,7 +780,9 @@ def test_the_numbers_are_those_that_are_measured(opened: Opener, folder: Path, m
     shown = page.locator("#large-table tbody td").all_inner_texts()
     moved = drift.drift(*(journal.read(step).arrays["maps"] for step in (2, 3)))[0, 0]
     assert shown[:3] == ["0.25", "5.50", f"{100 * moved:.0f} %"]
-    assert shown[-3:] == ["2 %", "100 %", "ok"]
+    maps = journal.read(3).arrays["maps"]
+    concentrated = [f"{100 * of(maps)[0, 0]:.0f} %" for of in (drift.entropy, drift.gini)]
+    assert shown[-5:] == ["2 %", *concentrated, "100 %", "ok"]
 
 
 def test_drift_is_marked_where_it_is_not_settled(opened: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -939,7 +942,49 @@ def test_the_large_view_is_printed_alone(opened: Opener, plain: Path, folder: Pa
     assert len(pages_of(folder / "large.pdf")) <= 2
 
 
+def test_a_large_view_that_is_longer_than_a_sheet_goes_on_on_the_next(opened: Opener, folder: Path) -> None:
+    """The last picture of a long filmstrip is on paper, the three of a pin side by side; then it is a dialog again."""
+    journal = make_journal(folder / "long", names=["white"], targets=["predicted"], steps=range(120))
+    page = opened(report.write([journal], folder / "long.html"), fragment="#probe=0&pin=60")
+    settled(page)
+    page.pdf(path=folder / "long.pdf", format="A4")
+    pages = pages_of(folder / "long.pdf")
+    assert 1 < len(pages) < 4
+    assert all((sheet < 200).mean() > 0.005 for sheet in pages)
+    assert page.locator("#large:modal").count() == 1
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("() => document.getElementById('large-now').textContent === 'epoch 118'")
+    page.emulate_media(media="print")
+    tops = page.locator("#large-pictures canvas").evaluate_all(f"all => all.map({BOX})")
+    assert len({round(top) for top, _, _ in tops}) == 1
+    assert len(tops) == 3
+
+
 # ---- How large ----
+
+# Whether the text of a choice is longer than the room that it has.
+IS_CUT = """select => {
+  const style = getComputedStyle(select);
+  const context = document.createElement("canvas").getContext("2d");
+  context.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
+  const room = select.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  return context.measureText(select.selectedOptions[0].text).width > room + 1;
+}"""
+
+
+@pytest.mark.parametrize("width", [1440, 1280])
+def test_what_is_chosen_is_read_in_full(opened: Opener, classes: Path, width: int) -> None:
+    """No choice is cut, whichever is chosen."""
+    page = opened(classes, width=width)
+    ready(page)
+    page.keyboard.press("c")
+    for name in ("sort", "show", "group", "beside", "pin-run", "pin-step"):
+        choice = page.locator(f"#{name}")
+        for option in choice.locator("option:not([disabled])").all():
+            choice.select_option(option.get_attribute("value"))
+            assert choice.evaluate(IS_CUT) is False, option.inner_text()
+            page.locator("#pin-step").select_option("0")  # what was chosen may have let it go
+
 
 BOX = "node => { const { top, bottom, width } = node.getBoundingClientRect(); return [top, bottom, width]; }"
 
@@ -961,7 +1006,8 @@ def test_the_large_view_is_large(opened: Opener, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "window"), [((300, 100), (1280, 900)), ((48, 64), (640, 450)), ((48, 64), (390, 844))]
+    ("size", "window"),
+    [((300, 100), (1280, 900)), ((160, 90), (1280, 900)), ((48, 64), (640, 450)), ((48, 64), (390, 844))],
 )
 def test_a_picture_fits_the_large_view(
     opened: Opener, folder: Path, size: tuple[int, int], window: tuple[int, int]
@@ -1218,7 +1264,7 @@ def test_the_two_colours_of_a_difference_are_told_apart(opened: Opener, plain: P
 
 def shown(page: Page) -> dict[str, Any]:
     """All that a link should bring back."""
-    ids = ("pin-step", "pin-run", "beside", "colormap", "opacity", "size", "sort", "show", "search")
+    ids = ("pin-step", "pin-run", "beside", "colormap", "opacity", "size", "sort", "show", "search", "group")
     return {
         **{name: page.locator(f"#{name}").input_value() for name in ids},
         "epoch": epoch(page),
@@ -1228,6 +1274,7 @@ def shown(page: Page) -> dict[str, Any]:
         "runs": page.locator("#title button[aria-pressed=true]").all_inner_texts(),
         "large": page.locator("#large-title").inner_text() if page.locator("#large[open]").count() else None,
         "target": page.locator("#large .mini[aria-pressed=true]").all_inner_texts(),
+        "zoom": page.locator("#zoom-now").text_content(),
     }
 
 
@@ -1244,7 +1291,7 @@ def test_all_that_is_shown_is_in_the_address(opened: Opener, pair: Path) -> None
     """A reload keeps it, and another page that is opened with the address shows the same."""
     page = opened(pair)
     ready(page)
-    page.wait_for_function("() => location.hash === '#step=4'")  # what the page opens with needs no more words
+    page.wait_for_function("() => location.hash === '#step=4&follow=1'")  # what it opens with needs no more words
     page.locator("#epoch").fill("2")
     page.locator("#pin-step").select_option("-1")
     page.locator("#pin-run").select_option("1")
@@ -1257,12 +1304,15 @@ def test_all_that_is_shown_is_in_the_address(opened: Opener, pair: Path) -> None
     page.locator("#sort").select_option("now")
     page.locator("#show").select_option("class 2")
     page.locator("#search").fill("cup")
+    page.locator("#group").select_option("right")
     page.locator("#title button").nth(1).click()
-    page.locator(".cell").first.click()
+    page.locator(".probe:not(.mean) .cell").first.click()
     page.locator(".mini").nth(1).click()
-    page.wait_for_function("() => location.hash.includes('target=1')")
+    page.keyboard.press("z")
+    page.wait_for_function("() => location.hash.includes('zoom=1.5')")
     before = shown(page)
-    assert before["large"] == before["names"][0]
+    assert before["large"] in before["names"]
+    assert before["zoom"] == "150 %"
     assert before["runs"] == ["first"]
     assert before["epoch"] == "epoch 1"
     page.reload()
@@ -1280,14 +1330,41 @@ def test_all_that_is_shown_is_in_the_address(opened: Opener, pair: Path) -> None
     assert shown(other)["runs"] == ["first", HOSTILE]
 
 
+def test_who_stands_at_the_newest_step_is_at_the_newest_again(opened: Opener, folder: Path) -> None:
+    """A page that is written anew while it trains shows the new step, but not to who stands elsewhere or has a link."""
+    journal = make_journal(folder / "live", names=["white"], targets=["predicted"], steps=range(3))
+    file = report.write([journal], folder / "live.html")
+    page = opened(file, permissions=["clipboard-read", "clipboard-write"])
+    ready(page)
+    page.wait_for_function("() => location.hash.endsWith('&follow=1')")
+    page.keyboard.press("l")
+    page.wait_for_function("() => document.getElementById('live').textContent === 'link copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == f"{file.as_uri()}#step=2"
+    elsewhere = opened(file)
+    ready(elsewhere)
+    elsewhere.keyboard.press("ArrowLeft")
+    elsewhere.wait_for_function("() => location.hash === '#step=1'")
+    for step in (3, 4):
+        journal.append(step, dict(journal.read(2).arrays), {})
+    report.write([journal], file)
+    for each, wanted in ((page, "epoch 4"), (elsewhere, "epoch 1")):
+        each.reload()
+        ready(each)
+        assert epoch(each) == wanted
+    linked = opened(file, fragment="#step=2")
+    ready(linked)
+    assert epoch(linked) == "epoch 2"
+
+
 def test_nonsense_in_an_address_is_left_aside(opened: Opener, pair: Path) -> None:
     """What an address says wrongly is as if it did not say it."""
     nonsense = (
         "#step=many&probe=99&target=-1&runs=7,x&pin=77&of=9&beside=all&scale=log&colours=__proto__&opacity=900&size=x"
     )
-    page = opened(pair, fragment=nonsense + "&sort=x&show=class+9&search=")
+    more = "&sort=x&show=class+9&search=&follow=x&group=__proto__&stacked=,,&zoom=2"
+    page = opened(pair, fragment=nonsense + more)
     ready(page)
-    page.wait_for_function("() => location.hash === '#step=4'")
+    page.wait_for_function("() => location.hash === '#step=4&follow=1'")
     assert shown(page)["names"] == list(NAMES)
     page = opened(pair, fragment="#step=2&pin=now&size=1")
     ready(page)
@@ -1388,6 +1465,180 @@ def test_the_heat_under_the_pointer_is_told(opened: Opener, folder: Path) -> Non
         assert page.locator("#tip").inner_text() == text
 
 
+# ---- Groups ----
+
+
+@pytest.fixture(scope="module")
+def classes(folder: Path) -> Path:
+    """The page of two runs of six white probes: of each label two, one with four times the evidence of the other."""
+    steps = range(4)
+    journals = []
+    for run in range(2):
+        maps = {step: np.zeros((6, 1, 4, 4), np.float32) for step in steps}
+        for step, n in itertools.product(steps, range(6)):
+            # The second run looks elsewhere on probe 4.
+            column = (step + 1) % 4 if (run, n) == (1, 4) else step
+            maps[step][n, 0, n // 3, column] = 8 if n < 3 else 2
+        journals.append(
+            make_journal(folder / f"classes{run}", names=list("abcdef"), targets=["tabby"], maps=maps, steps=steps)
+        )
+    report.write(journals[:1], folder / "class of one.html")
+    return report.write(journals, folder / "classes.html")
+
+
+def headings(page: Page) -> list[str]:
+    return page.locator("#probes :is(h2, h3)").all_inner_texts()
+
+
+def test_groups_begin_with_their_mean(opened: Opener, classes: Path) -> None:
+    """By label each group has its probes; its mean map counts each over its own sum, and drift and focus are means."""
+    page = opened(classes.with_name("class of one.html"))
+    ready(page)
+    page.locator("#colormap").select_option("Greys")
+    page.locator("#group").select_option("label")
+    settled(page)
+    wanted = [
+        ["beagle\n2 probes", "beagle", "b", "e"],
+        ["cup\n2 probes", "cup", "c", "f"],
+        ["tabby\n2 probes", "tabby", "a", "d"],
+    ]
+    assert headings(page) == [text for group in wanted for text in group]
+    assert page.locator("#count").inner_text() == "6 probes, 3 groups"
+    mean = page.locator(".mean").first
+    canvas = mean.locator("canvas").first
+    # At epoch 3 one probe looks at the first row, and the other, with a quarter of the evidence, at the second one.
+    light = [canvas.evaluate(LIGHT, [(3 + 0.5) / 4, (row + 0.5) / 4]) for row in range(4)]
+    ground = canvas.evaluate(LIGHT, [0.1, 0.9])
+    assert abs(light[0] - light[1]) <= 2
+    assert light[0] < ground - 40
+    assert light[3] == ground
+    assert mean.locator(".drifted").inner_text() == "100 %"
+    told = "mean of 2 probes, beagle, target tabby, epoch 3, drift 100 %"
+    page.wait_for_function(
+        "told => document.querySelector('.mean canvas').getAttribute('aria-label') === told", arg=told
+    )
+    page.locator("#search").fill("d")
+    settled(page)
+    assert headings(page) == ["tabby\n1 probe", "tabby", "d"]
+
+
+def test_groups_follow_the_epoch_and_say_where_runs_differ(opened: Opener, classes: Path) -> None:
+    """Right or wrong are those of the epoch shown; keys group and stack, and a stack opens again."""
+    page = opened(classes)
+    ready(page)
+    page.keyboard.press("g")
+    assert page.locator("#group").input_value() == "label"
+    page.locator("#group").select_option("right")
+    settled(page)
+    assert headings(page)[:2] == ["right\n6 probes", "right"]
+    page.keyboard.press("Home")
+    page.wait_for_function("() => document.querySelector('#probes h2')?.textContent.startsWith('wrong')")
+    page.keyboard.press("k")
+    assert headings(page) == ["wrong"]
+    assert page.locator("#stack").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("c")
+    page.keyboard.press("End")
+    page.wait_for_function("() => document.querySelector('#probes h3')?.textContent === 'right'")
+    settled(page)
+    page.reload()
+    ready(page)
+    assert headings(page) == ["right"]
+    moved = page.locator(".mean .difference .note")
+    assert moved.all_inner_texts() == ["100 % moved", "83 % moved"]
+    page.locator(".stack").click()
+    assert headings(page) == ["right\n6 probes", "right", *"abcdef"]
+
+
+def test_probes_are_sorted_by_how_much_two_runs_differ(opened: Opener, classes: Path) -> None:
+    """The one on which the second run looks elsewhere comes first; with one run there is nothing to choose."""
+    page = opened(classes)
+    ready(page)
+    page.locator("#sort").select_option("runs")
+    assert shown_names(page) == ["e", "a", "b", "c", "d", "f"]
+    page = opened(classes.with_name("class of one.html"))
+    assert page.locator("#sort option[value=runs]").is_disabled()
+
+
+# ---- Zoom ----
+
+
+def test_a_picture_is_enlarged_and_moved(opened: Opener, plain: Path) -> None:
+    """By wheel, keys, drag and double click; the same place stays under the pointer, and the heat there is told."""
+    page = opened(plain)
+    ready(page)
+    page.keyboard.press("Home")
+    page.locator(".cell").first.click()
+    page.keyboard.press("c")
+    page.keyboard.press("End")
+    settled(page)
+    frames = page.locator("#large-pictures .frame")
+    box = frames.first.bounding_box()
+    assert box is not None
+    x, y = round(box["x"] + 0.3 * box["width"]), round(box["y"] + 0.6 * box["height"])
+    page.mouse.move(x, y)
+    told = page.locator("#tip").inner_text()
+    page.mouse.wheel(0, -400)
+    settled(page)
+    page.mouse.move(x + 1, y)
+    page.mouse.move(x, y)
+    scales = [
+        frame.evaluate("node => node.firstChild.getBoundingClientRect().width / node.clientWidth")
+        for frame in frames.all()
+    ]
+    assert len(scales) == 3
+    assert scales == pytest.approx([np.exp(1)] * 3, rel=0.01)
+    assert page.locator("#tip").inner_text() == told
+    assert page.locator("#zoom-now").inner_text() == "272 %"
+
+    def left() -> float:
+        return float(frames.first.evaluate("node => node.firstChild.getBoundingClientRect().left"))
+
+    before = left()
+    page.mouse.down()
+    page.mouse.move(x + 40, y + 10, steps=3)
+    page.mouse.up()
+    settled(page)
+    assert left() - before == pytest.approx(40, abs=1)
+    page.keyboard.press("Shift+ArrowLeft")
+    settled(page)
+    assert left() - before > 60
+    assert page.locator("#large-now").inner_text() == "epoch 6"
+    page.keyboard.press("0")
+    settled(page)
+    assert left() == pytest.approx(box["x"], abs=1)
+    page.mouse.dblclick(x, y)
+    assert page.locator("#zoom-now").inner_text() == "300 %"
+    page.keyboard.press("x")
+    assert page.locator("#zoom-now").inner_text() == "200 %"
+    page.keyboard.press("n")
+    page.keyboard.press("Escape")
+    page.locator(".cell").first.click()
+    assert page.locator("#zoom-now").inner_text() == "100 %"
+
+
+def test_two_fingers_enlarge_a_picture_on_a_phone(opened: Opener, plain: Path) -> None:
+    """One finger scrolls the view, two fingers enlarge."""
+    page = opened(plain, width=390, height=844, has_touch=True)
+    ready(page)
+    page.locator(".cell").first.click()
+    settled(page)
+    box = page.locator("#large-pictures .frame").first.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind: str, apart: float) -> None:
+        points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [] if kind == "touchEnd" else points})
+
+    touch("touchStart", 30)
+    for apart in (40, 50, 60):
+        touch("touchMove", apart)
+    touch("touchEnd", 0)
+    page.wait_for_function("() => document.getElementById('zoom-now').textContent === '200 %'")
+    assert page.evaluate("visualViewport.scale") == 1
+
+
 # ---- To take away ----
 
 
@@ -1426,6 +1677,19 @@ def test_pictures_curves_and_numbers_can_be_saved(opened: Opener, folder: Path) 
     assert len(lines) == 3
     assert all(line.get("stroke") == "rgb(29, 95, 168)" and line.get("fill") == "none" for line in lines)
 
+    with Image.open(saved(page, "Animation as GIF", folder)) as animation:
+        assert animation.n_frames == 4
+        for at, pause in enumerate([200, 200, 200, 1500]):
+            animation.seek(at)
+            assert animation.info["duration"] == pause
+            drawn = np.asarray(animation.convert("RGB")).astype(int)[38:278]
+            for panel in range(2):  # the heat of the step, and that of the pinned one
+                colourful = np.ptp(drawn[:, 16 + 336 * panel : 336 * (panel + 1)], axis=2)
+                y, x = np.unravel_index(colourful.argmax(), colourful.shape)
+                hottest = place_of((at - 1, 2)[panel], n=1)
+                assert (x / 320, y / 240) == pytest.approx(hottest, abs=0.08)
+    assert page.locator("#large-now").inner_text() == "epoch 2"
+
     text = saved(page, "All numbers as CSV", folder).read_text(encoding="utf-8-sig")
     rows = list(csv.DictReader(text.splitlines()))
     assert len(rows) == 4 * 2 * 2
@@ -1437,7 +1701,7 @@ def test_pictures_curves_and_numbers_can_be_saved(opened: Opener, folder: Path) 
     moved = drift.drift(journal.read(1).arrays["maps"], step.arrays["maps"])[1, 1]
     assert float(row["drift"]) == pytest.approx(moved, abs=1e-4)
     assert [row["drift"] for row in rows if row["epoch"] == "-1"] == [""] * 4
-    assert row["health"] == "ok"
+    assert (row["label"], row["health"]) == ("beagle", "ok")
 
 
 # ---- For everyone ----
@@ -1495,9 +1759,14 @@ def test_axe_finds_nothing_serious(
     settled(page)
     assert findings(page, axe) == []
     page.locator(".cell").first.click()
+    page.keyboard.press("z")
     settled(page)
     assert findings(page, axe) == []
     page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.locator(".stack").first.click()
+    settled(page)
+    assert findings(page, axe) == []
     page.keyboard.press("?")
     assert findings(page, axe) == []
 

@@ -334,6 +334,13 @@ def test_other_probes_are_refused(tmp_path: Path, other: dict[str, Any], reason:
         report.build(journals)
 
 
+def test_epochs_and_batches_are_not_on_one_page(tmp_path: Path) -> None:
+    """A step is not the same in the two."""
+    journals = [make_journal(tmp_path / "a"), make_journal(tmp_path / "b", unit="batch")]
+    with pytest.raises(ValueError, match="A step of 'a' is one epoch, of 'b' one batch: they cannot be aligned"):
+        report.build(journals)
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     """No journal, one without steps, and names or links of another number are errors that say so."""
     journal = make_journal(tmp_path / "run")

@@ -98,6 +98,7 @@ def test_a_network_that_is_right_and_looks_there_no_more_than_by_chance(
         ((0.99, 0.9, 0.8, 0.67), RISING),
         ((0.99, 0.9, 0.6, 0.3), RISING),
         ((0.99, 0.3, 0.6, 0.3), RISING),
+        ((0.3, 0.99, 0.6, 0.3), RISING),  # it fell from a step that is not the first
         ((0.1, 0.1, 0.1, 0.1), RISING),
         ((0.6, 0.3, 0.3, 0.2), (0.9, 0.5, 0.5, 0.5)),
         ((0.6, 0.3, 0.3, 0.2), (np.nan, 0.5, np.nan, 0.95)),

@@ -1,7 +1,7 @@
 """Any bytes, and whole files that were changed: how many are tried, and how they are made.
 
 Seconds by default, with the same examples each time. More of them, and others each time, for an hour or so:
-`GRADCAM_FUZZ_EXAMPLES=20000 pytest -n 2 tests/record tests/probes -k fuzzed`.
+`GRADCAM_FUZZ_EXAMPLES=20000 pytest -n 2 -m hypothesis`.
 """
 
 from __future__ import annotations

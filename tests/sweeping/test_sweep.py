@@ -118,7 +118,9 @@ def test_a_sweep_is_a_run_of_its_own_in_the_experiment(client: MlflowClient, sav
     run = client.get_run(result.run_id)
     assert client.get_experiment(run.info.experiment_id).name == "post-hoc"
     assert run.info.status == "FINISHED"
-    assert image_steps(client, result.run_id) == {"gradcam/probe_0": [0, 1, 2], "gradcam/probe_1": [0, 1, 2]}
+    assert image_steps(client, result.run_id) == {
+        f"gradcam/{name}": [0, 1, 2] for name in ("all", "probe_0", "probe_1")
+    }
     assert "gradcam/report.html" in artifact_paths(client, result.run_id, "gradcam")
     assert [metric.step for metric in client.get_metric_history(result.run_id, "gradcam_drift/mean")] == [1, 2]
     assert not Path(".gradcam").exists()
@@ -543,7 +545,9 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(client: MlflowClient, save
     result = explain_checkpoints("ckpt", two_probes(), verbose=False)
     assert result.run_id == journal.name
     assert (result.skipped, result.recorded) == (tuple(held), tuple(range(len(held), 8)))
-    assert image_steps(client, journal.name) == {f"gradcam/probe_{n}": list(range(8)) for n in range(2)}
+    assert image_steps(client, journal.name) == {
+        f"gradcam/{name}": list(range(8)) for name in ("all", "probe_0", "probe_1")
+    }
     drift = client.get_metric_history(journal.name, "gradcam_drift/mean")
     assert sorted(metric.step for metric in drift) == list(range(1, 8))
     assert client.get_run(journal.name).info.status == "FINISHED"

@@ -56,7 +56,11 @@ def test_a_run_holds_tiles_maps_metrics_and_tags_of_every_epoch(client: MlflowCl
         fit(compiled_model(), callback)
         assert mlflow.active_run().info.run_id == run.info.run_id, "a user's own run stays active"
     run_id = run.info.run_id
-    assert image_steps(client, run_id) == {"gradcam/cat_1": [0, 1, 2], "gradcam/n1": [0, 1, 2]}
+    assert image_steps(client, run_id) == {
+        "gradcam/all": [0, 1, 2],
+        "gradcam/cat_1": [0, 1, 2],
+        "gradcam/n1": [0, 1, 2],
+    }
     assert artifact_paths(client, run_id, "gradcam") == [
         "gradcam/manifest.json",
         *(f"gradcam/maps/{n}.npz" for n in range(-1, 3)),
@@ -95,8 +99,9 @@ def test_metrics_are_means_unless_all_are_asked_for(client: MlflowClient) -> Non
         *("gradcam_drift/mean", "gradcam_drift/mean of tabby", "gradcam_drift/mean of vizsla"),
         *("gradcam_focus/mean", "gradcam_focus/mean of tabby"),
         *("gradcam_pointing/mean", "gradcam_pointing/mean of tabby"),
+        *("gradcam_spread/entropy", "gradcam_spread/sparseness"),
     }
-    assert len(metrics) == 14
+    assert len(metrics) == 16
     of_classes = [metrics[f"gradcam_drift/mean of {name}"] for name in ("tabby", "vizsla")]
     assert metrics["gradcam_drift/mean"] == pytest.approx(np.mean(of_classes))
 
@@ -170,7 +175,11 @@ def test_a_named_run_is_logged_to(client: MlflowClient) -> None:
     with mlflow.start_run() as active:
         fit(compiled_model(), GradCAMCallback(pictures(2), run_id=other.info.run_id), epochs=1)
     assert image_steps(client, active.info.run_id) == {}
-    assert image_steps(client, other.info.run_id) == {"gradcam/probe_0": [0], "gradcam/probe_1": [0]}
+    assert image_steps(client, other.info.run_id) == {
+        "gradcam/all": [0],
+        "gradcam/probe_0": [0],
+        "gradcam/probe_1": [0],
+    }
     assert client.get_run(other.info.run_id).info.status == "RUNNING"
 
 
@@ -186,7 +195,11 @@ def test_the_run_that_autolog_made_is_used(client: MlflowClient) -> None:
     finally:
         mlflow.keras.autolog(disable=True)
     run = mlflow.last_active_run()
-    assert image_steps(client, run.info.run_id) == {"gradcam/probe_0": [0, 1, 2], "gradcam/probe_1": [0, 1, 2]}
+    assert image_steps(client, run.info.run_id) == {
+        "gradcam/all": [0, 1, 2],
+        "gradcam/probe_0": [0, 1, 2],
+        "gradcam/probe_1": [0, 1, 2],
+    }
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [0, 1, 2]
 
 

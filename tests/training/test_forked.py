@@ -71,7 +71,7 @@ def test_a_child_neither_writes_to_the_run_nor_ends_it(client: MlflowClient, tmp
         "This process was forked from one that trains; only that one goes on to record the training.\n"
     )
     assert run.info.status == "FINISHED"
-    assert image_steps(client, run.info.run_id) == {"gradcam/probe_0": [0, 1, 2, 3]}
+    assert image_steps(client, run.info.run_id) == {"gradcam/all": [0, 1, 2, 3], "gradcam/probe_0": [0, 1, 2, 3]}
 
 
 def test_a_training_in_a_child_has_a_run_of_its_own(client: MlflowClient) -> None:

@@ -86,8 +86,8 @@ def test_the_next_cell_of_a_notebook_has_its_own_run(
         assert next_cell.info.run_id != run_id
         assert ended(client, run_id) == "FAILED"
         fit(ours(), epochs=1)
-    assert image_steps(client, run_id) == {"gradcam/probe_0": [0, 1]}
-    assert image_steps(client, next_cell.info.run_id) == {"gradcam/probe_0": [0]}
+    assert image_steps(client, run_id) == {"gradcam/all": [0, 1], "gradcam/probe_0": [0, 1]}
+    assert image_steps(client, next_cell.info.run_id) == {"gradcam/all": [0], "gradcam/probe_0": [0]}
     assert not Path(".gradcam").exists()
 
 
@@ -121,7 +121,7 @@ def test_a_run_of_the_user_s_stays_active_and_is_not_ended(client: MlflowClient)
         assert threads() == []
         assert mlflow.active_run().info.run_id == run.info.run_id
         assert client.get_run(run.info.run_id).info.status == "RUNNING"
-    assert image_steps(client, run.info.run_id) == {"gradcam/probe_0": [0, 1]}
+    assert image_steps(client, run.info.run_id) == {"gradcam/all": [0, 1], "gradcam/probe_0": [0, 1]}
     assert held
 
 
@@ -146,7 +146,7 @@ def test_an_exception_under_autolog_leaves_no_thread(client: MlflowClient, has_o
     assert threads() == []
     assert not Path(".gradcam").exists()
     run = client.get_run(run_id or mlflow.last_active_run().info.run_id).info
-    assert image_steps(client, run.run_id) == {"gradcam/probe_0": [0, 1]}
+    assert image_steps(client, run.run_id) == {"gradcam/all": [0, 1], "gradcam/probe_0": [0, 1]}
     assert run.status == ("RUNNING" if has_own_run else "FAILED")
 
 
@@ -165,7 +165,7 @@ def test_the_run_of_a_job_is_gone_on_with_and_ended(client: MlflowClient, monkey
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(pictures(16), SIXTEEN, initial_epoch=1, epochs=4, callbacks=[ours()], verbose=0)
     assert client.get_run(run_id).info.status == "FINISHED"
-    assert image_steps(client, run_id) == {"gradcam/probe_0": [0, 1, 2, 3]}
+    assert image_steps(client, run_id) == {"gradcam/all": [0, 1, 2, 3], "gradcam/probe_0": [0, 1, 2, 3]}
     assert [metric.step for metric in client.get_metric_history(run_id, "gradcam_health/ok")] == [0, 1, 2, 3]
     assert mlflow.active_run() is None
     with mlflow.start_run() as later:
@@ -192,7 +192,8 @@ if "handler" in sys.argv:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 model = small_model()
 model.compile("adam", "sparse_categorical_crossentropy")
-model.fit(pictures(8), np.arange(8) % 4, epochs=3, verbose=0, callbacks=[GradCAMCallback(pictures(1)), Wait()])
+ours = GradCAMCallback(pictures(1), verbose=False)
+model.fit(pictures(8), np.arange(8) % 4, epochs=3, verbose=0, callbacks=[ours, Wait()])
 """
 
 
@@ -235,7 +236,7 @@ def test_a_process_that_is_told_to_end_leaves_no_run_open(
             upload(journal)
             assert client.get_run(run_id).info.status == "FAILED"
             upload(journal)
-        assert image_steps(client, run_id) == {"gradcam/probe_0": [0, 1]}
+        assert image_steps(client, run_id) == {"gradcam/all": [0, 1], "gradcam/probe_0": [0, 1]}
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(script.pid, signal.SIGKILL)

@@ -112,7 +112,11 @@ def test_a_smaller_map_is_another_part_of_the_run(client: MlflowClient, caplog: 
     assert steps_of(client, run_id) == [0, 1, 2, 3]
     assert maps_in(client, run_id) == {-1, 0, 1}
     assert maps_in(client, run_id, "gradcam/parts/2") == {-1, 2, 3}
-    assert image_steps(client, run_id) == {"gradcam/probe_0": [0, 1, 2, 3], "gradcam/probe_1": [0, 1, 2, 3]}
+    assert image_steps(client, run_id) == {
+        "gradcam/all": [0, 1, 2, 3],
+        "gradcam/probe_0": [0, 1, 2, 3],
+        "gradcam/probe_1": [0, 1, 2, 3],
+    }
     tags = client.get_run(run_id).data.tags
     assert (tags["gradcam.place"], tags["gradcam.2.place"]) == ("Conv2D 1 of 1, 14x14x4", "Conv2D 1 of 1, 12x12x4")
     page = page_of(client, run_id)
@@ -167,8 +171,9 @@ def test_other_probes_have_cards_and_a_page_of_their_own(client: MlflowClient) -
         fit(network(5), callback(X[5:8]))
     run_id = run.info.run_id
     assert steps_of(client, run_id) == [*range(6)]
-    of_first = {f"gradcam/probe_{n}": [0, 1] for n in range(2)}
-    assert image_steps(client, run_id) == of_first | {f"gradcam/part2/probe_{n}": [2, 3, 4, 5] for n in range(3)}
+    of_first = {f"gradcam/{name}": [0, 1] for name in ("all", "probe_0", "probe_1")}
+    of_others = {f"gradcam/part2/{name}": [2, 3, 4, 5] for name in ("all", *(f"probe_{n}" for n in range(3)))}
+    assert image_steps(client, run_id) == of_first | of_others
     assert page_of(client, run_id) == before
     page = page_of(client, run_id, "gradcam/parts/2")
     assert [name[:7] for name in names_on(page)] == ["part 2:", "part 3:"]
@@ -177,7 +182,7 @@ def test_other_probes_have_cards_and_a_page_of_their_own(client: MlflowClient) -
     assert note.count("gradcam/report.html") == note.count("gradcam/parts/2/report.html") == 1
     assert "gradcam/parts/3" not in note
     store = find_run(run_id, client.tracking_uri)
-    assert len(store.held(store_kind())) == 2 * 2 + 3 * 4
+    assert len(store.held(store_kind())) == 3 * 2 + 4 * 4
 
 
 def store_kind() -> Any:
@@ -422,8 +427,9 @@ def test_a_run_in_memory_has_parts() -> None:
     second, third = store.part(2), store.part(3)
     assert (set(store.maps), set(second.maps), set(third.maps)) == ({-1, 0, 1, 6, 7}, {-1, 2, 3}, {-1, 4, 5})
     assert set(store.metrics) == set(second.metrics) == {*range(8)}
-    assert {probe for probe, step in store.tiles if step in (4, 5)} == {f"part3/probe_{n}" for n in range(3)}
-    assert {probe for probe, step in store.tiles if step not in (4, 5)} == {"probe_0", "probe_1"}
+    of_third = {"part3/all", *(f"part3/probe_{n}" for n in range(3))}
+    assert {probe for probe, step in store.tiles if step in (4, 5)} == of_third
+    assert {probe for probe, step in store.tiles if step not in (4, 5)} == {"all", "probe_0", "probe_1"}
     assert store.review is not None
     assert third.review is not None
     assert second.review is None

@@ -53,8 +53,8 @@ def callback(**settings: Any) -> GradCAMCallback:
 
 
 def cards(*steps: int) -> dict[str, list[int]]:
-    """What `image_steps` says where every probe has one image of each of these steps and no other."""
-    return {"gradcam/probe_0": list(steps), "gradcam/probe_1": list(steps)}
+    """What `image_steps` says where every probe, and the sheet, has one image of each of these steps and no other."""
+    return {f"gradcam/{name}": list(steps) for name in ("all", "probe_0", "probe_1")}
 
 
 def map_steps(client: MlflowClient, run_id: str) -> list[int]:
@@ -485,7 +485,8 @@ def test_a_run_that_holds_other_maps_gets_another_part(client: MlflowClient, cap
     with mlflow.start_run() as run:
         fit(model, callback())
         fit(model, others)
-    assert image_steps(client, run.info.run_id) == cards(0, 1) | {f"gradcam/part2/probe_{n}": [2, 3] for n in range(3)}
+    of_others = {f"gradcam/part2/{name}": [2, 3] for name in ("all", *(f"probe_{n}" for n in range(3)))}
+    assert image_steps(client, run.info.run_id) == cards(0, 1) | of_others
     said = f"Run {run.info.run_id} holds maps that were made with probes "
     assert len([record for record in caplog.records if record.getMessage().startswith(said)]) == 1
 

@@ -32,7 +32,10 @@ def assert_each_is_recorded_once(client: MlflowClient, parent: str | None, count
     for run in runs:
         assert run.info.status == "FINISHED"
         assert run.data.tags.get("mlflow.parentRunId") == parent
-        assert image_steps(client, run.info.run_id) == {"gradcam/probe_0": [*range(EPOCHS)]}
+        assert image_steps(client, run.info.run_id) == {
+            "gradcam/all": [*range(EPOCHS)],
+            "gradcam/probe_0": [*range(EPOCHS)],
+        }
         history = client.get_metric_history(run.info.run_id, "gradcam_drift/mean")
         assert [metric.step for metric in history] == [*range(EPOCHS)]
     if parent is not None:

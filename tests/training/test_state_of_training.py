@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 from support.models import pictures
+from support.seeds import seed_afresh
 from support.stateful_models import CHANGED, Sampling, changeable
 
 from gradcam_callbacks import GradCAMCallback, InMemoryStore, ProbeSet, explain_checkpoints
@@ -34,7 +35,7 @@ def test_training_is_the_same_to_the_last_bit(name: str) -> None:
     """Weights, moving statistics, states and seeds are those of a training without the callback."""
 
     def run(*callbacks: Any) -> list[np.ndarray]:
-        keras.utils.set_random_seed(3)
+        seed_afresh(3)
         return trained(CHANGED[name](), *callbacks)
 
     plain, again, watched = run(), run(), run(recorded())
@@ -59,7 +60,7 @@ def test_a_model_that_is_run_eagerly_draws_the_same_numbers() -> None:
     """Its code runs at each batch, and draws from NumPy's and TensorFlow's global generators, too."""
 
     def run(*callbacks: Any) -> list[np.ndarray]:
-        keras.utils.set_random_seed(3)
+        seed_afresh(3)
         return trained(Drawing(), *callbacks, run_eagerly=True)
 
     for one, with_callback in zip(run(), run(recorded()), strict=True):
@@ -70,7 +71,7 @@ def test_a_model_is_built_without_a_prediction() -> None:
     """In a training loop of one's own the callback builds the model: same weights, and no number is drawn."""
 
     def run(*, is_watched: bool) -> list[np.ndarray]:
-        keras.utils.set_random_seed(3)
+        seed_afresh(3)
         model = Drawing()
         if is_watched:
             callbacks = keras.callbacks.CallbackList([recorded()], model=model)
@@ -85,7 +86,7 @@ def test_a_model_is_built_without_a_prediction() -> None:
 
 def test_two_steps_are_explained_under_the_same_noise() -> None:
     """A model that does not learn has the same maps at each step, although its training draws on."""
-    keras.utils.set_random_seed(3)
+    seed_afresh(3)
     model = CHANGED["dropout that is always on"]()
     model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
     store = InMemoryStore()
@@ -100,7 +101,7 @@ def test_two_steps_are_explained_under_the_same_noise() -> None:
 @pytest.mark.parametrize("name", ["dropout that is always on", "random numbers without a seed", "moving statistics"])
 def test_checkpoints_give_the_maps_of_the_training(name: str) -> None:
     """To the last bit, since both draw the same noise."""
-    keras.utils.set_random_seed(3)
+    seed_afresh(3)
     model = CHANGED[name]()
     probes, live, replayed = ProbeSet(pictures(3), targets=[1]), InMemoryStore(), InMemoryStore()
     saving = keras.callbacks.ModelCheckpoint("ckpt/m-{epoch:02d}.weights.h5", save_weights_only=True)

@@ -81,7 +81,7 @@ def test_one_callback_in_two_threads_records_each_training_once(client: MlflowCl
     assert len(client.search_runs([experiment])) == 2
     for n, (run_id, history) in enumerate(trained):
         assert client.get_run(run_id).info.status == "FINISHED"
-        assert image_steps(client, run_id) == {f"gradcam/{key}": [0, 1, 2] for key in ("probe_0", "probe_1")}
+        assert image_steps(client, run_id) == {f"gradcam/{key}": [0, 1, 2] for key in ("all", "probe_0", "probe_1")}
         folder = tmp_path / f"fetched-{n}"
         folder.mkdir()
         held = maps_of(fetch_journal(find_run(run_id, client.tracking_uri), folder), (-1, 0, 1, 2))
@@ -120,7 +120,7 @@ def test_two_trainings_of_one_run_at_once_are_told_apart_before_the_first_batch(
         assert sorted(store.metrics) == [0, 1, 2]
     else:
         run_id = run.info.run_id if what == "run_id" else Journal("kept").manifest.run_id
-        assert image_steps(client, run_id) == {f"gradcam/{key}": [0, 1, 2] for key in ("probe_0", "probe_1")}
+        assert image_steps(client, run_id) == {f"gradcam/{key}": [0, 1, 2] for key in ("all", "probe_0", "probe_1")}
     fit(second, GradCAMCallback(pictures(2), store=InMemoryStore()))
 
 
@@ -138,7 +138,7 @@ def test_a_training_whose_fit_was_left_is_not_in_the_way(client: MlflowClient) -
             fit(model, GradCAMCallback(pictures(1)), Fault())
         fit(model, GradCAMCallback(pictures(1)), epochs=2)
         del caught
-    assert image_steps(client, run.info.run_id) == {"gradcam/probe_0": [0, 1, 2, 3]}
+    assert image_steps(client, run.info.run_id) == {"gradcam/all": [0, 1, 2, 3], "gradcam/probe_0": [0, 1, 2, 3]}
 
 
 def test_a_training_by_hand_that_nobody_ended_is_not_in_the_way(client: MlflowClient) -> None:
@@ -151,7 +151,7 @@ def test_a_training_by_hand_that_nobody_ended_is_not_in_the_way(client: MlflowCl
         del callback
         gc.collect()
         fit(model, GradCAMCallback(pictures(1)), epochs=1)
-    assert image_steps(client, run.info.run_id) == {"gradcam/probe_0": [0]}
+    assert image_steps(client, run.info.run_id) == {"gradcam/all": [0], "gradcam/probe_0": [0]}
 
 
 HOLDS = """
@@ -167,8 +167,9 @@ class Hold(keras.callbacks.Callback):
 mlflow.set_tracking_uri(sys.argv[1])
 model = small_model()
 model.compile("sgd", "sparse_categorical_crossentropy")
+ours = GradCAMCallback(pictures(1), verbose=False)
 with mlflow.start_run(run_id=sys.argv[2]):
-    model.fit(pictures(8), np.arange(8) % 4, epochs=2, verbose=0, callbacks=[GradCAMCallback(pictures(1)), Hold()])
+    model.fit(pictures(8), np.arange(8) % 4, epochs=2, verbose=0, callbacks=[ours, Hold()])
 """
 
 
@@ -198,4 +199,4 @@ def test_a_run_that_another_process_records_into_is_told(client: MlflowClient, i
     other.communicate(b"\n", timeout=120)
     before = 1 if is_killed else 2
     fit(model, callback, epochs=1)
-    assert image_steps(client, run_id) == {"gradcam/probe_0": [*range(before + 1)]}
+    assert image_steps(client, run_id) == {"gradcam/all": [*range(before + 1)], "gradcam/probe_0": [*range(before + 1)]}

@@ -4,22 +4,32 @@
 import { lastUpTo } from "./curves.js";
 import { COUNT, RUNS, TARGETS, data, steps } from "./data.js";
 import { inputOf, selectOf } from "./dom.js";
-import { arrange } from "./filters.js";
+import { arrange, setGrouping, setStacked } from "./filters.js";
+import { GROUPINGS, canGroup } from "./grouping.js";
 import { closeLarge, openLarge } from "./large.js";
 import { setColormap, setGrey, setHidden, setOpacity, setScale } from "./looks.js";
 import { setBeside, setPin, setSize } from "./pinning.js";
 import { setShownRuns } from "./shown.js";
 import { initial, state, stepNow } from "./state.js";
 import { play, schedule } from "./time.js";
+import { zoomFrom, zoomText } from "./zoom.js";
+import { setZoom } from "./zooming.js";
 
 const FILTERS = /** @type {const} */ ({ sort: "given", show: "all" });
 
-/** What is shown, as it stands in an address behind "#". */
-export function fragment() {
+/** Whether the newest step is shown, which a page that is written anew will show as well. */
+const isNewest = () => state.at === steps.length - 1;
+
+/**
+ * What is shown, as it stands in an address behind "#".
+ * @param {boolean} [isToStay] whether a later step is not wanted
+ */
+export function fragment(isToStay = true) {
   const { large, pin, beside, scale, colormap, opacity, size, away } = state;
   /** @type {[string, string | number, unknown][]} */
   const all = [
     ["step", stepNow(), null],
+    ["follow", !isToStay && isNewest() ? 1 : "", ""],
     ["probe", large?.n ?? "", ""],
     ["target", large?.k ?? "", ""],
     ["runs", away.size ? [...Array(RUNS).keys()].filter((run) => !away.has(run)).join(",") : "", ""],
@@ -35,13 +45,16 @@ export function fragment() {
     ["sort", selectOf("sort").value, FILTERS.sort],
     ["show", selectOf("show").value, FILTERS.show],
     ["search", inputOf("search").value, ""],
+    ["group", state.grouping, initial.grouping],
+    ["stacked", [...state.stacked].join(","), ""],
+    ["zoom", large === null ? "" : zoomText(state.zoom), ""],
   ];
   const told = all.filter(([, value, usual]) => value !== usual).map(([key, value]) => [key, String(value)]);
   return new URLSearchParams(told).toString();
 }
 
 export function remember() {
-  const wanted = `#${fragment()}`;
+  const wanted = `#${fragment(false)}`;
   if (location.hash === wanted) return;
   try {
     history.replaceState(null, "", wanted);
@@ -61,7 +74,8 @@ export function recall() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   play(false);
   const step = Number(wanted.get("step"));
-  if (wanted.has("step") && Number.isFinite(step)) state.at = Math.max(0, lastUpTo(steps, step));
+  const isToFollow = wanted.get("follow") === "1";
+  if (wanted.has("step") && Number.isFinite(step) && !isToFollow) state.at = Math.max(0, lastUpTo(steps, step));
   else state.at = initial.at;
   recallRuns(wanted);
   recallLooks(wanted);
@@ -69,6 +83,7 @@ export function recall() {
   const n = indexOf(wanted.get("probe"), COUNT);
   if (n === null) closeLarge();
   else openLarge(n, indexOf(wanted.get("target"), TARGETS) ?? 0);
+  setZoom(zoomFrom(n === null ? null : wanted.get("zoom")));
   schedule();
 }
 
@@ -106,4 +121,7 @@ function recallFilters(wanted) {
   }
   inputOf("search").value = wanted.get("search") ?? "";
   arrange();
+  const grouping = wanted.get("group") ?? "";
+  setGrouping(Object.hasOwn(GROUPINGS, grouping) && canGroup(grouping) ? grouping : initial.grouping);
+  setStacked((wanted.get("stacked") ?? "").split(",").filter(Boolean));
 }

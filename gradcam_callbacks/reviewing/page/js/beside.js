@@ -9,6 +9,7 @@ import { paint, paintDifference } from "./heat.js";
 import { comparison, nameOfPinned, pinnedOf } from "./pin.js";
 import { state, stepNow } from "./state.js";
 
+/** @import { Pinned } from "./pin.js" */
 /** @import { Run } from "./types.js" */
 /** @typedef {ReturnType<typeof makePanel>} Panel */
 /** @typedef {ReturnType<typeof makePanels>} Panels */
@@ -16,7 +17,9 @@ import { state, stepNow } from "./state.js";
 function makePanel() {
   const canvas = element("canvas", { role: "img", width: 1, height: 1 });
   const badge = element("span", { class: "badge", hidden: true });
-  return { canvas, badge, note: element("span", { class: "note" }), /** What is drawn now. */ drawn: "" };
+  /** What was compared last, and what came of it. @type {{ key: string, found: ReturnType<typeof comparison> }} */
+  const compared = { key: "", found: { difference: null, why: "" } };
+  return { canvas, badge, note: element("span", { class: "note" }), /** What is drawn now. */ drawn: "", compared };
 }
 
 /** A panel for the picture that is pinned, and one for the difference. */
@@ -26,6 +29,21 @@ export const makePanels = () => ({ pinned: makePanel(), difference: makePanel() 
 export function shownPanels(run) {
   const isThere = pinnedOf(run) !== null;
   return { pinned: isThere && state.beside !== "difference", difference: isThere && state.beside !== "picture" };
+}
+
+/**
+ * What moved from what is pinned, worked out once for picture, note and description.
+ * @param {Panels} panels
+ * @param {Run} run
+ * @param {Pinned} pinned
+ * @param {number} s
+ * @param {number} n
+ * @param {number} k
+ */
+function comparedOn({ difference: { compared } }, run, pinned, s, n, k) {
+  const key = `${pinned.other.number} ${pinned.s} ${s} ${n} ${k}`;
+  if (compared.key !== key) Object.assign(compared, { key, found: comparison(run, pinned, s, n, k) });
+  return compared.found;
 }
 
 /**
@@ -56,7 +74,7 @@ export function drawPanels(panels, size, run, s, n, k) {
   const both = `${key} ${s}`;
   if (panels.difference.drawn === both) return;
   panels.difference.drawn = both;
-  const { difference } = comparison(run, pinned, s, n, k);
+  const { difference } = comparedOn(panels, run, pinned, s, n, k);
   paintDifference(panels.difference.canvas, width, height, run.grid, difference?.values ?? null, n, finest);
 }
 
@@ -71,7 +89,7 @@ export function drawPanels(panels, size, run, s, n, k) {
 export function tellPanels(panels, run, s, n, k) {
   const pinned = pinnedOf(run);
   if (pinned === null) return;
-  const { difference, why } = comparison(run, pinned, s, n, k);
+  const { difference, why } = comparedOn(panels, run, pinned, s, n, k);
   setText(panels.pinned.note, nameOfPinned(run, pinned));
   setText(panels.difference.note, difference === null ? why : `${percent(difference.moved)} moved`);
 }
@@ -89,7 +107,7 @@ export function describePanels(panels, run, s, n, k) {
   if (pinned === null) return;
   const what = [data.names[n], `target ${data.targets[k]}`];
   panels.pinned.canvas.setAttribute("aria-label", joined([...what, `pinned: ${nameOfPinned(run, pinned)}`]));
-  const { difference, why } = comparison(run, pinned, s, n, k);
+  const { difference, why } = comparedOn(panels, run, pinned, s, n, k);
   const between = `difference from ${nameOfPinned(run, pinned)} to ${nameOf(stepNow())}`;
   const hasPlaces = run.shape.length < 3; // slices of a volume lie side by side
   const told = difference

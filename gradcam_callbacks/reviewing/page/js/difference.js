@@ -18,7 +18,11 @@ export const CAME = [255, 170, 20];
 export const LEFT = [40, 90, 255];
 
 /** @param {Uint8Array} map */
-const sumOf = (map) => map.reduce((sum, value) => sum + value, 0);
+export function sumOf(map) {
+  let sum = 0;
+  for (let cell = 0; cell < map.length; cell++) sum += map[cell];
+  return sum;
+}
 
 /**
  * The difference of two maps, each over its own sum, so that it is of where and not of how much; null where one of them
@@ -42,7 +46,10 @@ export function differenceOf(then, now) {
     if (changes[cell] > changes[came]) came = cell;
     if (changes[cell] < changes[left]) left = cell;
   }
-  const values = Uint8Array.from(changes, (change) => UNCHANGED + Math.round((FULL * change) / highest));
+  const values = new Uint8Array(changes.length);
+  for (let cell = 0; cell < values.length; cell++) {
+    values[cell] = UNCHANGED + Math.round((FULL * changes[cell]) / highest);
+  }
   return { values, moved, came, left };
 }
 

@@ -74,6 +74,11 @@ function drawFrame(frame) {
   });
 }
 
+/** Draws also the frames out of sight, for paper. */
+export function drawWholeFilm() {
+  for (const frame of frames.values()) drawFrame(frame);
+}
+
 /** Draws the frames in sight, and marks that of the step shown. */
 export function drawFilm() {
   for (const frame of frames.values()) {

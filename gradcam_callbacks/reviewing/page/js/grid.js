@@ -31,7 +31,7 @@ import { byId, chip, dense, element, joined, setText } from "./dom.js";
 import { isNumber, number, percent, probability } from "./format.js";
 import { forgetPrints, paint, photographs } from "./heat.js";
 import { viewsOf } from "./pin.js";
-import { makeSpark } from "./spark.js";
+import { makeSpark, marksOf } from "./spark.js";
 import { state, stepNow } from "./state.js";
 import { schedule } from "./time.js";
 
@@ -122,8 +122,8 @@ function makeCell(run) {
   return { run, canvas, badge, button, note, node, views, beside: /** @type {Beside | null} */ (null) };
 }
 
-/** @param {Run} run */
-function makeReading(run) {
+/** The numbers below a picture of a run. @param {Run} run */
+export function makeReading(run) {
   const { title, says } = data.measures.focus;
   const chance = element("span", { class: "chance" });
   const inside = element("span", { class: "inside", title: `${title.toLowerCase()}: ${says}` });
@@ -141,7 +141,7 @@ function makeGroup(n, k, open) {
   const cells = runs.map(makeCell);
   const readings = runs.map(makeReading);
   const ofClass = element("span", { class: "class-of-target", dir: "auto" });
-  const spark = makeSpark(n, k);
+  const spark = makeSpark((run, name, s) => valueAt(run.measures[name], s, n, k), marksOf(n, k));
   const node = element(
     "section",
     { class: "target", "aria-label": `Target ${target}` },
@@ -229,22 +229,21 @@ export function updateGroup(group, hasWords = true) {
     if (!hasWords) return;
     setText(cell.note, noteOf(run, s, n, isOwn));
     if (cell.beside) tellPanels(cell.beside.panels, run, s, n, k);
-    updateReading(group.readings[r], run, s, n, k);
+    tellReading(group.readings[r], run, (values) => valueAt(values, s, n, k));
   });
   if (hasWords) setText(group.ofClass, followed(n, k));
 }
 
 /**
+ * Writes the numbers below a picture.
  * @param {ReturnType<typeof makeReading>} reading
  * @param {Run} run
- * @param {number} s
- * @param {number} n
- * @param {number} k
+ * @param {(values: Float32Array | null | undefined) => number} valueOf one of a run's arrays
  */
-function updateReading(reading, run, s, n, k) {
-  const chance = valueAt(run.probabilities, s, n, k);
-  const [drift, floor, focus] = ["drift", "floor", "focus"].map((name) => valueAt(run.measures[name], s, n, k));
-  setText(reading.chance, isNumber(chance) ? probability(chance) : number(valueAt(run.scores, s, n, k)));
+export function tellReading(reading, run, valueOf) {
+  const chance = valueOf(run.probabilities);
+  const [drift, floor, focus] = ["drift", "floor", "focus"].map((name) => valueOf(run.measures[name]));
+  setText(reading.chance, isNumber(chance) ? probability(chance) : number(valueOf(run.scores)));
   setText(reading.inside, isNumber(focus) ? percent(focus) : "");
   setText(reading.moved, isNumber(drift) ? percent(drift) : "");
   reading.moved.classList.toggle("beyond", isRestless(drift, floor));
@@ -324,10 +323,9 @@ export function layCells() {
 
 /** Takes the size of the canvases from the layout. */
 export function measureCells() {
-  const group = groups.find(({ node }) => node.isConnected && node.clientWidth > 0);
-  const shown = group?.cells.find(({ button }) => button.clientWidth > 0);
+  const shown = [...byId("probes").querySelectorAll(".cell")].find((cell) => cell.clientWidth > 0);
   if (!shown) return;
-  const width = Math.max(16, Math.min(360, Math.round(dense(shown.button.clientWidth))));
+  const width = Math.max(16, Math.min(360, Math.round(dense(shown.clientWidth))));
   if (width === state.cell.width) return;
   state.cell = { width, height: Math.max(1, Math.round((width * HEIGHT) / WIDTH)) };
   forgetPrints();

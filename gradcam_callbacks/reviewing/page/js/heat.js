@@ -12,6 +12,9 @@ import { isHeatShown, state } from "./state.js";
 /** @import { Run } from "./types.js" */
 /** @typedef {ReturnType<typeof makeSheet>} Sheet */
 
+/** A picture's middle grey: below colour bars, and below heat that belongs to no picture. */
+export const GROUND = "#8c8a86";
+
 const tables = Object.fromEntries(Object.entries(data.colormaps).map(([name, text]) => [name, bytesOf(text)]));
 const paints = new Uint32Array(256);
 const differencePaints = new Uint32Array(differenceTable().buffer);
@@ -168,6 +171,49 @@ export function paintDifference(canvas, width, height, grid, values, n, finest =
 }
 
 /**
+ * Draws heat, or a difference, that belongs to no picture, on a grey ground.
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} width
+ * @param {number} height
+ * @param {[number, number]} grid rows and columns
+ * @param {Uint8Array | null} values null where there are none
+ * @param {boolean} [isOfDifference]
+ */
+export function paintAlone(canvas, width, height, grid, values, isOfDifference = false) {
+  const context = sized(canvas, width, height);
+  context.globalAlpha = 1;
+  context.fillStyle = GROUND;
+  context.fillRect(0, 0, width, height);
+  if (values === null || !isHeatShown()) return;
+  const shades = isOfDifference ? differencePaints : paints;
+  const colours = coloured(values, grid, 1, shades, { width, height, finest: 112 });
+  lay(context, colours, width, height, isOfDifference ? differenceOpacity() : state.opacity);
+}
+
+/** A canvas of that size, to draw on. @param {HTMLCanvasElement} canvas @param {number} width @param {number} height */
+function sized(canvas, width, height) {
+  if (canvas.width !== width || canvas.height !== height) {
+    canvas.width = width;
+    canvas.height = height;
+  }
+  return contextOf(canvas);
+}
+
+/**
+ * Lays colours over what is drawn.
+ * @param {CanvasRenderingContext2D} context
+ * @param {HTMLCanvasElement} colours
+ * @param {number} width
+ * @param {number} height
+ * @param {number} opacity
+ */
+function lay(context, colours, width, height, opacity) {
+  context.globalAlpha = opacity;
+  context.imageSmoothingEnabled = true;
+  context.drawImage(colours, 0, 0, width, height);
+}
+
+/**
  * Draws a picture, colours on it, and the outline of its region.
  * @param {HTMLCanvasElement} canvas
  * @param {number} width
@@ -179,21 +225,13 @@ export function paintDifference(canvas, width, height, grid, values, n, finest =
  * @param {number} [opacity] of the colours
  */
 function layers(canvas, width, height, n, isGrey, hasOutline, coloursOf, opacity = state.opacity) {
-  if (canvas.width !== width || canvas.height !== height) {
-    canvas.width = width;
-    canvas.height = height;
-  }
+  const context = sized(canvas, width, height);
   const image = photographs[n];
   if (!image.complete || !image.naturalWidth) return;
-  const context = contextOf(canvas);
   context.globalAlpha = 1;
   context.drawImage(printOf(n, width, height, isGrey), 0, 0);
   const colours = coloursOf();
-  if (colours !== null) {
-    context.globalAlpha = opacity;
-    context.imageSmoothingEnabled = true;
-    context.drawImage(colours, 0, 0, width, height);
-  }
+  if (colours !== null) lay(context, colours, width, height, opacity);
   const outline = outlines[n];
   if (hasOutline && outline !== null) strokeOutline(context, outline, width, height);
 }

@@ -3,12 +3,14 @@
 
 import { steps } from "./data.js";
 import { isHelpOpen, openHelp } from "./help.js";
+import { turnAllStacks, turnGrouping } from "./filters.js";
 import { turn } from "./large.js";
 import { setOpacity, setScale } from "./looks.js";
 import { copyLink } from "./link.js";
 import { togglePin, turnBeside } from "./pinning.js";
 import { state } from "./state.js";
 import { go, play, schedule } from "./time.js";
+import { lookTo, resetZoom, zoomIn, zoomOut } from "./zooming.js";
 
 /** @type {Record<string, () => void>} */
 const MOVES = {
@@ -34,8 +36,19 @@ const OTHERS = {
   s: () => setScale(state.scale === "map" ? "shared" : "map"),
 };
 
-/** @type {Record<string, () => void>} */
-const LARGE = { n: () => turn(1), p: () => turn(-1) };
+/** In the grid. @type {Record<string, () => void>} */
+const GRID = { g: turnGrouping, k: turnAllStacks };
+
+/** In the large view. @type {Record<string, () => void>} */
+const LARGE = { n: () => turn(1), p: () => turn(-1), z: zoomIn, x: zoomOut, 0: resetZoom };
+
+/** With Shift, where the picture is enlarged: which part of it is shown. @type {Record<string, () => void>} */
+const LOOKS = {
+  ArrowLeft: () => lookTo(-1, 0),
+  ArrowRight: () => lookTo(1, 0),
+  ArrowUp: () => lookTo(0, -1),
+  ArrowDown: () => lookTo(0, 1),
+};
 
 /** @param {KeyboardEvent} event */
 const isHold = (event) => event.key === "h" || event.key === "H";
@@ -49,7 +62,10 @@ function onKey(event) {
   if (takes(event.target, "input[type=search], input[type=text], select, textarea")) return;
   const isSetting = takes(event.target, "#opacity, #size, input[type=radio]");
   const isPressed = takes(event.target, "button, a, summary, input[type=checkbox], input[type=radio]");
-  const act = (isSetting ? null : MOVES[event.key]) ?? OTHERS[event.key] ?? (state.large ? LARGE[event.key] : null);
+  const isLooking = event.shiftKey && state.large !== null && state.zoom.scale > 1;
+  const look = isLooking ? LOOKS[event.key] : undefined;
+  const move = isSetting ? null : MOVES[event.key];
+  const act = look ?? move ?? OTHERS[event.key] ?? (state.large ? LARGE : GRID)[event.key];
   if (isHold(event)) {
     if (!event.repeat) hold(true);
   } else if (event.key === " " && !isPressed) {

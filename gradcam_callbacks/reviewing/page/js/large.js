@@ -35,6 +35,7 @@ import { state, stepNow } from "./state.js";
 import { fillTable, tellTable } from "./table.js";
 import { schedule } from "./time.js";
 import { freeTip } from "./tip.js";
+import { resetZoom } from "./zooming.js";
 
 /** @import { Chart, Line, Run } from "./types.js" */
 /** @typedef {ReturnType<typeof makeFigure>} Figure */
@@ -42,12 +43,15 @@ import { freeTip } from "./tip.js";
 
 const dialog = byId("large", HTMLDialogElement);
 // In pixels: between pictures, below each, the least width of one before they scroll, below which width of all they
-// stand one below the other, and what a window has beside one where the dialog scrolls as a whole.
+// stand one below the other, and what a window has beside one and the bars where the dialog scrolls as a whole.
 const GAP = 10;
 const CAPTION = 24;
 const SMALLEST = 220;
 const PHONE = 500;
-const TIGHT = 136;
+const TIGHT = 24;
+// How wide a picture is drawn at most, in its own pixels: as a whole, and enlarged.
+const FINE = 900;
+const FINEST = 1400;
 
 /**
  * What the dialog was filled for, how its pictures were laid out, and what it was filled with.
@@ -57,6 +61,7 @@ const filled = { key: "", laid: "", figures: [], minis: [] };
 
 /** @param {number} n @param {number} k */
 export function openLarge(n, k) {
+  if (state.large?.n !== n) resetZoom();
   state.large = { n, k };
   if (!dialog.open) {
     dialog.showModal();
@@ -76,6 +81,19 @@ export function turn(by) {
 
 export const closeLarge = () => dialog.close();
 
+/**
+ * What is modal lies on one sheet of paper and is cut there; as a part of the page it goes on.
+ * @param {boolean} isOnPaper
+ */
+export function layOnPaper(isOnPaper) {
+  if (!dialog.open || dialog.matches(":modal") !== isOnPaper) return;
+  const held = document.activeElement;
+  dialog.close();
+  if (isOnPaper) dialog.show();
+  else dialog.showModal();
+  if (held instanceof HTMLElement) held.focus({ preventScroll: true });
+}
+
 /** Fills the dialog anew, where other runs are to be shown. */
 export function fillLargeAgain() {
   filled.key = "";
@@ -89,6 +107,7 @@ export function fillDialog() {
   byId("before").addEventListener("click", () => turn(-1));
   byId("after").addEventListener("click", () => turn(1));
   dialog.addEventListener("close", () => {
+    if (dialog.open) return; // laid on paper, or taken from there
     const shown = state.large;
     state.large = null;
     filled.key = "";
@@ -276,10 +295,14 @@ function layPictures() {
   const views = runs.map((run) => viewsOf(run)).filter((count) => count > 0);
   const count = views.reduce((sum, each) => sum + each, 0);
   const body = byId("large-left");
-  const others = byId("large-targets").hidden ? 0 : byId("large-targets").offsetHeight + 8;
+  // Below one tall picture the targets would take height from it; beside it there is room.
+  const isUpright = (count * WIDTH) / HEIGHT < 1;
+  if (body.classList.contains("upright") !== isUpright) body.classList.toggle("upright", isUpright);
+  const others = isUpright || byId("large-targets").hidden ? 0 : byId("large-targets").offsetHeight + 8;
   // Where the dialog scrolls as a whole, the window is what a picture has to fit into.
   const isTight = getComputedStyle(body).overflowY === "visible";
-  const room = isTight ? window.innerHeight - TIGHT : body.clientHeight - others - 2;
+  const bars = [".large > header", ".large-time"].map((part) => dialog.querySelector(part)?.clientHeight ?? 0);
+  const room = isTight ? window.innerHeight - bars[0] - bars[1] - TIGHT : body.clientHeight - others - 2;
   const laid = [filled.key, host.clientWidth, room, views.join()].join(" ");
   if (filled.laid === laid) return;
   filled.laid = laid;
@@ -287,6 +310,7 @@ function layPictures() {
   const box = { count, together, ratio: WIDTH / HEIGHT, width: host.clientWidth, height: room };
   const least = box.width < PHONE ? box.width : SMALLEST;
   const { columns, size } = arranged({ ...box, gap: GAP, caption: CAPTION, least });
+  host.style.setProperty("--views", String(together > 1 ? together : count));
   host.style.setProperty("--across", String(columns));
   host.style.setProperty("--wide", `${size}px`);
   schedule();
@@ -296,7 +320,8 @@ function layPictures() {
 function drawFigure({ run, canvas, badge, note, panels }, n, k) {
   const s = places[run.number][state.at];
   const isOwn = s >= 0 && run.steps[s] === stepNow();
-  const width = Math.max(16, Math.min(900, Math.round(dense(canvas.clientWidth))));
+  const most = state.zoom.scale > 1 ? FINEST : FINE;
+  const width = Math.max(16, Math.min(most, Math.round(dense(canvas.clientWidth * state.zoom.scale))));
   const size = { width, height: heightOf(width), finest: 224 };
   paint(canvas, width, size.height, run, s, n, k, size);
   if (panels) {

@@ -4,7 +4,7 @@
 import { data, runs } from "./data.js";
 import { buttonOf, byId, contextOf, element, inputOf, selectOf, setText } from "./dom.js";
 import { number } from "./format.js";
-import { colourRow, mix } from "./heat.js";
+import { GROUND, colourRow, mix } from "./heat.js";
 import { drawDifferenceBar } from "./pinning.js";
 import { state } from "./state.js";
 import { schedule } from "./time.js";
@@ -22,7 +22,7 @@ function drawBar() {
   const canvas = byId("bar", HTMLCanvasElement);
   const context = contextOf(canvas);
   context.globalAlpha = 1;
-  context.fillStyle = "#8c8a86"; // a picture's middle grey
+  context.fillStyle = GROUND;
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.globalAlpha = state.opacity;
   context.imageSmoothingEnabled = false;

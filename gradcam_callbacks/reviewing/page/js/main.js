@@ -26,6 +26,7 @@ import { watchKeys } from "./keys.js";
 import { drawLarge, fillDialog, openLarge } from "./large.js";
 import { fillLink } from "./link.js";
 import { fillSettings, fillTheme } from "./looks.js";
+import { describeMeans, drawMeans } from "./means.js";
 import { announce, fillMetrics, tellMetrics } from "./metrics.js";
 import { fillCharts } from "./overview.js";
 import { fillPinning, showPin, showSize } from "./pinning.js";
@@ -36,6 +37,7 @@ import { fillShown } from "./shown.js";
 import { onSpark } from "./spark.js";
 import { state, stepNow } from "./state.js";
 import { areWordsDue, drawWith, fillTime, schedule, settle } from "./time.js";
+import { fillZooming } from "./zooming.js";
 
 // From so many cells on, canvases out of sight give their memory back.
 const CROWD = 120;
@@ -56,6 +58,7 @@ function render() {
   if (hasWords) tellMetrics();
   if (state.large === null) {
     for (const group of visible) drawGroup(group, hasWords);
+    drawMeans(hasWords);
     if (hasWords) for (const card of cards) updateCard(card);
   } else {
     drawLarge();
@@ -76,6 +79,7 @@ function rest() {
   for (const plot of plots) plot.update();
   tellMetrics();
   arrange();
+  describeMeans();
   announce();
   remember();
 }
@@ -106,7 +110,7 @@ function watch() {
   watchSight();
   const grid = byId("probes");
   for (const kind of /** @type {const} */ (["click", "pointermove", "pointerleave"])) {
-    grid.addEventListener(kind, (event) => onSpark(event, groupAt));
+    grid.addEventListener(kind, onSpark);
   }
   new ResizeObserver(() => {
     document.documentElement.style.setProperty("--sticky", `${byId("controls").offsetHeight}px`);
@@ -150,6 +154,7 @@ function start() {
   fillPointing();
   fillPrinting();
   fillSaving();
+  fillZooming();
   fillShown();
   arrange();
   watch();

@@ -12,7 +12,7 @@ const rounded = (value) => Number(value.toPrecision(5));
 /** The first row has the names of the columns; a step of -1 is before training. */
 export function numberRows() {
   const names = Object.keys(data.measures).filter((name) => runs.some((run) => run.measures[name]));
-  const words = ["run", data.unit, "probe", "target", "explained", "predicted"];
+  const words = ["run", data.unit, "probe", "target", "label", "explained", "predicted"];
   const head = [...words, "score", "probability", ...names, "health"];
   const shown = runs.filter((run) => !state.away.has(run.number));
   return [head, ...shown.flatMap((run) => run.steps.flatMap((_, s) => rowsAt(run, s, names)))];
@@ -26,6 +26,7 @@ function rowsAt(run, s, names) {
       run.steps[s],
       probe,
       target,
+      data.labels ? className(data.labels[n]) : "",
       className(explainedAt(run, s, n, k)),
       className(predictedAt(run, s, n)),
       rounded(valueAt(run.scores, s, n, k)),

@@ -4,7 +4,7 @@
 import { RUNS, data, nameOf, runs, shareOf, steps } from "./data.js";
 import { buttonOf, byId, contextOf, element, inputOf, joined, selectOf, setText } from "./dom.js";
 import { layCells } from "./grid.js";
-import { colourRow, differenceOpacity } from "./heat.js";
+import { GROUND, colourRow, differenceOpacity } from "./heat.js";
 import { state, stepNow } from "./state.js";
 import { schedule } from "./time.js";
 
@@ -66,7 +66,7 @@ export function drawDifferenceBar() {
   const canvas = byId("difference-bar", HTMLCanvasElement);
   const context = contextOf(canvas);
   context.globalAlpha = 1;
-  context.fillStyle = "#8c8a86"; // a picture's middle grey
+  context.fillStyle = GROUND;
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.globalAlpha = differenceOpacity();
   context.imageSmoothingEnabled = false;

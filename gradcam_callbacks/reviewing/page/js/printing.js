@@ -3,8 +3,10 @@
 
 import { RUNS, nameOf, runs } from "./data.js";
 import { byId, joined, selectOf, setText } from "./dom.js";
+import { drawWholeFilm } from "./film.js";
 import { drawGroup, groups, measureCells } from "./grid.js";
-import { drawLarge } from "./large.js";
+import { drawLarge, layOnPaper } from "./large.js";
+import { describeMeans } from "./means.js";
 import { nameOfPinned, pinnedOf } from "./pin.js";
 import { photographs } from "./heat.js";
 import { isHeatShown, state, stepNow } from "./state.js";
@@ -33,17 +35,25 @@ const chosen = (id) => selectOf(id).selectedOptions[0]?.text ?? "";
 /** Draws every picture, also those out of sight, and writes how. */
 function prepare() {
   const shown = RUNS > 1 ? `Runs: ${runs.filter((run) => !state.away.has(run.number)).map((run) => run.name)}.` : "";
-  const order = `${byId("count").textContent}, ${joined([chosen("show"), chosen("sort")])}.`;
+  const grouped = state.grouping === "none" ? "" : chosen("group");
+  const order = `${byId("count").textContent}, ${joined([chosen("show"), chosen("sort"), grouped])}.`;
   setText(byId("printed"), [`Shown: ${nameOf(stepNow())}.`, shown, toldOfHeat(), toldOfPin(), order].join(" "));
   measureCells();
-  if (state.large === null) for (const group of groups) drawGroup(group);
-  else drawLarge();
+  if (state.large !== null) {
+    layOnPaper(true);
+    drawLarge();
+    drawWholeFilm();
+    return;
+  }
+  for (const group of groups) drawGroup(group);
+  describeMeans();
 }
 
 export function fillPrinting() {
   window.addEventListener("beforeprint", prepare);
   // Some browsers lay out for paper, and print, without saying so first.
-  window.matchMedia("print").addEventListener("change", (event) => event.matches && prepare());
+  window.matchMedia("print").addEventListener("change", (event) => (event.matches ? prepare() : layOnPaper(false)));
+  window.addEventListener("afterprint", () => layOnPaper(false));
   // What is decoded only when it is seen would be missing.
   for (const image of photographs) void image.decode().catch(() => {});
 }

@@ -1,54 +1,22 @@
 // @ts-check
-/* Files to take away: what the large view shows as pictures, its curves, and the numbers of the page. */
+/* What the page saves: what the large view shows as pictures, its curves, and the numbers. */
 
+import { saveAnimation } from "./animating.js";
 import { csvOf } from "./csv.js";
 import { COUNT, HEIGHT, RUNS, WIDTH, data, nameOf, places, runs, shortOf, steps } from "./data.js";
-import { buttonOf, byId, contextOf, drawn, element } from "./dom.js";
+import { buttonOf, byId, drawn, element } from "./dom.js";
+import { EDGE, LINE, download, fileName, nameOfFile, sheetWith } from "./files.js";
 import { paint } from "./heat.js";
 import { numberRows } from "./numbers.js";
 import { state, stepNow } from "./state.js";
+import { partOf } from "./zoom.js";
 
-// In pixels of the file: around and between pictures, a line of text, and how wide the frames of a film are.
-const EDGE = 16;
-const LINE = 22;
+// How wide the frames of a film are, in pixels of the file.
 const FRAME = 160;
 // A film has so many frames in a row.
 const ROW = 12;
-const FONT = "14px system-ui, sans-serif";
 // What a curve is drawn with, which a file has to say by itself.
 const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity"];
-
-/** A name that every file system takes: letters and digits of all scripts. @param {string[]} parts */
-function fileName(...parts) {
-  const safe = parts.join("-").normalize("NFKC");
-  return safe.replace(/[^\p{L}\p{N}.-]+/gu, "_").replace(/^\.+/, "").slice(0, 120);
-}
-
-/** A name that says what is open. @param {string} what */
-function nameOfFile(what) {
-  const { large } = state;
-  return large ? fileName(data.names[large.n], data.targets[large.k], nameOf(stepNow()), what) : what;
-}
-
-/** @param {Blob} blob @param {string} name */
-function download(blob, name) {
-  const href = URL.createObjectURL(blob);
-  element("a", { href, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 10_000);
-}
-
-/** A white sheet with a title. @param {number} width @param {number} height @param {string} title */
-function sheetWith(width, height, title) {
-  const canvas = element("canvas", { width, height });
-  const context = contextOf(canvas);
-  context.fillStyle = "#fff";
-  context.fillRect(0, 0, width, height);
-  context.fillStyle = "#1d1c1a";
-  context.font = `600 ${FONT}`;
-  context.fillText(title, EDGE, EDGE + 12, width - 2 * EDGE);
-  context.font = FONT;
-  return { canvas, context };
-}
 
 /** @param {HTMLCanvasElement} canvas @param {string} name */
 const savePicture = (canvas, name) => canvas.toBlob((blob) => blob && download(blob, `${nameOfFile(name)}.png`));
@@ -61,7 +29,7 @@ function captionOf(figure) {
   return words.join("") + (parts.some(isWay) ? " (orange: came, blue: left)" : "");
 }
 
-/** Each picture of the large view with its caption, side by side. */
+/** Each picture of the large view with its caption, side by side; of enlarged ones the part that is shown. */
 function savePanel() {
   const figures = [...byId("large-pictures").querySelectorAll("figure")].filter((figure) => figure.clientWidth > 0);
   const pictures = figures.map((figure) => ({
@@ -72,9 +40,11 @@ function savePanel() {
   const width = EDGE + pictures.length * (wide + EDGE);
   const title = `${byId("large-title").textContent} · ${byId("large-line").textContent} · ${nameOf(stepNow())}`;
   const { canvas, context } = sheetWith(width, high + 2 * LINE + 2 * EDGE, title);
+  const part = partOf(state.zoom);
   pictures.forEach(({ canvas: picture, text }, at) => {
     const left = EDGE + at * (wide + EDGE);
-    context.drawImage(picture, left, EDGE + LINE);
+    const from = /** @type {const} */ ([part.left * wide, part.top * high, part.side * wide, part.side * high]);
+    context.drawImage(picture, ...from, left, EDGE + LINE, wide, high);
     context.fillText(text, left, EDGE + LINE + high + 18, wide);
   });
   savePicture(canvas, "picture");
@@ -157,6 +127,7 @@ export function fillSaving() {
   for (const [id, save] of /** @type {const} */ ([
     ["save-picture", savePanel],
     ["save-film", saveFilm],
+    ["save-animation", saveAnimation],
     ["save-curves", saveCurves],
     ["save-numbers", saveNumbers],
   ])) {

@@ -31,12 +31,22 @@ function sparkY(value) {
 /** @param {Run} run @param {number[]} values one a step @returns {Point[]} */
 const pointsOf = (run, values) => run.steps.map((step, s) => [shareOf(step) * SPARK.width, sparkY(values[s])]);
 
-/** @param {number} n @param {number} k */
-export function makeSpark(n, k) {
+/**
+ * What each curve tells at a step s of a run.
+ * @type {WeakMap<Element, (run: Run, name: string, s: number) => number>}
+ */
+const valuesOfSparks = new WeakMap();
+
+/**
+ * @param {(run: Run, name: string, s: number) => number} valueOf of a measure
+ * @param {SVGElement[]} marks
+ */
+export function makeSpark(valueOf, marks) {
   const size = { viewBox: `0 0 ${SPARK.width} ${SPARK.height + 2}`, preserveAspectRatio: "none" };
   const node = drawn("svg", { class: "spark", role: "img", ...size });
+  valuesOfSparks.set(node, valueOf);
   /** @param {Run} run @param {string} name */
-  const valuesOf = (run, name) => run.steps.map((_, s) => valueAt(run.measures[name], s, n, k));
+  const valuesOf = (run, name) => run.steps.map((_, s) => valueOf(run, name, s));
   for (const run of runs) {
     const band = bandOf(pointsOf(run, valuesOf(run, "floor")), SPARK.height);
     if (band) node.append(ofRun(run, { class: "band", d: band }));
@@ -46,7 +56,7 @@ export function makeSpark(n, k) {
     curve.style.setProperty("--run", run.color);
     node.append(curve);
   }
-  for (const run of runs) node.append(...marksOf(run, n, k));
+  node.append(...marks);
   const said = runs.map((run) => spoken([{ run, steps: run.steps, values: valuesOf(run, "drift") }], percent));
   node.setAttribute("aria-label", `${data.measures.drift.title}: ${said.join("; ")}`);
   const cursor = element("i", { "aria-hidden": "true" }); // moved without any layout, unlike a line in the drawing
@@ -58,8 +68,11 @@ export function makeSpark(n, k) {
 /** A path that belongs to a run. @param {Run} run @param {Record<string, string>} attributes */
 const ofRun = (run, attributes) => drawn("path", { "data-run": run.number, ...attributes });
 
-/** Where the map jumped, and where the class changed. @param {Run} run @param {number} n @param {number} k */
-function marksOf(run, n, k) {
+/** Where the map jumped, and where the class changed. @param {number} n @param {number} k */
+export const marksOf = (n, k) => runs.flatMap((run) => marksOfRun(run, n, k));
+
+/** @param {Run} run @param {number} n @param {number} k */
+function marksOfRun(run, n, k) {
   return run.events.flatMap(({ probe, target, step, kind }) => {
     const s = run.steps.indexOf(step);
     if (probe !== n || target !== k || s < 0) return [];
@@ -74,11 +87,11 @@ function marksOf(run, n, k) {
 /**
  * A pointer over the grid: over a curve it tells the values, and a click goes to the step.
  * @param {MouseEvent} event
- * @param {(svg: Element) => { n: number, k: number }} groupAt
  */
-export function onSpark(event, groupAt) {
+export function onSpark(event) {
   const svg = event.target instanceof Element ? event.target.closest(".spark") : null;
-  if (svg === null) {
+  const valueOf = svg && valuesOfSparks.get(svg);
+  if (!svg || !valueOf) {
     hideTip();
     return;
   }
@@ -88,9 +101,8 @@ export function onSpark(event, groupAt) {
     go(at);
     return;
   }
-  const { n, k } = groupAt(svg);
   const told = runs.map((run, r) => {
-    const [drift, floor] = ["drift", "floor"].map((name) => valueAt(run.measures[name], places[r][at], n, k));
+    const [drift, floor] = ["drift", "floor"].map((name) => valueOf(run, name, places[r][at]));
     const noise = isNumber(floor) ? `, ${titleOf("floor")} ${percent(floor)}` : "";
     return `${RUNS > 1 ? `${run.name}: ` : ""}${titleOf("drift")} ${percent(drift)}${noise}`;
   });

@@ -30,6 +30,12 @@ export const state = {
   theme: null,
   /** Which probe and target are shown large. @type {{ n: number, k: number } | null} */
   large: null,
+  /** Which part of its pictures is shown. @type {import("./zoom.js").Zoom} */
+  zoom: { scale: 1, x: 0.5, y: 0.5 },
+  /** How the probes are grouped: one of `GROUPINGS`. */
+  grouping: "none",
+  /** The keys of the groups of which only the mean is shown, or "all". @type {Set<string>} */
+  stacked: new Set(),
   /** The probes that match the filters, in the order in which they are shown. @type {number[]} */
   order: [],
   /** The kinds of events that are hidden. @type {Set<string>} */

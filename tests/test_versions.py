@@ -1,0 +1,57 @@
+"""A package that is too old is refused in a sentence, whatever pip was told to do."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.requirements import Requirement
+
+from gradcam_callbacks import GradCAMError
+from gradcam_callbacks.versions import NEEDED, refuse_older
+
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+
+
+def package(name: str, version: str) -> ModuleType:
+    module = ModuleType(name)
+    vars(module)["__version__"] = version
+    return module
+
+
+def test_what_is_needed_is_what_pip_is_told() -> None:
+    """The bounds are those of pyproject.toml."""
+    declared = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["dependencies"]
+    bounds = {asked.name: str(asked.specifier) for asked in map(Requirement, declared)}
+    assert {name: f">={oldest}" for name, oldest in NEEDED.items()}.items() <= bounds.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [("mlflow", "2.22.1"), ("mlflow", "3.10.1"), ("mlflow", "3.11.1rc0"), ("keras", "2.15.0"), ("keras", "3.10.0")],
+)
+def test_an_older_package_is_refused(name: str, version: str) -> None:
+    """The error says what is there, what goes wrong with it, and what to install."""
+    with pytest.raises(GradCAMError) as caught:
+        refuse_older(package(name, version), "The package", "It loses pictures.")
+    assert isinstance(caught.value, ImportError)  # for those who try an import
+    assert str(caught.value) == (
+        f"The package {version} is installed here. It loses pictures. pip install '{name}>={NEEDED[name]}'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("mlflow", "3.11.1"),
+        ("mlflow", "4.0.0.dev0"),
+        ("keras", "3.11.0"),
+        ("keras", "3.16.0.dev2026010103"),
+        ("tensorflow", "2.22.0-dev20260101"),
+    ],
+)
+def test_a_newer_package_and_a_nightly_one_are_taken(name: str, version: str) -> None:
+    """Also where the version is that of a build before a release."""
+    refuse_older(package(name, version), "The package", "It loses pictures.")
