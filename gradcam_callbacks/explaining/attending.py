@@ -24,7 +24,8 @@ class Attended(View):
     """A layer's tokens as a map that is made of the attention between them, and not of their gradients.
 
     Attributes:
-        attentions: of each block, the first one first, (N, T, T) or (N, heads, T, T): what the softmax gives.
+        attentions: of each block, the first one first, what the softmax gives: (N, T, T), (N, heads, T, T), or that with
+            axes of one more.
         order: of the T tokens: first the places, in the map's order, then what is no place, such as a class token.
     """
 
@@ -48,10 +49,10 @@ class Attended(View):
 
     def gradients(self, raw: Sequence[Values], outputs: Sequence[Values]) -> Values:
         """(N, blocks, T, T): of each block the mean over its heads of ReLU(dy/dA * A)."""
-        blocks = []
+        pictures, tokens, blocks = ops.shape(outputs[0])[0], len(self.order), []
         for attention, gradient in zip(outputs[1:], raw, strict=True):
             told = ops.relu(at_least_float32(gradient) * at_least_float32(attention))
-            told = told if told.ndim == 3 else ops.mean(told, axis=1)
+            told = ops.mean(ops.reshape(told, (pictures, -1, tokens, tokens)), axis=1)
             blocks.append(ops.take(ops.take(told, self.order, axis=1), self.order, axis=2))
         return ops.stack(blocks, axis=1)
 
@@ -78,7 +79,7 @@ def attended(view: View | Video, scored: Any, method: str) -> Attended:
         for operation in view.output.graph.get_operations()
         if id(operation) in on_the_way
         and operation.type == "Softmax"
-        and operation.outputs[0].shape.rank in (3, 4)
+        and operation.outputs[0].shape.rank in (3, 4, 5)
         and tuple(operation.outputs[0].shape[-2:]) == (tokens, tokens)
     ]
     if not found or isinstance(view, Video):
