@@ -37,8 +37,8 @@ def test_another_backend_is_named() -> None:
     assert (
         said
         == [
-            "Keras runs on the backend 'numpy' here, and only models on TensorFlow can be explained. Set "
-            "KERAS_BACKEND=tensorflow before Keras is imported; saved models load there, too."
+            "Keras runs on the backend 'numpy' here, and only models on TensorFlow or JAX can be explained. "
+            "Set KERAS_BACKEND=tensorflow or jax before Keras is imported; saved models load there, too."
         ]
         * 3
     )

@@ -6,9 +6,8 @@ checkpoints are read here (`weights`). Nothing here knows of journals, of MLflow
 `explain`, `explainer` and `evaluating/` are what users call, `explanation` what they get. Below them `capture` traces
 the graph of one `Request`: `layers` and `calls` see what the layers give, `views` reads it as maps, `picking` chooses
 one, `head` finds the scores, `methods` are the formulas, `maps` and `masking` apply them. All of these are written
-once, over `engine`: what a forward pass consists of, in words that are the same for all engines, and how gradients are
-had. `tensorflow_engine` and `state` are TensorFlow's part of it, `jax_engine`, `jax_graph` and `jax_primitives` JAX's.
-What is private in Keras, TensorFlow or JAX is used in `keras_internals`, `tensorflow_internals` and `jax_internals`.
+once, over the seam of `engines/`: what a forward pass consists of, in words that are the same for all engines, and how
+gradients are had. What is private in Keras is used in `keras_internals` alone.
 
 No API: what users import stands in `gradcam_callbacks`.
 """

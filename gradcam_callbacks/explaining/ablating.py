@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from gradcam_callbacks.explaining.engine import Run, engine
+from gradcam_callbacks.explaining.engines.engine import Run, engine
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.request import Request
 from gradcam_callbacks.explaining.views import Video, View

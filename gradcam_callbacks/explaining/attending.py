@@ -24,8 +24,8 @@ class Attended(View):
     """A layer's tokens as a map that is made of the attention between them, and not of their gradients.
 
     Attributes:
-        attentions: of each block, the first one first, what the softmax gives: (N, T, T), (N, heads, T, T), or that with
-            axes of one more.
+        attentions: of each block, the first one first, what the softmax gives: (N, T, T) or (N, heads, T, T), or more
+            axes, which are of one.
         order: of the T tokens: first the places, in the map's order, then what is no place, such as a class token.
     """
 

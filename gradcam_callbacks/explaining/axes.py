@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcam_callbacks.explaining.engine import engine
+from gradcam_callbacks.explaining.engines.engine import engine
 from gradcam_callbacks.explaining.graph import WITHOUT_DATA
 from gradcam_callbacks.explaining.places import (
     PICTURES,

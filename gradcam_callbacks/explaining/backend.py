@@ -10,6 +10,8 @@ from typing import Any
 from gradcam_callbacks.errors import GradCAMError, NotInstalledError
 from gradcam_callbacks.versions import refuse_older
 
+ENGINES = {"tensorflow": "TensorFlow", "jax": "JAX"}
+"""Keras's names of the backends on which models can be explained, and what people call them."""
 _CHOICE = "pip install tensorflow, or tensorflow[and-cuda], or tensorflow-cpu: one of them."
 
 
@@ -28,21 +30,20 @@ def import_keras() -> Any:
 
 
 def refuse_other_backends() -> None:
-    """Raises where Keras does not run on TensorFlow.
+    """Raises where Keras runs on an engine on which no model can be explained.
 
     Raises:
-        NotInstalledError: if Keras or TensorFlow is missing, cannot be loaded, or is too old.
+        NotInstalledError: if Keras or the engine is missing, cannot be loaded, or is too old.
         GradCAMError: if Keras runs on something else.
     """
     backend = import_keras().config.backend()
-    if backend != "tensorflow":
+    if backend not in ENGINES:
         raise GradCAMError(
-            f"Keras runs on the backend '{backend}' here, and only models on TensorFlow can be explained.",
-            "Set KERAS_BACKEND=tensorflow before Keras is imported; saved models load there, too.",
+            f"Keras runs on the backend '{backend}' here, and only models on {' or '.join(ENGINES.values())} can be "
+            "explained.",
+            f"Set KERAS_BACKEND={' or '.join(ENGINES)} before Keras is imported; saved models load there, too.",
         )
-    import tensorflow as tf
-
-    refuse_older(tf, "TensorFlow", "Older versions are not tested.")
+    refuse_older(importlib.import_module(backend), ENGINES[backend], "Older versions are not tested.")
 
 
 def _not_loaded(error: Exception) -> NotInstalledError:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from gradcam_callbacks.explaining.engine import Marker
+from gradcam_callbacks.explaining.engines.engine import Marker
 from gradcam_callbacks.explaining.keras_internals import calls_in_running_order, calls_wrapped, losses_kept
 from gradcam_callbacks.explaining.layers import Layers
 

@@ -17,7 +17,7 @@ from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.attending import attended
 from gradcam_callbacks.explaining.axes import followed
 from gradcam_callbacks.explaining.calls import Call, calls_watched, numbered
-from gradcam_callbacks.explaining.engine import Forward, Marker, Run, engine
+from gradcam_callbacks.explaining.engines.engine import Forward, Marker, Run, engine
 from gradcam_callbacks.explaining.feeding import check_inputs, filled
 from gradcam_callbacks.explaining.graph import handed_on_as
 from gradcam_callbacks.explaining.head import Head

@@ -191,7 +191,7 @@ class Explainer:
 
     def _in_batches_that_fit(self, work: Callable[[], _Result]) -> _Result:
         """Does work, and again in batches of the size of the first one, where the model turns out to take no other."""
-        from gradcam_callbacks.explaining.engine import engine
+        from gradcam_callbacks.explaining.engines.engine import engine
         from gradcam_callbacks.explaining.feeding import FixedBatch
 
         try:

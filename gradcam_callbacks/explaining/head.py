@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.explaining.engine import Forward, engine
+from gradcam_callbacks.explaining.engines.engine import Forward, engine
 from gradcam_callbacks.explaining.graph import PASSING, at_least_float32
 from gradcam_callbacks.probes.targets import NO_CLASS, PREDICTED
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.explaining.engine import Run, engine
+from gradcam_callbacks.explaining.engines.engine import Run, engine
 from gradcam_callbacks.explaining.graph import at_least_float32
 from gradcam_callbacks.explaining.views import Video, View
 from gradcam_callbacks.probes.inputs import Inputs, each

@@ -11,7 +11,7 @@ from keras import ops
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.ablating import drops_of_scores
-from gradcam_callbacks.explaining.engine import Run, engine
+from gradcam_callbacks.explaining.engines.engine import Run, engine
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.methods import COMPARED, REFERENCES, ablates, compares, takes_gradients
 from gradcam_callbacks.explaining.request import Request

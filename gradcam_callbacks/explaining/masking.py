@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.explaining.engine import Forward, Run, engine
+from gradcam_callbacks.explaining.engines.engine import Forward, Run, engine
 from gradcam_callbacks.explaining.head import Head
 from gradcam_callbacks.explaining.methods import occludes
 from gradcam_callbacks.explaining.request import Request

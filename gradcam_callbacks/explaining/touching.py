@@ -8,13 +8,13 @@ import keras
 import numpy as np
 
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.explaining.engine import engine
+from gradcam_callbacks.explaining.engines.engine import engine
 from gradcam_callbacks.explaining.graph import ancestors
 from gradcam_callbacks.probes.inputs import Inputs, each
 
 if TYPE_CHECKING:
     from gradcam_callbacks.explaining.capture import Capture
-    from gradcam_callbacks.explaining.engine import Forward
+    from gradcam_callbacks.explaining.engines.engine import Forward
 
 Tensor = Any
 _NOISE = 1e-6

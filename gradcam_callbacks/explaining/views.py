@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from gradcam_callbacks.explaining.calls import Call
-from gradcam_callbacks.explaining.engine import engine
+from gradcam_callbacks.explaining.engines.engine import engine
 from gradcam_callbacks.explaining.graph import PASSING, ancestors, at_least_float32
 from gradcam_callbacks.explaining.places import PICTURES, Axis, Places, Stretch
 

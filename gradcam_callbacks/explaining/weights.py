@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import keras
 
-from gradcam_callbacks.explaining.engine import engine
+from gradcam_callbacks.explaining.engines.engine import engine
 
 
 def restore(model: keras.Model, prefix: str) -> None:

@@ -14,18 +14,18 @@ from jax import numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.engines.jax_graph import Graph, Tensor
+from gradcam_callbacks.explaining.engines.jax_primitives import MARK, translated
+from gradcam_callbacks.explaining.engines.random_numbers import random_numbers_kept
 from gradcam_callbacks.explaining.feeding import called
 from gradcam_callbacks.explaining.graph import WITHOUT_DATA
-from gradcam_callbacks.explaining.jax_graph import Graph, Tensor
-from gradcam_callbacks.explaining.jax_primitives import MARK, translated
 from gradcam_callbacks.explaining.keras_internals import has_no_value, seed_states
 from gradcam_callbacks.explaining.places import PICTURES
-from gradcam_callbacks.explaining.random_numbers import random_numbers_kept
 from gradcam_callbacks.probes.inputs import Inputs
 
 if TYPE_CHECKING:
     from gradcam_callbacks.explaining.calls import Call
-    from gradcam_callbacks.explaining.engine import Forward, Marker, Plan, Values
+    from gradcam_callbacks.explaining.engines.engine import Forward, Marker, Plan, Values
 
 _Shape: Any = jax.ShapeDtypeStruct
 WRONG_SIZE = (TypeError, ValueError)
@@ -169,7 +169,7 @@ class _Pass:
             watching: see `Engine.traced`.
             batch: see `Forward`.
         """
-        from gradcam_callbacks.explaining.engine import Forward
+        from gradcam_callbacks.explaining.engines.engine import Forward
 
         scopes, structures, noted = [], [], []
 

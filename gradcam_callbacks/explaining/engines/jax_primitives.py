@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 from gradcam_callbacks.arrays import Array
-from gradcam_callbacks.explaining.jax_graph import MOST_FOLDED, DType, Graph, Step, Tensor
-from gradcam_callbacks.explaining.jax_internals import Literal, bound, inner_of, is_effectful
+from gradcam_callbacks.explaining.engines.jax_graph import MOST_FOLDED, DType, Graph, Step, Tensor
+from gradcam_callbacks.explaining.engines.jax_internals import Literal, bound, inner_of, is_effectful
 from gradcam_callbacks.explaining.places import PICTURES
 
 MARK = "gradcam:"

@@ -17,8 +17,8 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradcam_callbacks.explaining.axes import followed
-from gradcam_callbacks.explaining.jax_graph import Graph, Tensor
-from gradcam_callbacks.explaining.jax_primitives import translated
+from gradcam_callbacks.explaining.engines.jax_graph import Graph, Tensor
+from gradcam_callbacks.explaining.engines.jax_primitives import translated
 from gradcam_callbacks.explaining.places import PICTURES, Places, of_picture
 
 Function = Callable[..., Any]
@@ -172,7 +172,7 @@ def test_numbers_and_gradients_are_those_of_the_function() -> None:
     picture = NUMBERS.normal(1, 1, (2, 4, 4, 3)).astype(np.float32)
 
     def moved(by: Any) -> Any:
-        return graph.computed([result], [picture], {id(middle): by})[0]
+        return graph.computed([result], [picture], moved={id(middle): by})[0]
 
     np.testing.assert_allclose(moved(0.0), function(picture), rtol=1e-6)
     gradient = jax.grad(lambda by: moved(by).sum())(np.zeros_like(picture))

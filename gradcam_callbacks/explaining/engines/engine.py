@@ -172,10 +172,10 @@ class Engine(Protocol):
 
 def _found() -> Any:
     if keras.config.backend() == "jax":
-        from gradcam_callbacks.explaining import jax_engine
+        from gradcam_callbacks.explaining.engines import jax_engine
 
         return jax_engine
-    from gradcam_callbacks.explaining import tensorflow_engine
+    from gradcam_callbacks.explaining.engines import tensorflow_engine
 
     return tensorflow_engine
 

@@ -16,16 +16,9 @@ from keras import layers, ops
 from support.models import pictures
 
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet
-from gradcam_callbacks.explaining import explainer as explainer_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLASSES = [0, 2, 1]
-
-
-@pytest.fixture(autouse=True)
-def jax_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Goes once `backend` lets JAX in."""
-    monkeypatch.setattr(explainer_file, "refuse_other_backends", lambda: None)
 
 
 class Counting(layers.Layer):

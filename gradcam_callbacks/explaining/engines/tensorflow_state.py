@@ -7,9 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from gradcam_callbacks.explaining.engines.random_numbers import random_numbers_kept
+from gradcam_callbacks.explaining.engines.tensorflow_internals import variables_written_by
 from gradcam_callbacks.explaining.keras_internals import seed_states
-from gradcam_callbacks.explaining.random_numbers import random_numbers_kept
-from gradcam_callbacks.explaining.tensorflow_internals import variables_written_by
 from gradcam_callbacks.probes.inputs import Inputs
 
 

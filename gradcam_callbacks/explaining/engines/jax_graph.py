@@ -14,7 +14,7 @@ from typing import Any, overload
 import jax
 import numpy as np
 
-from gradcam_callbacks.explaining.jax_internals import bound
+from gradcam_callbacks.explaining.engines.jax_internals import bound
 from gradcam_callbacks.explaining.places import PICTURES
 
 MOST_FOLDED = 100_000

@@ -11,17 +11,17 @@ import tensorflow as tf
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.engines.tensorflow_internals import body_of, functions_inlined, is_compiled_by_xla
+from gradcam_callbacks.explaining.engines.tensorflow_state import read as read_variables
+from gradcam_callbacks.explaining.engines.tensorflow_state import traced as state_kept
+from gradcam_callbacks.explaining.engines.tensorflow_state import write as write_variables
 from gradcam_callbacks.explaining.feeding import called
 from gradcam_callbacks.explaining.graph import reached_from
-from gradcam_callbacks.explaining.state import read as read_variables
-from gradcam_callbacks.explaining.state import traced as state_kept
-from gradcam_callbacks.explaining.state import write as write_variables
-from gradcam_callbacks.explaining.tensorflow_internals import body_of, functions_inlined, is_compiled_by_xla
 from gradcam_callbacks.probes.inputs import Inputs
 
 if TYPE_CHECKING:
     from gradcam_callbacks.explaining.calls import Call
-    from gradcam_callbacks.explaining.engine import Forward, Marker, Plan, Tensor, Values
+    from gradcam_callbacks.explaining.engines.engine import Forward, Marker, Plan, Tensor, Values
 
 __all__ = ["WRONG_SIZE", "body_of", "gradient", "has_gradient", "is_tensor", "one_by_one", "static_value", "traced"]
 
@@ -133,7 +133,7 @@ def _forward(
     batch: int | None,
 ) -> Forward:
     """Calls the model within the graph that is being traced."""
-    from gradcam_callbacks.explaining.engine import Forward
+    from gradcam_callbacks.explaining.engines.engine import Forward
 
     graph = tf.compat.v1.get_default_graph()
     with tape, nullcontext([]) if watching is None else watching(_Marker(tape)) as calls:

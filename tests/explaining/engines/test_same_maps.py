@@ -23,8 +23,6 @@ CLASSES = [0, 2, (0, 1), "predicted"]
 ON_JAX = """
 import json, sys
 import keras, numpy as np
-from gradcam_callbacks.explaining import backend
-backend.refuse_other_backends = lambda: None  # goes once `backend` lets JAX in
 from gradcam_callbacks import Explainer, ProbeSet
 
 classes = [tuple(target) if isinstance(target, list) else target for target in json.loads(sys.argv[1])]

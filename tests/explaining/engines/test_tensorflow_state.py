@@ -14,8 +14,8 @@ from support.models import pictures, small_model
 from support.stateful_models import CHANGED, changeable, model_with
 
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet, evaluate
+from gradcam_callbacks.explaining.engines.tensorflow_state import traced
 from gradcam_callbacks.explaining.keras_internals import seed_states
-from gradcam_callbacks.explaining.state import traced
 
 PROBES = ProbeSet(pictures(3), targets=[1, "predicted"])
 

@@ -9,7 +9,7 @@ import pytest
 
 jax = pytest.importorskip("jax", reason="needs JAX: pip install 'gradcam_callbacks[jax]'")
 
-from gradcam_callbacks.explaining.jax_internals import Literal, bound, inner_of, is_effectful  # noqa: E402
+from gradcam_callbacks.explaining.engines.jax_internals import Literal, bound, inner_of, is_effectful  # noqa: E402
 
 NUMBERS = np.array([-2.0, 0.0, 3.0], np.float32)
 

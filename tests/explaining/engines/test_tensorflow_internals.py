@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from gradcam_callbacks.explaining.tensorflow_internals import (
+from gradcam_callbacks.explaining.engines.tensorflow_internals import (
     body_of,
     functions_inlined,
     is_compiled_by_xla,
