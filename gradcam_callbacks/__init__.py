@@ -67,16 +67,18 @@ _HOMES = {
     "report": "publishing.reports",
     "write_report": "publishing.reports",
 }
+_ON_KERAS = {"GradCAMCallback", "evaluate"}
+"""Those whose modules load Keras: where it cannot run on an engine of ours, a sentence says so first."""
 
 
 def __getattr__(name: str) -> Any:
     """Loads a public name when it is first used, so that importing the package costs nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "GradCAMCallback":  # a subclass of Keras's callback: where Keras cannot be loaded, this says what to do
-        from gradcam_callbacks.explaining.backend import import_keras
+    if name in _ON_KERAS:
+        from gradcam_callbacks.explaining.backend import refuse_other_backends
 
-        import_keras()
+        refuse_other_backends()
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -74,7 +74,7 @@ class AlreadyThereError(GradCAMError, FileExistsError):
 
 
 class NotInstalledError(GradCAMError, ImportError):
-    """A package that is needed is missing, cannot be loaded, or is too old."""
+    """A package that is needed is missing, cannot be loaded, is too old, or is not the one that Keras runs on."""
 
 
 def _in_python(argument: str, *values: Any) -> str:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import os
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from typing import Any
 
-from gradcam_callbacks.errors import GradCAMError, NotInstalledError
+from gradcam_callbacks.errors import NotInstalledError
 from gradcam_callbacks.versions import refuse_older
 
 ENGINES = {"tensorflow": "TensorFlow", "jax": "JAX"}
 """Keras's names of the backends on which models can be explained, and what people call them."""
-_CHOICE = "pip install tensorflow, or tensorflow[and-cuda], or tensorflow-cpu: one of them."
+_CHOICES = {
+    "tensorflow": "pip install tensorflow, or tensorflow[and-cuda], or tensorflow-cpu: one of them.",
+    "jax": "pip install jax, or what JAX names for your accelerator, such as jax[cuda13].",
+}
+_TOO_OLD = {
+    "tensorflow": "Older versions are not tested.",
+    "jax": "Older versions trace models into other operations.",
+}
 
 
 def import_keras() -> Any:
@@ -33,26 +41,49 @@ def refuse_other_backends() -> None:
     """Raises where Keras runs on an engine on which no model can be explained.
 
     Raises:
-        NotInstalledError: if Keras or the engine is missing, cannot be loaded, or is too old.
-        GradCAMError: if Keras runs on something else.
+        NotInstalledError: if Keras or the engine is missing, cannot be loaded, or is too old, or if Keras runs on
+            something else.
     """
     backend = import_keras().config.backend()
     if backend not in ENGINES:
-        raise GradCAMError(
-            f"Keras runs on the backend '{backend}' here, and only models on {' or '.join(ENGINES.values())} can be "
-            "explained.",
-            f"Set KERAS_BACKEND={' or '.join(ENGINES)} before Keras is imported; saved models load there, too.",
-        )
-    refuse_older(importlib.import_module(backend), ENGINES[backend], "Older versions are not tested.")
+        raise _another(backend)
+    refuse_older(importlib.import_module(backend), ENGINES[backend], _TOO_OLD[backend])
+
+
+def _another(backend: str) -> NotInstalledError:
+    """Which backends there are, after another one was asked for."""
+    engines = " or ".join(ENGINES.values())
+    return NotInstalledError(
+        f"Keras runs on the backend '{backend}' here, and only models on {engines} can be explained.",
+        f"Set KERAS_BACKEND={' or '.join(ENGINES)} before Keras is imported; saved models load there, too.",
+    )
+
+
+def _missing(backend: str) -> NotInstalledError:
+    """What to install, or to set where another engine is there."""
+    there = [f"KERAS_BACKEND={name}" for name in ENGINES if name != backend and find_spec(name) is not None]
+    instead = "".join(f"Set {setting} before Keras is imported, or " for setting in there)
+    return NotInstalledError(
+        f"{ENGINES[backend]} is not installed here, and Keras runs on it.", instead + _CHOICES[backend]
+    )
 
 
 def _not_loaded(error: Exception) -> NotInstalledError:
-    """What to install, after Keras could not be imported."""
+    """What to do, after Keras could not be imported."""
     if find_spec("keras") is None:
-        return NotInstalledError("Keras is not installed here.", _CHOICE)
-    if isinstance(error, ModuleNotFoundError) and error.name == "tensorflow":
-        problem = "TensorFlow is not installed here, and Keras runs on it."
-        return NotInstalledError(problem, _CHOICE)
+        return NotInstalledError("Keras is not installed here.", "pip install keras, and an engine: tensorflow or jax.")
+    asked = os.environ.get("KERAS_BACKEND", "")
+    if isinstance(error, ModuleNotFoundError) and error.name in ENGINES:
+        return _missing(error.name)
+    if asked and asked not in ENGINES:
+        return _another(asked)
+    if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "openvino"):  # that Keras's own file asks for
+        return _another(error.name)
+    if asked == "jax":
+        return NotInstalledError(
+            f"Keras cannot be loaded here: {_reason(error)}",
+            "pip install --upgrade jax brings the jaxlib and the plugins that belong to it.",
+        )
     packages = sorted(set(packages_distributions().get("tensorflow", [])))
     if len(packages) > 1:
         named = " and ".join(f"{package} {version(package)}" for package in packages)

@@ -8,12 +8,12 @@ import importlib.machinery, sys
 class Finder(importlib.machinery.PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        return None if name.partition(".")[0] == "PACKAGE" else super().find_spec(name, path, target)
+        return None if name.partition(".")[0] in PACKAGES else super().find_spec(name, path, target)
 
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
 """
 
 
-def without(package: str) -> str:
-    """The lines of a script after which Python finds this package nowhere, as if it were not installed."""
-    return _FINDER.replace("PACKAGE", package)
+def without(*packages: str) -> str:
+    """The lines of a script after which Python finds these packages nowhere, as if they were not installed."""
+    return _FINDER.replace("PACKAGES", repr(packages))
