@@ -1,28 +1,33 @@
 """Milliseconds for the maps of many targets, and their ratio to a plain compiled forward pass of the same pictures.
 
-    python benchmarks/heatmaps.py [--rounds 20]
+    python benchmarks/heatmaps.py [--engines tensorflow jax] [--rounds 20] [--models "ResNet50 224"]
     python benchmarks/heatmaps.py --against CHECKOUT [--rounds 5]
 
-Forward pass and maps take turns in every round, so that noise of the machine hits both; the ratio is the median of the
-rounds' ratios. Preparation is what comes once, before the first map: the trace. With `--against` only that is measured,
-of this checkout and another one: their processes take turns. Random weights: what they are does not change the time.
+A process for each engine of Keras that is installed, one after the other. The forward pass is compiled as people do it
+there: by `tf.function`, by `jax.jit`. Forward pass and maps take turns in every round, so that noise of the machine
+hits both; the ratio is the median of the rounds' ratios. Two things come once, before the first map: the trace, in
+which the model is read; and the compilation, which is how much longer the first maps of 8 pictures for 3 targets take
+than the next ones. With `--against` only the trace is measured, of this checkout and another one: their processes take
+turns. Random weights: what they are does not change the time.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
@@ -33,11 +38,29 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     "ResNet50 224": lambda: keras.applications.ResNet50(weights=None),
     "Xception 299": lambda: keras.applications.Xception(weights=None),
 }
+ENGINES = {"tensorflow": "TensorFlow", "jax": "JAX"}
 # How many pictures, and how many targets of each.
 SIZES = ((8, 1), (8, 3), (8, 10), (1, 1), (1, 100), (1, 1000))
+COMPILED = (8, 3)
+"""Of which of these the compilation is told."""
 
 
-def preparation(model: keras.Model, times: int = 3) -> float:
+def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """The forward pass of a prediction, as people compile it on the engine."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        variables = (model.trainable_variables, model.non_trainable_variables)
+        state = [[variable.value for variable in part] for part in variables]
+        function = jax.jit(lambda state, batch: model.stateless_call(*state, batch, training=False)[0])
+        return lambda batch: np.asarray(function(state, batch))
+    import tensorflow as tf
+
+    graph = tf.function(lambda batch: model(batch, training=False))
+    return lambda batch: graph(tf.constant(batch)).numpy()  # type: ignore[no-any-return]
+
+
+def trace(model: keras.Model, times: int = 3) -> float:
     """Median seconds from a new explainer to its traced graph; the first one, which warms up, is left out."""
     picture = np.random.default_rng(0).random((1, *model.input_shape[1:]), dtype=np.float32)
     seconds = []
@@ -49,9 +72,9 @@ def preparation(model: keras.Model, times: int = 3) -> float:
 
 
 def side_by_side(other: Path, rounds: int) -> Table:
-    """The seconds of preparation in this checkout and in another one, a process each, medians of the rounds."""
+    """The seconds of the trace in this checkout and in another one, a process each, medians of the rounds."""
     checkouts = {"this checkout": Path(__file__).parents[1], str(other): other.resolve()}
-    table = Table("model", *checkouts, "ratio", title=f"Seconds of preparation, medians of {rounds} rounds")
+    table = Table("model", *checkouts, "ratio", title=f"Seconds of the trace, medians of {rounds} rounds")
     for name in MODELS:
         seconds: dict[str, list[float]] = {side: [] for side in checkouts}
         for _ in range(rounds):
@@ -65,55 +88,75 @@ def side_by_side(other: Path, rounds: int) -> Table:
     return table
 
 
-def measure(model: keras.Model, rounds: int) -> dict[tuple[int, int], tuple[float, float, float]]:
-    """For each size the median milliseconds of a forward pass and of the maps, and the median of the rounds' ratios."""
+def measure(model: keras.Model, rounds: int) -> dict[str, Any]:
+    """Seconds of the trace and of the compilation, and for each size what `SIZES` says it is.
+
+    Of each size the median milliseconds of a forward pass and of the maps, and the median of the rounds' ratios.
+    """
     pictures = np.random.default_rng(0).random((8, *model.input_shape[1:]), dtype=np.float32)
-    forward = tf.function(lambda batch: model(batch, training=False))
+    forward = compiled(model)
+    found: dict[str, Any] = {"trace": trace(model), "sizes": []}
     explainer = Explainer(model)
-    results = {}
-    for count, targets in SIZES:
-        batch, probes = tf.constant(pictures[:count]), ProbeSet(pictures[:count], targets=list(range(targets)))
+    explainer.prepare(pictures)
+    for count, targets in sorted(SIZES, key=lambda size: size != COMPILED):
+        batch, probes = pictures[:count], ProbeSet(pictures[:count], targets=list(range(targets)))
         timings = []
-        for turn in range(rounds + 2):
+        for _ in range(rounds + 2):
             start = time.perf_counter()
-            forward(batch).numpy()
+            forward(batch)
             middle = time.perf_counter()
             explainer(probes)
-            if turn >= 2:  # the first two trace and warm up
-                timings.append((1000 * (middle - start), 1000 * (time.perf_counter() - middle)))
-        plain, maps = np.array(timings).T
-        results[count, targets] = (float(np.median(plain)), float(np.median(maps)), float(np.median(maps / plain)))
+            timings.append((1000 * (middle - start), 1000 * (time.perf_counter() - middle)))
+        plain, maps = np.array(timings[2:]).T  # the first two compile and warm up
+        if (count, targets) == COMPILED:
+            found["compilation"] = (timings[0][1] - float(np.median(maps))) / 1000
+        numbers = (float(np.median(plain)), float(np.median(maps)), float(np.median(maps / plain)))
+        found["sizes"].append((count, targets, numbers))
     assert explainer.traces == 1
-    return results
+    return found
+
+
+def of_engine(engine: str, models: Sequence[str], rounds: int) -> dict[str, Any]:
+    """For each model what `measure` gives, in a process that runs on this engine."""
+    command = [sys.executable, __file__, "--here", "--rounds", str(rounds), "--models", *models]
+    environment = {**os.environ, "KERAS_BACKEND": engine}
+    run = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return dict(json.loads(run.stdout.splitlines()[-1]))
 
 
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare the preparation with this one's")
-    parser.add_argument("--prepare", choices=MODELS, help="print the seconds of one model's preparation, and no table")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=[name for name in ENGINES if find_spec(name)])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--here", action="store_true", help="print the numbers of this process's engine, and no table")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare the trace with this one's")
+    parser.add_argument("--prepare", choices=MODELS, help="print the seconds of one model's trace, and no table")
     arguments = parser.parse_args()
     rounds = arguments.rounds
     if arguments.prepare:
-        print(preparation(MODELS[arguments.prepare]()))
+        print(trace(MODELS[arguments.prepare]()))
+        return
+    if arguments.here:
+        print(json.dumps({name: measure(MODELS[name](), rounds) for name in arguments.models}))
         return
     if arguments.against:
         Console(width=100).print(side_by_side(arguments.against, rounds))
         return
     table = Table(title=f"Ratio of the maps to a forward pass, medians of {rounds} rounds")
     table.add_column("model")
-    table.add_column("preparation", justify="right")
-    for count, targets in SIZES:
-        table.add_column(f"N={count}\nK={targets}", justify="right")
-    for name, build in MODELS.items():
-        model = build()
-        seconds, results = preparation(model), measure(model, rounds)
-        table.add_row(f"{name}, forward pass", "", *(f"{plain:.0f} ms" for plain, _, _ in results.values()))
-        table.add_row("maps", f"{seconds:.2f} s", *(f"{maps:.0f} ms" for _, maps, _ in results.values()))
-        table.add_row("ratio", "", *(f"{ratio:.2f}" for _, _, ratio in results.values()), end_section=True)
-        keras.backend.clear_session()
-    Console(width=100).print(table)
+    for name in ("trace", "compilation", *(f"N={count}\nK={targets}" for count, targets in SIZES)):
+        table.add_column(name, justify="right")
+    for engine in arguments.engines:
+        for name, found in of_engine(engine, arguments.models, rounds).items():
+            sizes = {(count, targets): numbers for count, targets, numbers in found["sizes"]}
+            plain, maps, ratios = zip(*(sizes[size] for size in SIZES), strict=True)
+            table.add_row(f"{name}, {ENGINES[engine]}", "", "", *(f"{each:.0f} ms" for each in plain))
+            once = (f"{found[what]:.2f} s" for what in ("trace", "compilation"))
+            table.add_row("maps", *once, *(f"{each:.0f} ms" for each in maps))
+            table.add_row("ratio", "", "", *(f"{each:.2f}" for each in ratios), end_section=True)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from packaging.version import Version
 
 from gradcam_callbacks.errors import NotInstalledError
 
-NEEDED = {"keras": "3.11", "mlflow": "3.11.1", "tensorflow": "2.18", "jax": "0.7"}
+NEEDED = {"keras": "3.11", "mlflow": "3.11.1", "tensorflow": "2.18", "jax": "0.5.3"}
 """The oldest ones. pyproject.toml has the same bounds, and the reasons; a test compares them."""
 
 

@@ -113,9 +113,8 @@ def test_a_jax_that_does_not_load_is_told_with_its_cause(tmp_path: Path) -> None
 @pytest.mark.usefixtures("process")
 def test_an_older_jax_is_refused_when_the_callback_is_imported() -> None:
     """The sentence says which one is needed."""
-    assert said_by("import jax; jax.__version__ = '0.5.3'\n" + IMPORT, backend="jax") == (
-        "JAX 0.5.3 is installed here. Older versions trace models into other operations. "
-        f"pip install 'jax>={NEEDED['jax']}'.\n"
+    assert said_by("import jax; jax.__version__ = '0.5.2'\n" + IMPORT, backend="jax") == (
+        f"JAX 0.5.2 is installed here. Older versions lack `jax.typeof`. pip install 'jax>={NEEDED['jax']}'.\n"
     )
 
 

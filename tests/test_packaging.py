@@ -43,9 +43,12 @@ def test_keras_and_mlflow_bring_all_but_tensorflow() -> None:
     needed = {Requirement(text).name for text in PYPROJECT["project"]["dependencies"]}
     assert needed - brought_by("keras", "mlflow") == {"tensorflow"}
     page = (ROOT / "docs" / "how-to" / "install.md").read_text(encoding="utf-8")
-    for name in ("keras", "mlflow"):
-        asked = next(text for text in PYPROJECT["project"]["dependencies"] if Requirement(text).name == name)
-        assert f"'{asked}'" in page
+    asked = {Requirement(text).name: text for text in PYPROJECT["project"]["dependencies"]}
+    (jax,) = PYPROJECT["project"]["optional-dependencies"]["jax"]
+    both = f"'{asked['keras']}' '{asked['mlflow']}'"
+    assert f"pip install tensorflow-cpu\npip install --no-deps .\npip install {both}\n" in page
+    # What `.ci/run jax` runs.
+    assert f"<!-- jax alone -->\n```sh\npip install --no-deps .\npip install {both} '{jax}'\n```\n" in page
 
 
 def test_workflows_run_parts_of_ci_run() -> None:
@@ -60,5 +63,5 @@ def test_workflows_run_parts_of_ci_run() -> None:
                 assert script == ".ci/run"
                 nightly |= set(" ".join(asked).split()) if "matrix" not in command else set()
             named |= {row["part"] for row in job.get("strategy", {}).get("matrix", {}).get("include", [])}
-    assert named == {"checks", "site", "fast", "lowest", "package"} <= set(parts)
-    assert nightly == {"checks", "site", "coverage", "lowest", "package"} <= set(parts)
+    assert named == {"checks", "site", "fast", "lowest", "jax", "package"} <= set(parts)
+    assert nightly == {"checks", "site", "coverage", "lowest", "jax", "package"} <= set(parts)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import sys
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from gradcam_callbacks.errors import NotInstalledError
@@ -19,7 +22,7 @@ _CHOICES = {
 }
 _TOO_OLD = {
     "tensorflow": "Older versions are not tested.",
-    "jax": "Older versions trace models into other operations.",
+    "jax": "Older versions lack `jax.typeof`.",
 }
 
 
@@ -72,14 +75,12 @@ def _not_loaded(error: Exception) -> NotInstalledError:
     """What to do, after Keras could not be imported."""
     if find_spec("keras") is None:
         return NotInstalledError("Keras is not installed here.", "pip install keras, and an engine: tensorflow or jax.")
-    asked = os.environ.get("KERAS_BACKEND", "")
-    if isinstance(error, ModuleNotFoundError) and error.name in ENGINES:
-        return _missing(error.name)
-    if asked and asked not in ENGINES:
-        return _another(asked)
-    if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "openvino"):  # that Keras's own file asks for
-        return _another(error.name)
-    if asked == "jax":
+    backend = chosen_backend()
+    if backend not in ENGINES:
+        return _another(backend)
+    if isinstance(error, ModuleNotFoundError) and error.name == backend:
+        return _missing(backend)
+    if backend == "jax":
         return NotInstalledError(
             f"Keras cannot be loaded here: {_reason(error)}",
             "pip install --upgrade jax brings the jaxlib and the plugins that belong to it.",
@@ -103,3 +104,19 @@ def _reason(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return str(error).strip().partition("\n")[0].rstrip(".") + "."
+
+
+def chosen_backend() -> str:
+    """The backend of Keras in this process, or that on which it would be loaded; loads nothing.
+
+    Keras takes that of the environment, or of its own file keras.json, or TensorFlow.
+    """
+    keras: Any = sys.modules.get("keras")
+    if keras is not None:
+        return str(keras.config.backend())
+    folder = os.environ.get("KERAS_HOME") or "~/.keras"
+    try:
+        of_file = json.loads((Path(folder).expanduser() / "keras.json").read_text()).get("backend")
+    except (OSError, ValueError, AttributeError, RuntimeError):
+        of_file = None
+    return os.environ.get("KERAS_BACKEND") or of_file or "tensorflow"
