@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import sys
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from gradcam_callbacks.errors import GradCAMError, NotInstalledError
@@ -72,3 +76,19 @@ def _reason(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return str(error).strip().partition("\n")[0].rstrip(".") + "."
+
+
+def chosen_backend() -> str:
+    """The backend of Keras in this process, or that on which it would be loaded; loads nothing.
+
+    Keras takes that of the environment, or of its own file keras.json, or TensorFlow.
+    """
+    keras: Any = sys.modules.get("keras")
+    if keras is not None:
+        return str(keras.config.backend())
+    folder = os.environ.get("KERAS_HOME") or "~/.keras"
+    try:
+        of_file = json.loads((Path(folder).expanduser() / "keras.json").read_text()).get("backend")
+    except (OSError, ValueError, AttributeError, RuntimeError):
+        of_file = None
+    return os.environ.get("KERAS_BACKEND") or of_file or "tensorflow"
