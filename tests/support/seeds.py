@@ -15,10 +15,11 @@ def seed_afresh(seed: int) -> None:
 
 
 def same_weights(model: keras.Model, seed: int) -> keras.Model:
-    """The model with Glorot's weights, drawn by NumPy: each engine has other random numbers of its own."""
+    """The model with Glorot's kernels, drawn by NumPy: each engine has other random numbers of its own."""
     numbers = np.random.default_rng(seed)
     for variable in model.trainable_variables:
         shape = tuple(variable.shape)
-        limit = math.sqrt(6 / (math.prod(shape[:-2]) * sum(shape[-2:]))) if len(shape) > 1 else 0.0
-        variable.assign(numbers.uniform(-limit, limit, shape))
+        if len(shape) > 1:  # biases begin with zeros everywhere
+            limit = math.sqrt(6 / (math.prod(shape[:-2]) * sum(shape[-2:])))
+            variable.assign(numbers.uniform(-limit, limit, shape))
     return model

@@ -154,3 +154,48 @@ def test_two_models_in_one_script_do_not_mix() -> None:
         model.fit(pictures(8), np.arange(8) % 4, epochs=2, verbose=0, callbacks=[ours])
     for model, store in zip(models, stores, strict=True):
         np.testing.assert_array_equal(Journal(store.run_id).read(1).maps, Explainer(model)(probes).maps)
+
+
+SPREAD = """
+import sys
+import keras, numpy as np
+from support.models import pictures, small_model
+from support.seeds import same_weights
+from gradcam_callbacks import Explainer, GradCAMCallback, InMemoryStore, ProbeSet
+from gradcam_callbacks.record.journal import Journal
+
+probes = ProbeSet(pictures(3), targets=[1, "predicted"])
+of_data = keras.distribution.DataParallel()
+mesh = keras.distribution.DeviceMesh((1, 2), ("batch", "model"))
+layout = keras.distribution.LayoutMap(mesh)
+layout["conv/kernel"] = (None, None, None, "model")
+of_model = keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
+for kind, distribution in (("data", of_data), ("model", of_model)):
+    keras.distribution.set_distribution(distribution)
+    model = same_weights(small_model(), 4)
+    assert len(model.layers[1].kernel.value.sharding.device_set) == 2
+    model.compile("adam", "sparse_categorical_crossentropy")
+    ours = GradCAMCallback(
+        probes, every_batches=3, store=InMemoryStore(), journal_dir=kind, verbose=False, strict=True
+    )
+    model.fit(pictures(32), np.arange(32) % 4, batch_size=8, epochs=2, verbose=0, callbacks=[ours])
+    weights = model.get_weights()
+    keras.distribution.set_distribution(None)
+    alone = small_model()
+    alone.set_weights(weights)
+    assert Journal(kind).steps() == [-1, 0, 3, 6, 7]
+    maps = Journal(kind).read(7).maps
+    assert maps.max() > 0
+    np.testing.assert_allclose(maps, Explainer(alone)(probes).maps, rtol=1e-5, atol=1e-7)
+"""
+
+
+@needs_jax
+@pytest.mark.usefixtures("cluster")
+def test_a_training_on_two_devices_has_the_maps_of_one() -> None:
+    """Whether the pictures are spread over them or the weights."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", SPREAD], env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -76,7 +76,7 @@ def test_a_training_whose_batches_are_recorded_is_the_same(compiled: dict[str, A
     watching = GradCAMCallback(probes, every_batches=1, store=store, verbose=False, strict=True)
     for one, with_callback in zip(run(), run(watching), strict=True):
         np.testing.assert_array_equal(one, with_callback)
-    assert len(store.maps) == 1 + 6 // compiled.get("steps_per_execution", 1)
+    assert sorted(store.maps) == [-1, *([1, 2, 4, 5] if "steps_per_execution" in compiled else range(6))]
 
 
 class Keep(keras.callbacks.Callback):
@@ -166,7 +166,9 @@ def test_two_steps_are_explained_under_the_same_noise() -> None:
     assert history.history["gradcam_drift"] == [0.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["dropout that is always on", "random numbers without a seed", "moving statistics"])
+@pytest.mark.parametrize(
+    "name", sorted({"dropout that is always on", "random numbers without a seed", "moving statistics"} & CHANGED.keys())
+)
 def test_checkpoints_give_the_maps_of_the_training(name: str) -> None:
     """To the last bit, since both draw the same noise."""
     seed_afresh(3)
