@@ -147,7 +147,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
         Raises:
             GradCAMError: if the probes, `every`, `every_batches`, `metrics`, `flush_timeout` or `cards` make no sense,
-                or Keras runs on another backend than TensorFlow.
+                or Keras runs on another backend than TensorFlow or JAX.
         """
         refuse_other_backends()
         self._forget_trainings()
@@ -256,6 +256,14 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         """Waits until everything has arrived, and says where it is."""
         self._close("FINISHED")
 
+    @property
+    def async_safe(self) -> bool:
+        """Whether Keras may tell of a batch while the next one runs: where batches do not count, we do nothing then.
+
+        Otherwise Keras would wait for each batch to end before it begins the next one.
+        """
+        return self.every_batches is None
+
     # Keras writes `params` and `_model` of a callback, and a thread has its own.
 
     @property
@@ -312,6 +320,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             output="" if self.output is None else str(self.output),
             unit="epoch" if self.every_batches is None else "batch",
             metrics=chosen_metrics(self.metrics),
+            engine=keras.config.backend(),
         )
         delivery = Delivery(
             self.journal_dir,

@@ -8,13 +8,15 @@ import inspect
 import json
 import math
 import os
+import platform
 import shlex
 import sys
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ import click
 
 import gradcam_callbacks
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.backend import ENGINES, chosen_backend
 from gradcam_callbacks.explaining.methods import METHODS
 from gradcam_callbacks.native_log import native_log_muted
 from gradcam_callbacks.record.verdicts import VERDICTS
@@ -104,9 +107,36 @@ def _option(argument: str, *values: Any) -> str:
     return " ".join(words)
 
 
+def _say_versions(context: click.Context, parameter: click.Parameter, is_asked: bool) -> None:
+    """Prints what a report of a fault needs, and exits; loads nothing."""
+    del parameter
+    if not is_asked:
+        return
+    engine = chosen_backend()
+
+    def installed(package: str) -> str:
+        with suppress(PackageNotFoundError):
+            return version(package)
+        return "not installed"
+
+    click.echo(f"gradcam, version {gradcam_callbacks.__version__}")
+    click.echo(
+        f"Python {platform.python_version()}, Keras {installed('keras')} on {ENGINES.get(engine, engine)} "
+        f"{installed(engine)}, MLflow {installed('mlflow')}"
+    )
+    context.exit()
+
+
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.version_option(gradcam_callbacks.__version__, prog_name="gradcam")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_versions,
+    help="Show the version, and what it runs on, and exit.",
+)
 def main(debug: bool) -> None:
     """Watch where a Keras model looks while it learns."""
     del debug  # read by _OneLineErrors

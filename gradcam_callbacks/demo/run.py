@@ -64,13 +64,16 @@ def run_demo(directory: Path, *, seed: int = 0, console: Console | None = None) 
         console: where to print; the standard output by default.
     """
     console = console or Console(highlight=False)
-    console.print("Loading TensorFlow and MLflow …")
+    console.print("Loading Keras and MLflow …")
     directory.mkdir(parents=True, exist_ok=True)
     with native_log_muted():
         import keras
         import mlflow
 
-        keras.random.normal((1,))  # here TensorFlow looks for devices, and writes about it
+        # Here TensorFlow looks for devices, and writes about it. Where it is installed it loads for the seed, also when
+        # Keras runs on JAX.
+        keras.utils.set_random_seed(seed)
+        keras.random.normal((1,))
     directory = directory.resolve()
     store = f"sqlite:///{directory / 'mlflow.db'}"
     for name in ("alembic", "mlflow"):  # they would log every table of a new store

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from keras import ops
 from keras.src.backend.common import global_state
 
 
@@ -95,3 +96,20 @@ def has_no_value(variable: Any) -> bool:
     Its public `value` would give new initial numbers then; the private `_value` says so.
     """
     return variable._value is None
+
+
+def iterations(model: Any) -> int | None:
+    """How many batches the optimizer of a model has trained on.
+
+    On JAX `fit` alone knows that within an epoch, in the private `_jax_state` of the model, which has a value for each
+    of `optimizer.variables`. The public `jax_state_sync` would hand back all weights after each batch.
+
+    Returns:
+        The number; None where it is not to be had.
+    """
+    count = model.optimizer.iterations
+    if not has_no_value(count):
+        return int(ops.convert_to_numpy(count))
+    held = (getattr(model, "_jax_state", None) or {}).get("optimizer_variables") or ()
+    numbers = (value for variable, value in zip(model.optimizer.variables, held, strict=False) if variable is count)
+    return next(map(int, numbers), None)

@@ -24,7 +24,7 @@ an attribute:
 With `method.compares = True` the gradients are those of the score minus `COMPARED` times the mean of the scores of the
 `REFERENCES` classes next to it.
 
-The functions are traced into a TensorFlow graph, under `tf.vectorized_map` and with any N: only grid and C are known.
+The functions are traced under `keras.ops.vectorized_map`, on TensorFlow with any N: only grid and C are known.
 In the comments k is a channel, ij a place on the grid, and a sum over ij is one over the whole grid, whatever its rank.
 
 A function of one's own is used as `method=my_method`, or by its name once it is in `METHODS`.

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.backend import ENGINES
 from gradcam_callbacks.publishing.store import Store
 from gradcam_callbacks.publishing.uploader import Kept
 from gradcam_callbacks.record.journal import Journal
-from gradcam_callbacks.record.manifest import Manifest, differences
+from gradcam_callbacks.record.manifest import Manifest, differences, with_engine
 from gradcam_callbacks.record.parts import decided, journals_in, part_folder, part_of
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class Found:
     Attributes:
         number: of the part that goes on, or begins.
         page: of that part, see `Manifest`.
+        engine: what computed the maps of that part, and what will; see `Manifest`.
         own: the folder of its journal.
         others: the journals of the other parts.
         told: the parts that the run was told of.
@@ -33,6 +35,7 @@ class Found:
 
     number: int
     page: int
+    engine: str
     own: Path
     others: Mapping[int, Journal]
     told: Set[int]
@@ -61,7 +64,7 @@ class Found:
         for journal in journals.values():
             if journal.manifest.run_id != store.run_id:
                 own = _own(folder, journal)
-                return cls(journal.manifest.part, 1, own, {}, set(), {})  # which the recorder refuses
+                return cls(journal.manifest.part, 1, manifest.engine, own, {}, set(), {})  # which the recorder refuses
         manifests = {number: one.manifest for number, one in kept.items()}
         known: dict[int, Mapping[str, str | None] | Manifest] = {**told, **manifests}
         known |= {number: journal.manifest for number, journal in journals.items()}
@@ -76,12 +79,17 @@ class Found:
         page = min((other for other, before in known.items() if _shares_page(before, manifest)), default=number)
         if number > 1:
             _say_part(store, number, page, different, is_new=number not in known)
+        engine = manifest.engine
+        if number in known:
+            engine = with_engine(_engine_of(known[number]), engine)
+            if engine != _engine_of(known[number]):
+                _say_engine(store, _engine_of(known[number]), manifest.engine)
         own = _own(folder, journals.pop(number)) if number in journals else part_folder(folder, number)
-        return cls(number, page, own, journals, told.keys(), kept)
+        return cls(number, page, engine, own, journals, told.keys(), kept)
 
     def as_part(self, manifest: Manifest) -> Manifest:
         """The manifest of that part."""
-        return replace(manifest, part=self.number, page=self.page)
+        return replace(manifest, part=self.number, page=self.page, engine=self.engine)
 
     def steps_elsewhere(self) -> set[int]:
         """The steps of other parts that journals, or this process, hold; each has a baseline of its own."""
@@ -100,6 +108,23 @@ def _shares_page(before: Mapping[str, str | None] | Manifest, manifest: Manifest
     """Whether two parts have the same probes, and steps of the same unit."""
     said = decided(before) if isinstance(before, Manifest) else before
     return said.get("probes") == manifest.probes and (said.get("unit") or manifest.unit) == manifest.unit
+
+
+def _engine_of(before: Mapping[str, str | None] | Manifest) -> str:
+    """On which engine the maps of a part were computed; versions that knew one alone do not say it."""
+    said = decided(before) if isinstance(before, Manifest) else before
+    return said.get("engine") or "tensorflow"
+
+
+def _say_engine(store: Store, before: str, now: str) -> None:
+    """Says once that a part goes on on another engine."""
+    logger.warning(
+        "The maps in run %s were computed on %s, and those that follow are computed on %s. Both give the same maps of "
+        "the same weights to 1e-5, so that they stay in one record.",
+        store.run_id,
+        " and ".join(ENGINES.get(one, one) for one in before.split(", ")),
+        ENGINES.get(now, now),
+    )
 
 
 def _say_part(store: Store, number: int, page: int, different: str, *, is_new: bool) -> None:

@@ -74,7 +74,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT = 10.0
 """Seconds that one request of ours may take."""
-TAGS = ("layer", "place", "method", "output", "score_kind", "probes", "unit", "version")
+TAGS = ("layer", "place", "method", "output", "score_kind", "probes", "unit", "engine", "version")
 """What of a manifest is a tag of the run, "gradcam.<name>", or "gradcam.<number>.<name>" of a later part.
 
 A run with the first of them is one that we wrote to.
@@ -97,7 +97,7 @@ _FILES = {Kind.MAPS: ("maps", "npz"), Kind.TEST: ("tests", "json")}  # of a step
 # Our line in a run's description. It is found again by its first words, so that the user's text stays as it is.
 _VERDICT_LINE = re.compile(r"^\*\*Grad-CAM verdict: [a-z]+\.\*\*.*$", re.MULTILINE)
 _PART = re.compile(r"gradcam/parts/([1-9]\d{0,5})")
-_TAG_OF_PART = re.compile(rf"gradcam\.(?:([1-9]\d*)\.)?({'|'.join(DECIDING)})")
+_TAG_OF_PART = re.compile(rf"gradcam\.(?:([1-9]\d*)\.)?({'|'.join((*DECIDING, 'engine'))})")
 _STRIP = "[![Open the Grad-CAM review]("
 
 
@@ -168,7 +168,10 @@ class MLflowStore:
         return part
 
     def descriptions(self) -> Mapping[int, Mapping[str, str | None]]:
-        """The run's tags that say what decided the maps of each part; one without a layer was not told yet."""
+        """The run's tags that say what decided the maps of each part, and on which engine they were computed.
+
+        A part without a layer was not told yet.
+        """
         with _asking():
             tags = self._client.get_run(self.run_id).data.tags
         told: dict[int, dict[str, str | None]] = {}

@@ -126,7 +126,10 @@ class Store(Protocol):
         """A part of the run, whether it holds something yet or not; of a part, too, any part of its run."""
 
     def descriptions(self) -> Mapping[int, Mapping[str, str | None]]:
-        """What the run was told of the maps of each part, by its number: of the manifest each name in `DECIDING`."""
+        """What the run was told of the maps of each part, by its number: `record.parts.decided` of the manifest.
+
+        What was not said may be missing, as earlier versions did not say all of it.
+        """
 
     def held(self, kind: Kind) -> Set[Item]:
         """Which items of a kind have arrived as a whole: metrics and tiles of the run, maps and tests of the part."""

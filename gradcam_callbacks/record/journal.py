@@ -12,7 +12,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from gradcam_callbacks.arrays import Array
@@ -101,8 +100,9 @@ class Journal:
         different = differences(journal.manifest, manifest)
         if different:
             raise _other_maps(directory, different)
-        if journal.manifest.metrics != manifest.metrics:  # they decide no map: what was asked for last holds
-            journal.manifest = replace(journal.manifest, metrics=manifest.metrics)
+        goes_on = journal.manifest.gone_on_with(manifest)
+        if goes_on != journal.manifest:
+            journal.manifest = goes_on
             with journal._lock:
                 journal._try(journal._put_manifest)
         return journal

@@ -78,6 +78,8 @@ class Manifest:
         version: of this library.
         created: seconds since 1970.
         platform: the machine's system.
+        engine: on which Keras computed the maps, as Keras calls it: "tensorflow", "jax", or "tensorflow, jax" where a
+            training began on one and went on on the other. It decides no map.
         versions: of Python and of what matters to the maps, by package.
         others: what a later version has written beside; it is kept, and written again.
     """
@@ -110,6 +112,7 @@ class Manifest:
     version: str = ""
     created: float = 0.0
     platform: str = ""
+    engine: str = "tensorflow"
     versions: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, Any] = field(default_factory=dict)
 
@@ -288,8 +291,25 @@ class Manifest:
             pictures=tuple(_encoded(picture) for picture in pictures),
             created=self.created or time.time(),
             platform=self.platform or platform.platform(),
-            versions=self.versions or _installed_versions(),
+            versions=self.versions or _installed_versions(self.engine),
         )
+
+    def gone_on_with(self, now: Manifest) -> Manifest:
+        """The manifest of the same record, after a training that says `now` of itself goes on with it.
+
+        What was asked for last holds: which metrics there are. What the maps were computed with comes on top.
+        """
+        engine = with_engine(self.engine, now.engine)
+        if (self.metrics, self.engine) == (now.metrics, engine):
+            return self
+        versions = self.versions if engine == self.engine else {**_installed_versions(now.engine), **self.versions}
+        return dataclasses.replace(self, metrics=now.metrics, engine=engine, versions=versions)
+
+
+def with_engine(before: str, now: str) -> str:
+    """The engines of a record that goes on, in the order in which they came; see `Manifest.engine`."""
+    engines = (one for listed in (before, now) for one in listed.split(", ") if one)
+    return ", ".join(dict.fromkeys(engines))
 
 
 def differences(before: Mapping[str, str | None] | Manifest, now: Manifest) -> str:
@@ -374,10 +394,14 @@ def _is_of_kind(value: Any, annotation: str) -> bool:
     return any(isinstance(value, _KINDS[kind]) for kind in annotation.split(" | "))
 
 
-def _installed_versions() -> dict[str, str]:
-    """The versions of Python and of what is installed, without importing it."""
+def _installed_versions(engine: str) -> dict[str, str]:
+    """The versions of Python and of what is installed, without importing it.
+
+    Args:
+        engine: what Keras runs on.
+    """
     found = {"python": platform.python_version()}
-    for name in ("gradcam_callbacks", "keras", "tensorflow", "numpy"):
+    for name in ("gradcam_callbacks", "keras", *engine.split(", "), "numpy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

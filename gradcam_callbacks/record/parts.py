@@ -55,5 +55,5 @@ def part_of(manifest: Manifest, parts: Mapping[int, Mapping[str, str | None] | M
 
 
 def decided(manifest: Manifest) -> dict[str, str | None]:
-    """What decides the maps of a record, by the names in `DECIDING`."""
-    return {name: getattr(manifest, name) for name in DECIDING}
+    """What decides the maps of a record, by the names in `DECIDING`, and the engine."""
+    return {name: getattr(manifest, name) for name in (*DECIDING, "engine")}

@@ -63,6 +63,7 @@ class Outcome:
         layer: the path of the explained layer.
         place: where it stands in the model; see `Manifest`.
         score_kind: "logit" or "probability".
+        engine: on which Keras ran; see `Manifest`.
         notes: what to know of the layer; see `Manifest`.
         reliance: what the answers rest on, where that was asked for.
         error: why it was not explained.
@@ -75,6 +76,7 @@ class Outcome:
     layer: str = ""
     place: str = ""
     score_kind: str = ""
+    engine: str = ""
     notes: tuple[str, ...] = ()
     reliance: Reliance | None = None
     error: GradCAMError | None = None
@@ -184,6 +186,8 @@ class Loader:
         return model
 
     def _explain(self, model: keras.Model, checkpoint: Checkpoint, *, with_noise: bool) -> Outcome:
+        import keras
+
         task = self._task
         if self._explainer is None:
             self._explainer = Explainer(
@@ -199,6 +203,7 @@ class Loader:
             layer=explanation.layer,
             place=self._explainer.prepare(task.probes).place,
             score_kind=explanation.score_kind,
+            engine=keras.config.backend(),
             notes=explanation.notes,
         )
 

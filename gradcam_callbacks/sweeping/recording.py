@@ -151,6 +151,7 @@ class Recording:
             output="" if task.output is None else str(task.output),
             source=self._source,
             metrics=self._metrics,
+            engine=first.engine,
         )
         store = self._store
         if store is None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
-from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.backend import chosen_backend
 from gradcam_callbacks.sweeping.formats import Checkpoint
 from gradcam_callbacks.sweeping.loading import Loader, Outcome, Task
+from gradcam_callbacks.sweeping.working import explain_chunk, explained
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +23,6 @@ _CHUNK = 4
 """How many checkpoints a process explains before it hands them over; one that is killed loses no more."""
 _ATTEMPTS = 3
 """How often a chunk is tried whose process is killed each time."""
-_loader: Loader | None = None
-"""Of a worker process: it keeps the model from one chunk to the next."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def outcomes(
     ]
     workers = joblib.effective_n_jobs(_workers_of_cluster() if jobs == 1 else jobs)
     if workers == 1 or len(turns) < 2:
-        yield from _explained(Loader(task), turns)
+        yield from explained(Loader(task), turns)
         return
     yield from _spread(task, turns, workers)
 
@@ -75,7 +72,11 @@ def _workers_of_cluster() -> int:
 
 
 def _spread(task: Task, turns: Sequence[Turn], workers: int) -> Iterator[Outcome]:
-    """The outcomes, in their order, from several processes; a chunk whose process was killed is tried again."""
+    """The outcomes, in their order, from several processes; a chunk whose process was killed is tried again.
+
+    Raises:
+        GradCAMError: if a process runs on another backend, or cannot load Keras.
+    """
     import cloudpickle
     import joblib
 
@@ -83,17 +84,20 @@ def _spread(task: Task, turns: Sequence[Turn], workers: int) -> Iterator[Outcome
     packed = np.frombuffer(cloudpickle.dumps(task), np.uint8)
     threads = max(1, (os.cpu_count() or 1) // workers)
     chunks = [turns[start : start + _CHUNK] for start in range(0, len(turns), _CHUNK)]
-    explain = joblib.delayed(_explain_chunk)
-    jobs = [explain(task.name, packed, [_absolute(turn) for turn in chunk], threads) for chunk in chunks]
+    explain, backend = joblib.delayed(explain_chunk), chosen_backend()
+    pickled = [cloudpickle.dumps([_absolute(turn) for turn in chunk]) for chunk in chunks]
+    jobs = [explain(task.name, packed, chunk, threads, backend) for chunk in pickled]
     done, failures, error = 0, 0, None
     while failures < _ATTEMPTS:
         before = done
         try:
-            for explained in _in_order(jobs[done:], workers):
-                for outcome, turn in zip(explained, chunks[done], strict=True):
+            for found in _in_order(jobs[done:], workers):
+                for outcome, turn in zip(found, chunks[done], strict=True):
                     yield replace(outcome, checkpoint=turn.checkpoint)
                 done += 1
             return
+        except GradCAMError:
+            raise
         except Exception as raised:  # a process that was killed: each backend has its own error for that
             error = raised
             failures = 1 if done > before else failures + 1
@@ -120,27 +124,3 @@ def _in_order(jobs: Sequence[Any], workers: int) -> Iterator[list[Outcome]]:
             yield from joblib.Parallel(n_jobs=workers)(jobs[start : start + workers])
         return
     yield from parallel(jobs)
-
-
-def _explain_chunk(name: str, packed: Array, chunk: Sequence[Turn], threads: int) -> list[Outcome]:
-    """Explains a chunk in a worker process, which keeps its model for the next one.
-
-    Args:
-        name: of the task.
-        packed: the task, pickled.
-        chunk: which checkpoints.
-        threads: how many threads the process has for its computations.
-    """
-    global _loader
-    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ.setdefault(variable, str(threads))  # TensorFlow reads it when it loads, and else takes all cores
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if _loader is None or _loader.name != name:
-        _loader = Loader(pickle.loads(packed.data))
-    return [*_explained(_loader, chunk)]
-
-
-def _explained(loader: Loader, turns: Sequence[Turn]) -> Iterator[Outcome]:
-    """The outcomes in their order."""
-    for turn, following in zip_longest(turns, [turn.checkpoint for turn in turns[1:]]):
-        yield loader.outcome(turn.checkpoint, with_noise=turn.with_noise, with_test=turn.with_test, following=following)

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from gradcam_callbacks.explaining.explainer import Explainer
+from gradcam_callbacks.explaining.keras_internals import has_no_value, iterations
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.record.step import BASELINE
 from gradcam_callbacks.training import failed_fit
@@ -160,11 +161,21 @@ class Session:
         """How many batches the optimizer has trained on; None without one, and if the model was compiled anew."""
         if self._optimizer is None or self._optimizer is not self.explainer.model.optimizer:
             return None
-        return int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+        return iterations(self.explainer.model)
 
     def _record_rest(self) -> None:
         """Records what a `fit` that raised has left. An error here is logged, and does not hide that of `fit`."""
-        rest = self.schedule.train_failed(self._iterations())
+        if self._optimizer is not None and has_no_value(self._optimizer.iterations):
+            return  # on JAX, where another `fit` has the weights now, or this one lost them in its first batch
+        try:
+            rest = self.schedule.train_failed(self._iterations())
+        except RuntimeError:  # of JAX, of an array that is deleted
+            logger.warning(
+                "The failed training has no last step to record. Keras lost the weights of model '%s', as JAX reuses "
+                "their memory in the batch that was broken off. Load them from a checkpoint to go on.",
+                self.explainer.model.name,
+            )
+            return
         if rest is not None:
             try:
                 self._record(rest.step, is_cut_short=rest.is_cut_short)

@@ -15,6 +15,7 @@ from gradcam_callbacks.explaining.keras_internals import (
     calls_wrapped,
     children,
     has_no_value,
+    iterations,
     losses_kept,
     seed_states,
 )
@@ -145,3 +146,13 @@ def test_an_emptied_variable_is_known() -> None:
     assert not has_no_value(variable)
     variable._value = None
     assert has_no_value(variable)
+
+
+def test_the_batches_of_an_optimizer_are_counted_within_an_epoch() -> None:
+    """Without `_jax_state` no batch could be recorded on JAX, or its training would be slowed down after each one."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    model.compile(keras.optimizers.Adam(), "mse")
+    counted = [iterations(model)]
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: counted.append(iterations(model)))
+    model.fit(np.ones((6, 4)), np.ones((6, 2)), batch_size=2, epochs=2, verbose=0, callbacks=[count])
+    assert [*counted, iterations(model)] == [0, 1, 2, 3, 4, 5, 6, 6]

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import keras
 import mlflow
@@ -30,6 +31,7 @@ import pytest
 import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from support.engines import IS_TENSORFLOW, by_numpy
 from support.mlflow_runs import Server, artifact_paths
 from support.models import pictures, small_model
 from support.trainings import At
@@ -600,16 +602,20 @@ def test_a_full_disk_ends_no_training(mlflow_server: str, client: MlflowClient) 
 
 
 class Fragile(keras.layers.Layer):
-    """Hands on what it gets, and raises while its flag is set."""
+    """Hands on what it gets, and raises while it is broken."""
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.flag = self.add_weight(shape=(), initializer="zeros", trainable=False, name="flag")
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_broken = False
+        self.supports_jit = not IS_TENSORFLOW  # XLA runs no function of NumPy's there
 
-    def call(self, inputs: object) -> object:
-        import tensorflow as tf
+    def call(self, inputs: Any) -> Any:
+        def checked(array: np.ndarray) -> np.ndarray:
+            if self.is_broken:
+                raise RuntimeError("the layer is broken")
+            return np.zeros_like(array)
 
-        with tf.control_dependencies([tf.debugging.assert_less(self.flag, 0.5, message="the flag is set")]):
-            return tf.identity(inputs)
+        return inputs + by_numpy(checked, keras.ops.stop_gradient(inputs))
 
 
 def fragile_model() -> tuple[keras.Model, Fragile]:
@@ -624,8 +630,8 @@ def test_an_explanation_that_fails_costs_that_step_alone(
 ) -> None:
     """The training goes on, one traceback is logged, and the steps after it are recorded and count what is lost."""
     model, layer = fragile_model()
-    before = [At(epoch, lambda: layer.flag.assign(1)) for epoch in (1, 2)]
-    after = [At(epoch, lambda: layer.flag.assign(0)) for epoch in (1, 2)]
+    before = [At(epoch, lambda: setattr(layer, "is_broken", True)) for epoch in (1, 2)]
+    after = [At(epoch, lambda: setattr(layer, "is_broken", False)) for epoch in (1, 2)]
     callback = GradCAMCallback(pictures(2), layer="conv", journal_dir="kept")
     train(*before, callback, *after, epochs=5, model=model)
     journal = Journal("kept")
@@ -711,8 +717,8 @@ def test_strict_raises_where_an_explanation_fails(client: MlflowClient) -> None:
     """strict=True hands on what the model raised, in that epoch; what was recorded before has arrived."""
     model, layer = fragile_model()
     callback = GradCAMCallback(pictures(2), layer="conv", strict=True)
-    with pytest.raises(Exception, match="the flag is set"):
-        train(At(2, lambda: layer.flag.assign(1)), callback, epochs=4, model=model)
+    with pytest.raises(Exception, match="the layer is broken"):
+        train(At(2, lambda: setattr(layer, "is_broken", True)), callback, epochs=4, model=model)
     assert_nothing_is_left("FAILED", client)
     assert_complete(client, own_run().info.run_id, [0, 1], is_whole=False)
 

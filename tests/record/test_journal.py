@@ -124,7 +124,9 @@ def test_the_manifest_says_with_what_it_was_made() -> None:
     assert versions["python"] == platform.python_version()
     assert versions["numpy"] == np.__version__
     assert versions["gradcam_callbacks"] == gradcam_callbacks.__version__
-    assert "tensorflow" in versions
+    assert "tensorflow" in versions  # the engine of this manifest
+    jax = a_manifest(engine="jax").made_now(np.zeros((2, 4, 4, 3), np.uint8)).versions
+    assert "tensorflow" not in jax
 
 
 def test_steps_are_in_order_and_a_repeated_one_replaces() -> None:

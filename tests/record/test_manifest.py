@@ -30,12 +30,26 @@ def test_it_comes_back_as_it_was_written() -> None:
 @pytest.mark.parametrize("value", [..., None])
 def test_what_older_versions_did_not_write_has_its_default(value: Any) -> None:
     """So has what is null. Nothing is made up: the machine of the reader is not that of the record."""
-    missing = ("unit", "regions", "labels", "slices", "source", "class_names", "pictures", "score_kind")
+    missing = ("engine", "unit", "regions", "labels", "slices", "source", "class_names", "pictures", "score_kind")
     made = ("platform", "versions", "created")
     manifest = Manifest.parse(changed(**dict.fromkeys((*missing, *made), value)), "journal")
     assert (manifest.unit, manifest.score_kind, manifest.pictures) == ("epoch", "logit", ())
+    assert manifest.engine == "tensorflow"
     assert (manifest.platform, manifest.versions, manifest.created) == ("", {}, 0)
     assert manifest.regions is manifest.labels is manifest.slices is manifest.source is manifest.class_names is None
+
+
+def test_a_record_that_goes_on_on_another_engine_names_both() -> None:
+    """In the order in which they came, each once, with their versions; it is still one record."""
+    begun = a_manifest(versions={"keras": "3", "tensorflow": "2"})
+    assert begun.gone_on_with(begun) is begun
+    on_jax = a_manifest(engine="jax", metrics="all")
+    assert differences(begun, on_jax) == ""
+    both = begun.gone_on_with(on_jax)
+    assert (both.engine, both.metrics) == ("tensorflow, jax", "all")
+    assert both.versions.items() >= {"keras": "3", "tensorflow": "2"}.items()
+    assert both.gone_on_with(on_jax) == both
+    assert both.gone_on_with(begun).engine == "tensorflow, jax"
 
 
 def test_what_a_later_version_wrote_beside_is_kept() -> None:

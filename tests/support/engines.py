@@ -6,6 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import pytest
+
+IS_TENSORFLOW = keras.config.backend() == "tensorflow"
+needs_tensorflow = pytest.mark.skipif(not IS_TENSORFLOW, reason="needs KERAS_BACKEND=tensorflow")
+needs_jax = pytest.mark.skipif(IS_TENSORFLOW, reason="needs KERAS_BACKEND=jax")
 
 
 def gradient(function: Callable[[Any], Any], array: Any) -> Any:

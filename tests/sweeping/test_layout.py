@@ -16,7 +16,8 @@ from gradcam_callbacks.sweeping import loading
 from gradcam_callbacks.sweeping.formats import Checkpoint, KerasArchive, WeightsH5
 from gradcam_callbacks.sweeping.layout import Layout, read_arrays
 from gradcam_callbacks.sweeping.loading import Loader, Task
-from gradcam_callbacks.sweeping.spreading import Turn, _explained
+from gradcam_callbacks.sweeping.spreading import Turn
+from gradcam_callbacks.sweeping.working import explained
 
 COUNT = 5
 
@@ -156,7 +157,7 @@ def test_another_file_is_left_to_keras_and_a_damaged_one_is_named() -> None:
     small_model(classes=5).save_weights(paths[3])
     turns = [Turn(checkpoint, False, False) for checkpoint in checkpoints(paths)]
     loader = loader_for(model)
-    found = [*_explained(loader, turns)]
+    found = [*explained(loader, turns)]
     assert loader._layout is not None
     assert "truncated" in str(found[2].error)
     assert "head" in str(found[3].error) or "shape" in str(found[3].error)
@@ -179,7 +180,7 @@ def test_one_file_is_read_ahead_and_none_twice(monkeypatch: pytest.MonkeyPatch) 
     turns = [Turn(Watched(path, step), False, False) for step, path in enumerate(paths)]
     loader = loader_for(model)
     seen = []
-    for _ in _explained(loader, turns):
+    for _ in explained(loader, turns):
         if loader._ahead is not None:
             loader._ahead.arrays()  # it is read to its end
         seen.append([*opened])
@@ -192,7 +193,7 @@ def test_other_architectures_between_the_files_are_loaded_as_they_are() -> None:
     """What was read ahead for a model that is gone is not used."""
     paths = saved(small_model(), ".keras", 6)
     small_model(size=24, classes=6).save(paths[3])
-    found = [*_explained(loader_for(None), [Turn(c, False, False) for c in checkpoints(paths)])]
+    found = [*explained(loader_for(None), [Turn(c, False, False) for c in checkpoints(paths)])]
     assert [outcome.error is None for outcome in found] == [True, True, True, False, True, True]
     for step in (0, 1, 2, 4, 5):
         alone = loader_for(None).outcome(checkpoints(paths)[step], with_noise=False)

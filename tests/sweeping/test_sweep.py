@@ -20,10 +20,12 @@ import keras
 import mlflow
 import numpy as np
 import pytest
-import tensorflow as tf
+from joblib.externals.loky import get_reusable_executor
 from mlflow import MlflowClient
+from support.engines import IS_TENSORFLOW, needs_jax, needs_tensorflow
 from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures, small_model
+from support.seeds import same_weights
 
 from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, ProbeSet, Sweep, explain_checkpoints
 from gradcam_callbacks.record.journal import Journal
@@ -38,7 +40,7 @@ def two_probes() -> ProbeSet:
 
 
 def compiled_model(size: int = 16) -> keras.Model:
-    model = small_model(size=size)
+    model = same_weights(small_model(size=size), 4)
     model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", jit_compile=False)
     return model
 
@@ -70,7 +72,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     self.model.save_weights(path)
                 else:
                     self.model.save(path)
-            tf.train.Checkpoint(model=self.model).write(str(folder / "tf" / f"ckpt-{number}"))
+            if IS_TENSORFLOW:
+                import tensorflow as tf
+
+                tf.train.Checkpoint(model=self.model).write(str(folder / "tf" / f"ckpt-{number}"))
             np.save(folder / f"{epoch}.npy", Explainer(self.model)(two_probes()).maps)
 
     (folder / "tf").mkdir()
@@ -139,7 +144,10 @@ def test_whole_models_need_no_model(client: MlflowClient, saved: Path, kind: str
     assert_maps(saved)
 
 
-@pytest.mark.parametrize("kind", ["weights", "tf", "tf/ckpt-*.index", "keras"])
+OF_TENSORFLOW = [pytest.param(kind, marks=needs_tensorflow) for kind in ("tf", "tf/ckpt-*.index")]
+
+
+@pytest.mark.parametrize("kind", ["weights", *OF_TENSORFLOW, "keras"])
 @pytest.mark.parametrize("build", [small_model, small_model()], ids=["function", "model"])
 def test_weights_are_loaded_into_the_model_given(
     client: MlflowClient, saved: Path, kind: str, build: Callable[[], keras.Model] | keras.Model
@@ -147,6 +155,18 @@ def test_weights_are_loaded_into_the_model_given(
     """Weights alone need model=, a model or a function that builds it."""
     assert sweep(str(saved / kind), model=build).problems == {}
     assert_maps(saved)
+
+
+@needs_jax
+def test_a_checkpoint_of_tensorflow_is_refused(client: MlflowClient) -> None:
+    """It holds variables of TensorFlow's; the sentence says how to read it."""
+    for name in ("ckpt-1.index", "ckpt-1.data-00000-of-00001", "ckpt-1.keras"):
+        Path(name).touch()
+    result = sweep(["ckpt-1.index"], model=small_model)
+    assert list(result.problems.values()) == [
+        f"'{Path('ckpt-1')}' is a checkpoint of TensorFlow's own, and Keras runs on JAX here. "
+        "Read it with KERAS_BACKEND=tensorflow, or save the model as a .keras file."
+    ]
 
 
 def test_weights_without_a_model_say_what_is_missing(client: MlflowClient, saved: Path) -> None:
@@ -430,15 +450,32 @@ def test_a_surrounding_configuration_of_joblib_decides_where_jobs_does_not() -> 
             assert spreading._workers_of_cluster() == 1
 
 
-def test_two_processes_give_the_same_maps(client: MlflowClient, saved: Path) -> None:
-    """To the last bit, in order."""
+def test_two_processes_give_the_same_maps(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
+    """To the last bit, in order, and on the engine of this process, whatever the environment says by now."""
+    get_reusable_executor().shutdown(wait=True)  # of the tests before
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
     Path("ckpt").mkdir()
     for number in range(1, 10):
         shutil.copy(saved / f"keras/m-0{(number - 1) % 3 + 1}.keras", f"ckpt/m-{number:02d}.keras")
     result = sweep("ckpt", jobs=2)
     assert result.recorded == tuple(range(9))
+    assert Journal("post").manifest.engine == keras.config.backend()
     for step in range(9):
         np.testing.assert_array_equal(Journal("post").read(step).arrays["maps"], np.load(saved / f"{step % 3}.npy"))
+
+
+def test_a_worker_on_another_engine_is_told_once(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, saved: Path
+) -> None:
+    """The sweep ends, as no checkpoint could be explained there; no run is made."""
+    here = {"tensorflow": "TensorFlow", "jax": "JAX"}[keras.config.backend()]
+    monkeypatch.setattr(spreading, "chosen_backend", lambda: "numpy")  # of this process; its threads are the workers
+    message = (
+        rf"^A worker process has loaded Keras on {here}, and this process on numpy\. Start .* KERAS_BACKEND=numpy in"
+    )
+    with joblib.parallel_config(backend="threading"), pytest.raises(GradCAMError, match=message):
+        sweep(saved / "keras", jobs=2, journal_dir=None)
+    assert not Path(".gradcam").exists()
 
 
 def killing_once(place: Path) -> Callable[[], keras.Model]:
@@ -492,7 +529,7 @@ register_ray()
 images = np.random.default_rng(3).random((2, 16, 16, 3), dtype=np.float32)
 with joblib.parallel_config(backend="ray"):
     result = explain_checkpoints(sys.argv[2], ProbeSet(images, targets=[2, "predicted"]), journal_dir="post")
-assert "tensorflow" not in sys.modules, "it was not explained by the workers"
+assert "keras" not in sys.modules, "it was not explained by the workers"
 assert result.recorded == (0, 1, 2), result
 ray.shutdown()
 """

@@ -16,6 +16,7 @@ import pandas
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from support.engines import needs_tensorflow
 from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures, small_model
 
@@ -74,6 +75,7 @@ def test_a_run_holds_tiles_maps_metrics_and_tags_of_every_epoch(client: MlflowCl
         "gradcam.layer": "conv",
         "gradcam.method": "gradcam",
         "gradcam.score_kind": "logit",
+        "gradcam.engine": keras.config.backend(),
         "gradcam.probes": two_probes().digest,
     }
     assert expected_tags.items() <= data.tags.items()
@@ -472,6 +474,7 @@ def test_by_hand_without_a_model_one_sentence_says_what_to_do() -> None:
         GradCAMCallback(pictures(1), store=InMemoryStore()).on_train_begin()
 
 
+@needs_tensorflow  # on JAX Keras itself trains no model without `call`
 def test_a_gan_without_call_is_told_what_it_lacks() -> None:
     """Keras trains a model that has only a `train_step`; nothing can be asked of it about a picture."""
 

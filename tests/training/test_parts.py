@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures
+from support.seeds import same_weights
 
 from gradcam_callbacks import GradCAMCallback, GradCAMError, InMemoryStore, check, write_report
 from gradcam_callbacks.cli import main
@@ -133,8 +134,8 @@ def test_a_smaller_map_is_another_part_of_the_run(client: MlflowClient, caplog: 
 def test_what_moved_is_told_within_a_part(client: MlflowClient) -> None:
     """The first epoch of a part is compared with its own baseline; its maps are those that the journal would have."""
     with mlflow.start_run() as run:
-        fit(network(3), callback(keep_journal=True))
-        fit(network(5), callback(keep_journal=True))
+        for kernel in (3, 5):
+            fit(same_weights(network(kernel), 4), callback(keep_journal=True))
     journals = journals_in(Path(".gradcam", run.info.run_id))
     assert {number: journal.steps() for number, journal in journals.items()} == {1: [-1, 0, 1], 2: [-1, 2, 3]}
     first = journals[2].read(2)

@@ -18,10 +18,11 @@ import keras
 import mlflow
 import numpy as np
 import pytest
-import tensorflow as tf
 from mlflow import MlflowClient
+from support.engines import needs_tensorflow
 from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures, small_model
+from support.seeds import same_weights
 
 from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, ProbeSet
 from gradcam_callbacks.record.journal import Journal
@@ -34,7 +35,7 @@ BATCHES = 4
 def compiled_model(**settings: Any) -> keras.Model:
     """A small one; without XLA unless that is asked for, which takes seconds to compile."""
     keras.utils.set_random_seed(1)
-    model = small_model()
+    model = same_weights(small_model(), 4)
     model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", **({"jit_compile": False} | settings))
     return model
 
@@ -547,6 +548,7 @@ def test_maps_do_not_depend_on_how_the_training_is_compiled(client: MlflowClient
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # which Keras says of a length that it cannot know
 def test_a_dataset_with_validation_and_class_weights(client: MlflowClient) -> None:
     """A tf.data.Dataset of unknown length, class weights and validation: both losses stand beside the maps."""
+    tf = pytest.importorskip("tensorflow", reason="needs TensorFlow, for its tf.data")
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).filter(lambda x, y: True)
     model = compiled_model()
     model.fit(
@@ -565,6 +567,7 @@ def test_a_dataset_with_validation_and_class_weights(client: MlflowClient) -> No
 
 def test_a_repeated_dataset_and_steps_per_epoch(client: MlflowClient) -> None:
     """An endless dataset with steps_per_epoch gives steps by epoch, and by batch with every_batches."""
+    tf = pytest.importorskip("tensorflow", reason="needs TensorFlow, for its tf.data")
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).repeat()
     model = compiled_model()
     both = [callback(journal_dir="epochs"), callback(journal_dir="batches", every_batches=2, run_id=new_run(client))]
@@ -598,7 +601,6 @@ def test_a_model_of_two_inputs_fed_by_a_dict(client: MlflowClient) -> None:
 START = """
 import json, os, sys
 import numpy as np
-import tensorflow as tf
 
 X = np.random.default_rng(3).random((32, 16, 16, 3), dtype=np.float32)
 Y = np.arange(32) % 4
@@ -718,6 +720,7 @@ def outcome(*processes: subprocess.Popen[str], seconds: float = 90) -> list[tupl
             process.communicate()
 
 
+@needs_tensorflow
 @pytest.mark.usefixtures("cluster")
 def test_mirrored_strategy(client: MlflowClient) -> None:
     """On two devices, with a BatchNormalization, the maps are those of the same weights without a strategy."""
@@ -741,6 +744,7 @@ def two_workers(script: str, *arguments: str) -> list[tuple[int, str, str]]:
     return outcome(*(python(script, *own[index], TF_CONFIG=json.dumps(tasks[index])) for index in range(2)))
 
 
+@needs_tensorflow
 @pytest.mark.usefixtures("cluster")
 def test_of_two_workers_only_the_chief_records(client: MlflowClient) -> None:
     """In a loop of one's own under MultiWorkerMirroredStrategy the chief records, the other not, and neither waits."""
@@ -752,6 +756,7 @@ def test_of_two_workers_only_the_chief_records(client: MlflowClient) -> None:
     assert image_steps(client, run_id) == cards(0, 1)
 
 
+@needs_tensorflow
 @pytest.mark.usefixtures("cluster")
 def test_fit_on_two_workers(client: MlflowClient) -> None:
     """`fit` under MultiWorkerMirroredStrategy records on the chief only, where Keras can train under it at all."""

@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from support.mlflow_runs import image_steps
 from support.models import pictures, small_model
+from support.seeds import same_weights
 
 from gradcam_callbacks import GradCAMCallback
 
@@ -21,6 +22,7 @@ TRIALS, EPOCHS = 3, 3
 def trained(rate: float, callback: keras.callbacks.Callback) -> keras.callbacks.History:
     model = small_model()
     model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    same_weights(model, 4)
     return model.fit(pictures(8), np.arange(8) % 4, epochs=EPOCHS, callbacks=[callback], verbose=0)
 
 

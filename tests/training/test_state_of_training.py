@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
+from support.engines import IS_TENSORFLOW
 from support.models import pictures
 from support.seeds import seed_afresh
 from support.stateful_models import CHANGED, Sampling, changeable
 
-from gradcam_callbacks import GradCAMCallback, InMemoryStore, ProbeSet, explain_checkpoints
+from gradcam_callbacks import Explainer, GradCAMCallback, InMemoryStore, ProbeSet, explain_checkpoints
+
+
+def of_tensorflow(shape: tuple[int, ...]) -> Any:
+    """The next numbers of TensorFlow's global generator."""
+    import tensorflow as tf
+
+    return tf.random.normal(shape)
 
 
 def recorded() -> GradCAMCallback:
@@ -22,11 +30,15 @@ def recorded() -> GradCAMCallback:
     return GradCAMCallback(probes, store=InMemoryStore(), verbose=False, strict=True)
 
 
-def trained(model: keras.Model, *callbacks: Any, **settings: Any) -> list[np.ndarray]:
+def trained(
+    model: keras.Model, *callbacks: Any, compiled: Mapping[str, Any] | None = None, **settings: Any
+) -> list[np.ndarray]:
     """All that a training leaves: weights, states, seeds, the optimizer's, and the next number of each generator."""
-    model.compile("adam", "sparse_categorical_crossentropy", **settings)
-    model.fit(pictures(24), np.arange(24) % 4, batch_size=8, epochs=2, verbose=0, callbacks=list(callbacks))
-    left = [*changeable(model), *model.optimizer.variables, keras.random.normal((2,)), tf.random.normal((2,))]
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], **(compiled or {}))
+    settings = {"batch_size": 8, "epochs": 2, "verbose": 0, "callbacks": list(callbacks)} | settings
+    model.fit(pictures(24), np.arange(24) % 4, **settings)
+    left = [*changeable(model), *model.optimizer.variables, *model.metrics_variables, keras.random.normal((2,))]
+    left += [of_tensorflow((2,))] if IS_TENSORFLOW else []
     return [*(ops.convert_to_numpy(value) for value in left), np.random.random(2)]  # noqa: NPY002
 
 
@@ -44,6 +56,61 @@ def test_training_is_the_same_to_the_last_bit(name: str) -> None:
         np.testing.assert_array_equal(one, with_callback)
 
 
+@pytest.mark.parametrize(
+    "compiled",
+    [{}, {"jit_compile": False}, {"steps_per_execution": 2}],
+    ids=["as usual", "not compiled", "two batches at once"],
+)
+def test_a_training_whose_batches_are_recorded_is_the_same(compiled: dict[str, Any]) -> None:
+    """Between two batches, too; with validation, and the numbers of each epoch are the same ones."""
+
+    def run(*callbacks: Any) -> list[Any]:
+        seed_afresh(3)
+        model = CHANGED["a nested model"]()
+        validation = (pictures(8), np.arange(8) % 4)
+        noted = keras.callbacks.History()
+        left = trained(model, noted, *callbacks, compiled=compiled, validation_data=validation)
+        return [*left, *(noted.history[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy"))]
+
+    probes, store = ProbeSet(pictures(3), targets=[1, "predicted"]), InMemoryStore()
+    watching = GradCAMCallback(probes, every_batches=1, store=store, verbose=False, strict=True)
+    for one, with_callback in zip(run(), run(watching), strict=True):
+        np.testing.assert_array_equal(one, with_callback)
+    assert sorted(store.maps) == [-1, *([1, 2, 4, 5] if "steps_per_execution" in compiled else range(6))]
+
+
+class Keep(keras.callbacks.Callback):
+    """Keeps the weights after each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[list[np.ndarray]] = []
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.weights.append(self.model.get_weights())
+
+
+def test_a_batch_is_explained_with_its_own_weights() -> None:
+    """Also where nothing else asks for them: on JAX a training keeps them to itself between two batches."""
+
+    def run(*callbacks: Any) -> None:
+        seed_afresh(3)
+        trained(CHANGED["moving statistics"](), *callbacks)
+
+    keep = Keep()
+    run(keep)
+    probes, store = ProbeSet(pictures(3), targets=[1]), InMemoryStore()
+    run(GradCAMCallback(probes, every_batches=2, store=store, verbose=False, strict=True))
+    model = CHANGED["moving statistics"]()
+    explainer = Explainer(model, same_noise=True)
+    assert sorted(store.maps) == [-1, 0, 2, 4, 5]
+    for step in (0, 2, 4, 5):
+        model.set_weights(keep.weights[step])
+        with np.load(io.BytesIO(store.maps[step])) as held:
+            np.testing.assert_array_equal(held["maps"], explainer(probes).maps)
+            assert held["maps"].max() > 0
+
+
 class Drawing(keras.Model):
     """Not built before the first batch; its code draws numbers from every generator that there is."""
 
@@ -53,15 +120,16 @@ class Drawing(keras.Model):
 
     def call(self, x: Any) -> Any:
         x = self.sampling(self.conv(x)) * float(np.random.normal(1.0, 0.1))  # noqa: NPY002
-        return self.head(ops.mean(x, (1, 2)) + 0.1 * tf.random.normal((6,)))
+        x = ops.mean(x, (1, 2))
+        return self.head(x + 0.1 * of_tensorflow((6,)) if IS_TENSORFLOW else x)
 
 
 def test_a_model_that_is_run_eagerly_draws_the_same_numbers() -> None:
-    """Its code runs at each batch, and draws from NumPy's and TensorFlow's global generators, too."""
+    """Its code runs at each batch, and draws from global generators, too: NumPy's, and TensorFlow's where that runs."""
 
     def run(*callbacks: Any) -> list[np.ndarray]:
         seed_afresh(3)
-        return trained(Drawing(), *callbacks, run_eagerly=True)
+        return trained(Drawing(), *callbacks, compiled={"run_eagerly": True})
 
     for one, with_callback in zip(run(), run(recorded()), strict=True):
         np.testing.assert_array_equal(one, with_callback)
@@ -77,7 +145,7 @@ def test_a_model_is_built_without_a_prediction() -> None:
             callbacks = keras.callbacks.CallbackList([recorded()], model=model)
             callbacks.on_train_begin()
             callbacks.on_train_end()
-        outputs = [model(pictures(2)).numpy() for _ in range(2)]
+        outputs = [ops.convert_to_numpy(model(pictures(2))) for _ in range(2)]
         return [*outputs, *model.get_weights()]
 
     for one, with_callback in zip(run(is_watched=False), run(is_watched=True), strict=True):
@@ -98,7 +166,9 @@ def test_two_steps_are_explained_under_the_same_noise() -> None:
     assert history.history["gradcam_drift"] == [0.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["dropout that is always on", "random numbers without a seed", "moving statistics"])
+@pytest.mark.parametrize(
+    "name", sorted({"dropout that is always on", "random numbers without a seed", "moving statistics"} & CHANGED.keys())
+)
 def test_checkpoints_give_the_maps_of_the_training(name: str) -> None:
     """To the last bit, since both draw the same noise."""
     seed_afresh(3)
