@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import layers, ops
+from support.engines import IS_TENSORFLOW
 
 
 class Sampling(layers.Layer):
@@ -39,11 +39,13 @@ class OfTensorFlow(layers.Layer):
     """Takes its numbers from a generator of TensorFlow's."""
 
     def __init__(self) -> None:
+        import tensorflow as tf
+
         super().__init__()
         self.generator = tf.random.Generator.from_seed(3)
 
     def call(self, x: Any) -> Any:
-        return x + 0.3 * self.generator.normal(tf.shape(x))
+        return x + 0.3 * self.generator.normal(ops.shape(x))
 
 
 class Normalised(layers.Layer):
@@ -94,7 +96,6 @@ CHANGED: dict[str, Callable[[], keras.Model]] = {
     "sampling without a seed": lambda: model_with(Sampling(None)),
     "dropout that is always on": lambda: model_with(AlwaysDropped(0.5)),
     "random numbers without a seed": lambda: model_with(Unseeded()),
-    "a generator of TensorFlow's": lambda: model_with(OfTensorFlow()),
     "moving statistics": lambda: model_with(Normalised()),
     "a counter": lambda: model_with(Counter()),
     "a stateful LSTM": lambda: model_with(remembering, batch=8),
@@ -102,3 +103,5 @@ CHANGED: dict[str, Callable[[], keras.Model]] = {
         keras.Sequential([keras.Input((14, 14, 6)), AlwaysDropped(0.5), Counter()], name="inner")
     ),
 }
+if IS_TENSORFLOW:
+    CHANGED["a generator of TensorFlow's"] = lambda: model_with(OfTensorFlow())
