@@ -827,25 +827,30 @@ def _resized(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Know
 
 def _resized_along(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
     """A resizing along one axis, which only JAX has as an operation of its own."""
-    return _resampled(_first(inputs), {operation.get_attr("axis"): int(numbers(operation.inputs[1]))}, {})
+    size, scale, moved = (numbers(tensor) for tensor in operation.inputs[1:])
+    return _scaled_along(_first(inputs), operation.get_attr("axis"), int(size), float(scale), float(moved))
 
 
 def _scaled(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:
-    """A resizing that also moves the picture: cell x of what comes in lies at x * scale + translation in the result."""
+    """A resizing that also moves the picture."""
     places = _first(inputs)
     for number, (size, scale, moved) in enumerate(
         zip(*(numbers(tensor) for tensor in operation.inputs[1:4]), strict=True), start=1
     ):
-        (first, last), have = (-moved / scale, (size - moved) / scale), _axes(places)[number].size
-        if abs(first) < 1 and abs(last - have) < 1:
-            places = _resampled(places, {number: int(size)}, {})
-            continue
-        side = _axes(places)[number].runs_along
-        if side is None:
-            raise _NotKnownError
-        part = replace(places.sides[side].part(first, last - first), cells=int(size))
-        places = places.with_side(side, part).with_axis(number, Axis((Stretch(int(size), side),)))
+        places = _scaled_along(places, number, int(size), scale, moved)
     return places
+
+
+def _scaled_along(places: Places, number: int, size: int, scale: float, moved: float) -> Places:
+    """After a resizing along one axis: cell x of what comes in lies at x * scale + moved in the result."""
+    (first, last), have = (-moved / scale, (size - moved) / scale), _axes(places)[number].size
+    if abs(first) < 1 and abs(last - have) < 1:
+        return _resampled(places, {number: size}, {})
+    side = _axes(places)[number].runs_along
+    if side is None:
+        raise _NotKnownError
+    part = replace(places.sides[side].part(first, last - first), cells=size)
+    return places.with_side(side, part).with_axis(number, Axis((Stretch(size, side),)))
 
 
 def _transformed(operation: Any, inputs: Sequence[Known], numbers: _Numbers) -> Known:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import skimage.data
 from colorspacious import cspace_convert
+from keras import ops
 from PIL import Image, ImageFont
 
 from gradcam_callbacks import drawing
@@ -49,13 +50,11 @@ def box(changed: np.ndarray) -> tuple[int, int, int, int]:
     ("grid", "size"),
     [((7, 7), (224, 224)), ((10, 10), (299, 299)), ((4, 9), (33, 100)), ((1, 1), (5, 6))],
 )
-def test_upscaling_is_that_of_tensorflow(grid: tuple[int, int], size: tuple[int, int]) -> None:
-    """Upscaled values are those of tf.image.resize, bilinear, to 1e-5 of the map's scale."""
-    import tensorflow as tf
-
+def test_upscaling_is_that_of_keras(grid: tuple[int, int], size: tuple[int, int]) -> None:
+    """Upscaled values are those of `keras.ops.image.resize`, bilinear, to 1e-5 of the map's scale."""
     maps = random_maps(2, 3, *grid)
     maps /= maps.max()
-    expected = tf.image.resize(maps.reshape(6, *grid, 1), size, "bilinear").numpy()
+    expected = np.asarray(ops.image.resize(maps.reshape(6, *grid, 1), size, "bilinear"))
 
     resized = drawing.resize_maps(maps, size)
 
@@ -64,10 +63,8 @@ def test_upscaling_is_that_of_tensorflow(grid: tuple[int, int], size: tuple[int,
 
 
 @pytest.mark.parametrize("spike", [(0, 0), (3, 3), (1, 5), (6, 2)])
-def test_a_spike_lands_where_tensorflow_puts_it(spike: tuple[int, int]) -> None:
-    """The centre of mass of a 7x7 spike at 224x224 is where tf.image.resize puts it."""
-    import tensorflow as tf
-
+def test_a_spike_lands_where_keras_puts_it(spike: tuple[int, int]) -> None:
+    """The centre of mass of a 7x7 spike at 224x224 is where `keras.ops.image.resize` puts it."""
     maps = np.zeros((7, 7), np.float32)
     maps[spike] = 1
 
@@ -76,7 +73,7 @@ def test_a_spike_lands_where_tensorflow_puts_it(spike: tuple[int, int]) -> None:
         total = heat.sum(dtype=float)
         return np.array([axis @ heat.sum(1, dtype=float), heat.sum(0, dtype=float) @ axis]) / total
 
-    expected = centre(tf.image.resize(maps[..., None], (224, 224), "bilinear").numpy()[..., 0])
+    expected = centre(np.asarray(ops.image.resize(maps[..., None], (224, 224), "bilinear"))[..., 0])
     found = centre(drawing.resize_maps(maps, (224, 224)))
 
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
@@ -551,7 +548,7 @@ def test_figure_says_what_does_not_fit() -> None:
 
 
 def test_pictures_need_neither_keras_nor_mlflow_nor_pyplot() -> None:
-    """Drawing a tile and a figure loads no Keras, TensorFlow, MLflow or pyplot."""
+    """Drawing a tile and a figure loads no Keras, TensorFlow, JAX, MLflow or pyplot."""
     code = """
 import sys
 import numpy as np
@@ -562,7 +559,7 @@ picture = np.zeros((32, 32, 3), np.uint8)
 laid_over = drawing.overlays(picture[None], drawing.heatmaps(np.ones((1, 1, 7, 7)), (32, 32)))
 drawing.tile(picture, laid_over[0], title="a", captions=[("b", "1")])
 drawing.figure(picture[None], laid_over, titles=[["b"]], picture_titles=["a"])
-loaded |= {"keras", "tensorflow", "mlflow", "matplotlib.pyplot"} & set(sys.modules)
+loaded |= {"keras", "tensorflow", "jax", "mlflow", "matplotlib.pyplot"} & set(sys.modules)
 print(sorted(loaded))
 """
     done = subprocess.run(

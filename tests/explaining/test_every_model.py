@@ -7,8 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 from support.models import pictures, small_model
 
 from gradcam_callbacks import GradCAMCallback, InMemoryStore, explain
@@ -19,7 +18,7 @@ METHODS = ("finercam", "ablationcam", "occlusion")
 
 def corner(outputs: Any) -> Any:
     """The mean score of class 1 in a corner."""
-    return tf.reduce_mean(outputs[:, :4, :4, 1], axis=[1, 2])
+    return ops.mean(outputs[:, :4, :4, 1], axis=[1, 2])
 
 
 def signal() -> tuple[keras.Model, Any, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
+from support.engines import IS_TENSORFLOW
 from support.models import pictures
 
 from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, InMemoryStore, ProbeSet, evaluate, explain
@@ -18,7 +18,7 @@ META = np.random.default_rng(5).random((5, 4), np.float32)
 
 def flat(h: Any) -> Any:
     """All numbers of the one picture of a batch."""
-    return tf.reshape(h, (1, -1))
+    return ops.reshape(h, (1, -1))
 
 
 def of_one(batch: int | None = 1) -> keras.Model:
@@ -31,7 +31,7 @@ def of_one(batch: int | None = 1) -> keras.Model:
 
 def closed_form(model: keras.Model, images: np.ndarray, target: int) -> np.ndarray:
     """(N, h, w) Grad-CAM of convolution, flattening and a dense layer."""
-    activations = model.get_layer("conv")(images).numpy()
+    activations = np.asarray(model.get_layer("conv")(images))
     kernel = model.layers[-1].kernel.numpy()[:, target].reshape(activations.shape[1:])
     return np.maximum(activations @ kernel.mean((0, 1)), 0)
 
@@ -42,7 +42,7 @@ def test_one_picture_at_a_time(batch_size: int) -> None:
     model = of_one()
     explanation = explain(model, pictures(5), targets=[1], batch_size=batch_size)
     np.testing.assert_allclose(explanation.maps[:, 0], closed_form(model, pictures(5), 1), rtol=1e-4, atol=1e-7)
-    alone = np.concatenate([model(picture[None]).numpy() for picture in pictures(5)])
+    alone = np.concatenate([np.asarray(model(picture[None])) for picture in pictures(5)])
     np.testing.assert_allclose(explanation.scores[:, 0], alone[:, 1], rtol=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_a_batch_that_is_not_full_is_filled(count: int) -> None:
     """What the filling gives is cut off: three pictures in batches of four are three maps."""
     inputs = keras.Input(batch_shape=(4, 16, 16, 3))
     h = layers.Conv2D(6, 3, activation="relu", name="conv")(inputs)
-    h = layers.Lambda(lambda t: tf.reshape(t, (4, -1)))(h)
+    h = layers.Lambda(lambda t: ops.reshape(t, (4, -1)))(h)
     model = keras.Model(inputs, layers.Dense(3)(h))
     explanation = explain(model, pictures(count), targets=[1, lambda y: y[:, 0]])
     for k, target in enumerate((1, 0)):
@@ -63,7 +63,7 @@ def test_what_the_code_reads_from_the_shape_is_the_fixed_batch() -> None:
     """The graph is traced for that number of pictures, as Keras does."""
     inputs = keras.Input(batch_shape=(2, 16, 16, 3))
     h = layers.Conv2D(6, 3, activation="relu", name="conv")(inputs)
-    model = keras.Model(inputs, layers.Dense(3)(layers.Lambda(lambda t: tf.reshape(t, (int(t.shape[0]), -1)))(h)))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Lambda(lambda t: ops.reshape(t, (int(t.shape[0]), -1)))(h)))
     explanation = explain(model, pictures(3), targets=[1])
     np.testing.assert_allclose(explanation.maps[:, 0], closed_form(model, pictures(3), 1), rtol=1e-4, atol=1e-7)
 
@@ -113,12 +113,12 @@ def test_a_stateful_recurrent_model() -> None:
     explanation = explain(model, pictures(6), targets=[2])
     for state, before in zip(model.memory.states, states, strict=True):
         np.testing.assert_array_equal(state.numpy(), before)
-    expected = model(pictures(4)).numpy()[:, 2]
+    expected = np.asarray(model(pictures(4)))[:, 2]
     np.testing.assert_allclose(explanation.scores[:4, 0], expected, rtol=1e-5)
     for state, before in zip(model.memory.states, states, strict=True):
         state.assign(before)
     rest = np.concatenate([pictures(6)[4:], pictures(6)[5:], pictures(6)[5:]])
-    np.testing.assert_allclose(explanation.scores[4:, 0], model(rest).numpy()[:2, 2], rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores[4:, 0], np.asarray(model(rest))[:2, 2], rtol=1e-5)
 
 
 def test_scorecam_and_faithfulness_keep_to_the_batch() -> None:
@@ -182,9 +182,9 @@ def test_inputs_are_passed_as_call_wants_them(name: str) -> None:
     model = kind()
     expected = model(image=pictures(5), meta=META) if kind is not Swapped else model(META, image=pictures(5))
     explanation = explain(model, given, targets=[1])
-    np.testing.assert_allclose(explanation.scores[:, 0], expected.numpy()[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores[:, 0], np.asarray(expected)[:, 1], rtol=1e-5)
     weights = model.head.kernel.numpy()[:6, 1]
-    right = np.maximum(model.conv(pictures(5)).numpy() @ weights, 0) / 196
+    right = np.maximum(np.asarray(model.conv(pictures(5))) @ weights, 0) / 196
     np.testing.assert_allclose(explanation.maps[:, 0], right, rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(Explainer(model)(ProbeSet(given, targets=[1])).maps, explanation.maps)
     np.testing.assert_array_equal(explain(model, (given, np.arange(5) % 3)).scores, explain(model, given).scores)
@@ -218,21 +218,38 @@ def test_two_arrays_for_a_functional_model_of_two_inputs_are_its_inputs() -> Non
     h = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, name="conv")(image))
     model = keras.Model([image, meta], layers.Dense(3)(layers.Concatenate()([h, meta])))
     explanation = explain(model, (pictures(5), META), targets=[1])
-    np.testing.assert_allclose(explanation.scores[:, 0], model([pictures(5), META]).numpy()[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores[:, 0], np.asarray(model([pictures(5), META]))[:, 1], rtol=1e-5)
 
 
 def test_the_callback_feeds_one_by_one() -> None:
     """In a training step of one's own, since `fit` passes one structure."""
 
-    class Own(OneByOne):
+    class OnTensorFlow(OneByOne):
         def train_step(self, data: Any) -> dict[str, Any]:
+            import tensorflow as tf
+
             (image, meta), labels = data
             with tf.GradientTape() as tape:
                 loss = self.compute_loss(y=labels, y_pred=self(image, meta, training=True))
             self.optimizer.apply_gradients(zip(tape.gradient(loss, self.weights), self.weights, strict=True))
             return {"loss": loss}
 
-    model = Own()
+    class OnJAX(OneByOne):
+        def train_step(self, state: Any, data: Any) -> tuple[dict[str, Any], Any]:
+            import jax
+
+            trainable, others, optimizer, metrics = state
+            (image, meta), labels = data
+
+            def loss_of(weights: Any) -> Any:
+                scores, _ = self.stateless_call(weights, others, image, meta, training=True)
+                return self.compute_loss(y=labels, y_pred=scores)
+
+            loss, gradients = jax.value_and_grad(loss_of)(trainable)
+            trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+            return {"loss": loss}, (trainable, others, optimizer, metrics)
+
+    model = OnTensorFlow() if IS_TENSORFLOW else OnJAX()
     model(pictures(5), META)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     store = InMemoryStore()
@@ -241,5 +258,5 @@ def test_the_callback_feeds_one_by_one() -> None:
     model.fit((pictures(5), META), np.arange(5) % 3, verbose=0, callbacks=[callback])
     assert callback.problems == 0
     np.testing.assert_allclose(
-        callback.explainer(probes).scores[:, 0], model(pictures(5), META).numpy()[:, 1], rtol=1e-5
+        callback.explainer(probes).scores[:, 0], np.asarray(model(pictures(5), META))[:, 1], rtol=1e-5
     )

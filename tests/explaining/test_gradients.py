@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 from PIL import Image
+from support.engines import gradient
 from support.models import counting_model, pictures, small_model
 
 from gradcam_callbacks import Explainer, Explanation, GradCAMError, ProbeSet, explain
@@ -34,29 +34,28 @@ def deep_model() -> keras.Model:
 
 
 def eagerly(model: keras.Model, layer: str, images: Any, target: Any) -> tuple[Any, Any]:
-    """The activations of a layer of a Sequential model, and the gradients of a target, by a tape."""
+    """The activations of a layer of a Sequential model, and the gradients of a target, differentiated by hand."""
     names = [one.name for one in model.layers]
     before, after = model.layers[: names.index(layer) + 1], model.layers[names.index(layer) + 1 :]
-    x = tf.constant(images)
+    x = ops.convert_to_tensor(images)
     for one in before:
         x = one(x)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = x
+
+    def score(y: Any) -> Any:
         for one in after[:-1]:
             y = one(y)
         logits = y @ after[-1].kernel + after[-1].bias
         if callable(target):
-            score = target(logits)
-        elif isinstance(target, tuple):
-            score = logits[:, target[0]] - logits[:, target[1]]
-        else:
-            score = tf.reduce_max(logits, axis=1) if target == "predicted" else logits[:, target]
-    return x.numpy(), tape.gradient(score, x).numpy()
+            return target(logits)
+        if isinstance(target, tuple):
+            return logits[:, target[0]] - logits[:, target[1]]
+        return ops.max(logits, axis=1) if target == "predicted" else logits[:, target]
+
+    return np.asarray(x), np.asarray(gradient(score, x))
 
 
-def test_they_are_those_of_a_tape() -> None:
-    """Activations, and for each target the gradients and their means, as an eager tape gives them."""
+def test_they_are_those_of_the_layers_one_by_one() -> None:
+    """Activations, and for each target the gradients and their means, as the layers one by one give them."""
     model = deep_model()
     explanation = explain(model, pictures(), targets=TARGETS, layer="middle", keep_gradients=True)
     assert explanation.activations is not None
@@ -140,11 +139,12 @@ def test_pictures_that_touch_have_each_their_own() -> None:
     explanation = Explainer(model, layer="conv")(ProbeSet(pictures(3), targets=[0, 1]), keep_gradients=True)
     activations = model.get_layer("conv")(pictures(3))
     for n in range(3):
-        with tf.GradientTape() as tape:
-            tape.watch(activations)
-            x = tf.nn.relu(activations - tf.reduce_mean(activations, axis=0, keepdims=True))
-            score = (tf.reshape(x, (3, -1)) @ model.layers[-1].kernel)[n, 1]
-        expected = tape.gradient(score, activations)[n]
+
+        def score(given: Any, n: int = n) -> Any:
+            x = ops.relu(given - ops.mean(given, axis=0, keepdims=True))
+            return (ops.reshape(x, (3, -1)) @ model.layers[-1].kernel)[n, 1]
+
+        expected = gradient(score, activations)[n]
         np.testing.assert_allclose(explanation.gradients[n, 1], expected, atol=1e-5)
 
 
@@ -251,7 +251,7 @@ def test_the_channels_drawn_are_those_that_decide() -> None:
     model = small_model()
     explanation = explain(model, pictures(2), targets=[1], keep_gradients=True)
     figure = explanation.plot_gradients(0, 0, channels=2)
-    activations = model.get_layer("conv")(pictures(2)).numpy()
+    activations = np.asarray(model.get_layer("conv")(pictures(2)))
     brought = activations[0].mean(axis=(0, 1)) * model.get_layer("head").kernel.numpy()[:, 1]
     order = np.argsort(-brought)
     expected = [c for c in order[:2] if brought[c] > 0] + [c for c in order[::-1][:2] if brought[c] < 0]

@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from keras import ops
+from support.engines import gradient
 
 from gradcam_callbacks import Explainer, GradCAMError, explain
 
@@ -40,7 +41,7 @@ def as_if_trained_for_a_step(model: keras.Model, images: np.ndarray) -> None:
 
 
 def by_hand(activations: Any, score: Any, grid: tuple[int, int], extra_tokens: int = 0) -> np.ndarray:
-    """(N, h, w): Grad-CAM by an eager tape over what comes after the layer.
+    """(N, h, w): Grad-CAM by the gradient of what comes after the layer.
 
     Args:
         activations: (N, h, w, C), or (N, tokens, C).
@@ -48,16 +49,12 @@ def by_hand(activations: Any, score: Any, grid: tuple[int, int], extra_tokens: i
         grid: (h, w).
         extra_tokens: how many tokens come before those of the grid.
     """
-    with tf.GradientTape() as tape:
-        tape.watch(activations)
-        scores = score(activations)
-    gradients = tape.gradient(scores, activations)
-    if activations.shape.rank == 3:
+    gradients = gradient(score, activations)
+    if len(activations.shape) == 3:
         places = (-1, *grid, activations.shape[-1])
-        activations, gradients = (tf.reshape(both[:, extra_tokens:], places) for both in (activations, gradients))
-    weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
-    maps: np.ndarray = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1)).numpy()
-    return maps
+        activations, gradients = (ops.reshape(both[:, extra_tokens:], places) for both in (activations, gradients))
+    weights = ops.mean(gradients, axis=(1, 2), keepdims=True)
+    return np.asarray(ops.relu(ops.sum(weights * activations, axis=-1)))
 
 
 # keras-hub's Swin has an argument `mask` of its own, which Keras takes for a mask of the tokens.
@@ -74,7 +71,7 @@ def test_a_network_is_explained_at_the_last_map_that_matters(name: str) -> None:
     explanation = explain(model, images, targets=list(range(hub_networks.CLASSES)))
 
     activations, head = network.split(model, images)
-    scores = head(activations).numpy()
+    scores = np.asarray(head(activations))
     of_classes = [lambda rest, index=index: head(rest)[:, index] for index in range(hub_networks.CLASSES)]
     maps = np.stack([by_hand(activations, score, network.grid, network.extra_tokens) for score in of_classes], axis=1)
     assert explanation.layer == network.layer
@@ -126,12 +123,12 @@ def test_windows_and_attention_scores_are_no_maps_of_the_picture(name: str) -> N
 
 def upper_half(pixels: Any) -> Any:
     """(N,), how strongly the upper half of a picture is the class 1."""
-    return tf.reduce_mean(pixels[:, : pixels.shape[1] // 2, :, 1], axis=(1, 2))
+    return ops.mean(pixels[:, : pixels.shape[1] // 2, :, 1], axis=(1, 2))
 
 
 def all_boxes(outputs: Any) -> Any:
     """(N,), how strongly all boxes together are the class 1."""
-    return tf.reduce_sum(outputs["cls_logits"][..., 1], axis=1)
+    return ops.sum(outputs["cls_logits"][..., 1], axis=1)
 
 
 @pytest.mark.usefixtures("large_network")
@@ -181,8 +178,8 @@ def test_a_detector_is_explained_at_the_map_that_all_its_boxes_come_from() -> No
 
     def score(maps: Any) -> Any:
         levels = pyramid(dict(zip(("P3", "P4", "P5"), (maps, *rest(maps)), strict=True)))
-        logits = [tf.reshape(heads(level), (2, -1, hub_networks.CLASSES)) for level in levels.values()]
-        return all_boxes({"cls_logits": tf.concat(logits, axis=1)})
+        logits = [ops.reshape(heads(level), (2, -1, hub_networks.CLASSES)) for level in levels.values()]
+        return all_boxes({"cls_logits": ops.concatenate(logits, axis=1)})
 
     maps = by_hand(keras.Model(extractor.inputs[0], p3)(images), score, (4, 8))
     assert explanation.layer == "retina_net_backbone/backbone/stack1_block0_out"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from keras import ops
+from support.engines import in_double_precision, largest_over_targets, over_targets
 
 from gradcam_callbacks.explaining.methods import METHODS, ablates, attends, masks, occludes, takes_gradients
 
@@ -79,12 +81,19 @@ def random_arguments(name: str, grid: tuple[int, ...], dtype: str, seed: int = 0
 
 
 def maps(name: str, activations: Any, second: Any) -> np.ndarray:
-    scores = tf.fill([len(activations)], tf.constant(SCORE, activations.dtype))
-    return METHODS[name](tf.constant(activations), tf.constant(second), scores).numpy()
+    scores = np.full(len(activations), SCORE, activations.dtype)
+    return np.asarray(METHODS[name](*map(ops.convert_to_tensor, (activations, second, scores))))
 
 
 def close(dtype: str) -> dict[str, Any]:
     return {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-11}
+
+
+@pytest.fixture(autouse=True)
+def double_precision() -> Iterator[None]:
+    """What is float64 here is computed as such."""
+    with in_double_precision():
+        yield
 
 
 # numbers
@@ -242,23 +251,6 @@ def test_constant_gradients_give_gradcam(name: str) -> None:
 # in a graph
 
 
-def over_targets(name: str, activations: Any, second: Any) -> Any:
-    """A traced graph of all targets' maps (K, N, *grid) at once, for any number of pictures and targets."""
-    signature = [
-        tf.TensorSpec((None, *activations.shape[1:]), activations.dtype),
-        tf.TensorSpec((None, None, *second.shape[2:]), second.dtype),
-        tf.TensorSpec((None, None), activations.dtype),
-    ]
-
-    @tf.function(input_signature=signature, autograph=False)
-    def graph(batch: Any, seconds: Any, scores: Any) -> Any:
-        return tf.vectorized_map(
-            lambda target: METHODS[name](batch, *target), (seconds, scores), fallback_to_while_loop=False
-        )
-
-    return graph
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("grid", [(5,), (4, 3), (2, 3, 2)], ids=str)
 @pytest.mark.parametrize("form", ["one", "full"])
@@ -271,11 +263,11 @@ def test_vectorised_targets_give_the_maps_of_each_target(
     second = np.stack([random_arguments(name, grid, dtype, seed)[1] for seed in range(1, 5)])
     if form == "one" and name in GRADIENT_METHODS:
         second = second[:, :, *(slice(1) for _ in grid)]
-    graph = over_targets(name, activations, second)
+    scores = np.full((4, 3), SCORE, dtype)
+    graph = over_targets(METHODS[name], activations, second, scores)
 
-    assert graph.get_concrete_function().output_shapes[2:] == grid
     for n in (3, 1):
-        found = graph(activations[:n], second[:, :n], np.full((4, n), SCORE, dtype)).numpy()
+        found = np.asarray(graph(activations[:n], second[:, :n], scores[:, :n]))
         alone = [maps(name, activations[:n], of_target[:n]) for of_target in second]
         assert found.dtype == dtype
         np.testing.assert_allclose(found, alone, **close(dtype))
@@ -290,15 +282,5 @@ def test_a_thousand_targets_make_no_array_of_a_thousand_activations(name: str) -
         second = (targets, n, *grid)
     if name in BY_PAIR:  # which come target by target
         return
-    graph = tf.function(
-        lambda batch, seconds: tf.vectorized_map(lambda one: METHODS[name](batch, one, tf.ones(n)), seconds),
-        autograph=False,
-    ).get_concrete_function(tf.TensorSpec((n, *grid, channels)), tf.TensorSpec(second))
-
-    sizes = [
-        output.shape.num_elements()
-        for operation in graph.graph.get_operations()
-        for output in operation.outputs
-        if output.shape.is_fully_defined()
-    ]
-    assert max(sizes) <= targets * n * max(channels, math.prod(grid))
+    given = [np.ones(shape, np.float32) for shape in ((n, *grid, channels), second, (targets, n))]
+    assert largest_over_targets(METHODS[name], *given) <= targets * n * max(channels, math.prod(grid))

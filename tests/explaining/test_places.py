@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from support.engines import IS_TENSORFLOW, needs_tensorflow
 
 from gradcam_callbacks import Explanation, GradCAMError, explain
 
@@ -26,12 +27,10 @@ class Custom(keras.layers.Layer):
         return self.function(inputs)
 
 
-IS_TENSORFLOW = keras.config.backend() == "tensorflow"
 if IS_TENSORFLOW:
     import tensorflow as tf
 else:
     import jax
-needs_tensorflow = pytest.mark.skipif(not IS_TENSORFLOW, reason="needs KERAS_BACKEND=tensorflow")
 
 
 def mirrored(x: Any) -> Any:

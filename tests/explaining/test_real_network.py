@@ -9,9 +9,10 @@ import keras
 import mlflow
 import numpy as np
 import pytest
-import tensorflow as tf
+from keras import ops
 from mlflow import MlflowClient
 from support.efficientnet_lite import efficientnet_lite0, preprocess
+from support.engines import gradient
 from support.mlflow_runs import artifact_paths, image_steps
 from support.photographs import EGYPTIAN_CAT, ESPRESSO, TABBY, TIGER_CAT, cat, cat_beside_espresso, crops, espresso
 
@@ -43,14 +44,14 @@ def test_the_network_knows_the_cat_and_the_espresso(network: keras.Model) -> Non
 def tutorial_maps(network: keras.Model, images: np.ndarray, targets: list[int]) -> np.ndarray:
     """The tutorial's way: a second model, no softmax, gradients, averaged, weighed, ReLU; a target at a time."""
     without_softmax = efficientnet_lite0(classifier_activation=None)
-    both = keras.Model(without_softmax.inputs[0], [without_softmax.get_layer("top_act").output, without_softmax.output])
+    last = without_softmax.get_layer("top_act").output
+    activations = keras.Model(without_softmax.inputs[0], last)(images, training=False)
+    head = keras.Model(last, without_softmax.output)
     maps = []
     for target in targets:
-        with tf.GradientTape() as tape:
-            activations, logits = both(images, training=False)
-            score = logits[:, target]
-        weights = tf.reduce_mean(tape.gradient(score, activations), axis=(1, 2), keepdims=True)
-        maps.append(tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1)).numpy())
+        gradients = gradient(lambda given, target=target: head(given, training=False)[:, target], activations)
+        weights = ops.mean(gradients, axis=(1, 2), keepdims=True)
+        maps.append(np.asarray(ops.relu(ops.sum(weights * activations, axis=-1))))
     return np.stack(maps, axis=1)
 
 

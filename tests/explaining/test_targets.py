@@ -217,7 +217,7 @@ def test_occlusion_covers_each_place_with_the_mean_colour(batch_size: int) -> No
             changed = image.copy()
             changed[3 * row : 3 * row + 3, 3 * column : 3 * column + 3] = image.mean(axis=(0, 1))
             covered.append(changed)
-        before, after = model(image[None]).numpy()[0], model(np.stack(covered)).numpy()
+        before, after = np.asarray(model(image[None]))[0], np.asarray(model(np.stack(covered)))
         lost, best = before - after, int(explanation.predicted[n])
         for k, drops in enumerate([lost[:, 3], lost[:, best], lost[:, 0] - lost[:, 1], lost[:, 2]]):
             np.testing.assert_allclose(explanation.maps[n, k], np.maximum(drops, 0).reshape(3, 4), atol=1e-5)
@@ -236,8 +236,8 @@ def test_occlusion_of_whole_numbers() -> None:
         changed = images.copy()
         mean = np.rint(images.mean(axis=(1, 2)))[:, None, None]
         changed[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = mean
-        covered.append(of_bytes(changed).numpy()[:, 1])
-    drops = of_bytes(images).numpy()[:, 1] - np.stack(covered)
+        covered.append(np.asarray(of_bytes(changed))[:, 1])
+    drops = np.asarray(of_bytes(images))[:, 1] - np.stack(covered)
     np.testing.assert_allclose(found.maps[:, 0].reshape(2, 16).T, np.maximum(drops, 0), rtol=1e-4, atol=1e-2)
 
 
@@ -252,7 +252,7 @@ def test_finercam_compares_with_the_classes_next_to_it() -> None:
     counting.passes.clear()
     explanation = Explainer(model, method="finercam")(ProbeSet(pictures(), targets=[1, 5, (3, 0), third]))
     assert counting.passes == [5]
-    activations = model.layers[2](pictures()).numpy()
+    activations = np.asarray(model.layers[2](pictures()))
     columns = [
         kernel[:, 1] - 0.2 * (kernel[:, 2] + kernel[:, 3] + kernel[:, 0]),
         kernel[:, 5] - 0.2 * (kernel[:, 4] + kernel[:, 3] + kernel[:, 2]),
@@ -271,7 +271,7 @@ def test_finercam_of_few_classes_compares_with_those_that_there_are(classes: int
     model = small_model(classes=classes, activation="sigmoid" if classes == 1 else "softmax")
     found = explain(model, pictures(), targets=[1, 0], method="finercam").maps
     kernel = model.get_layer("head").kernel.numpy()
-    activations = model.get_layer("conv")(pictures()).numpy()
+    activations = np.asarray(model.get_layer("conv")(pictures()))
     first, second = (kernel[:, 0], -kernel[:, 0]) if classes == 1 else (kernel[:, 1], kernel[:, 0])
     for k, column in enumerate((first - 0.6 * second, second - 0.6 * first)):
         np.testing.assert_allclose(found[:, k], np.maximum(activations @ column, 0) / 196, atol=1e-6)

@@ -9,21 +9,31 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
+from support.engines import IS_TENSORFLOW, gradient, needs_tensorflow
 
 from gradcam_callbacks import GradCAMError, explain
+
+if IS_TENSORFLOW:
+    import tensorflow as tf
+else:
+    import jax
 
 Array = np.ndarray[Any, np.dtype[Any]]
 TARGETS = (0, 1, 2)
 
 
 class Code(keras.layers.Layer):
-    """A layer whose code is a function."""
+    """A layer whose code is a function; the shape of what it gives is said where Keras cannot infer it on JAX."""
 
-    def __init__(self, function: Callable[..., Any], **settings: Any) -> None:
+    def __init__(
+        self, function: Callable[..., Any], shape: tuple[int | None, ...] | None = None, **settings: Any
+    ) -> None:
         super().__init__(**settings)
-        self.function = function
+        self.function, self.shape = function, shape
+
+    def compute_output_spec(self, *given: Any) -> Any:
+        return keras.KerasTensor(self.shape) if self.shape else super().compute_output_spec(*given)
 
     def call(self, *given: Any) -> Any:
         return self.function(*given)
@@ -40,8 +50,8 @@ class ClassToken(keras.layers.Layer):
         self.tokens = self.add_weight(shape=(1, self.count, shape[-1]), initializer="normal")
 
     def call(self, h: Any) -> Any:
-        own = tf.repeat(self.tokens, tf.shape(h)[0], 0)
-        return tf.concat([h, own] if self.is_last else [own, h], axis=1)
+        own = ops.repeat(self.tokens, ops.shape(h)[0], 0)
+        return ops.concatenate([h, own] if self.is_last else [own, h], axis=1)
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class Case:
         model: the network.
         layer: the layer that must be picked.
         grid: of its map.
-        tensor: of the layer, where it is cut; None where its output is seen by a tape that runs through the network.
+        tensor: of the layer, where the network is cut there; None where other ways lead around it.
         order: brings its output into the order (N, *grid, C).
         inputs: by name, where there are several; the first is the picture shown.
     """
@@ -83,36 +93,34 @@ def pooled(inputs: Any, h: Any) -> keras.Model:
 
 
 def right_maps(case: Case, inputs: Any) -> Array:
-    """relu(sum over channels of the mean gradient times the activation), from an eager tape on the cut network."""
-    maps = []
+    """relu(sum over channels of the mean gradient times the activation), of the network run layer by layer."""
+    if case.tensor is not None:
+        activations = at = keras.Model(case.model.inputs, case.tensor)(inputs)
+        scores: Callable[[Any], Any] = keras.Model(case.tensor, case.model.output)
+    else:
+        activations = moved(case, inputs, 0.0)[1]
+        at, scores = ops.zeros_like(activations), lambda added: moved(case, inputs, added)[0]
+    output, maps = case.order(ops.convert_to_numpy(activations)), []
     for target in TARGETS:
-        with tf.GradientTape() as tape:
-            if case.tensor is not None:
-                activations = keras.Model(case.model.inputs, case.tensor)(inputs)
-                tape.watch(activations)
-                scores = keras.Model(case.tensor, case.model.output)(activations)
-            else:
-                scores, activations = seen_through(case.model, case.model.get_layer(case.layer), inputs, tape)
-            score = tf.reduce_sum(scores[:, target])
-        gradients = case.order(tape.gradient(score, activations).numpy())
-        places = tuple(range(1, gradients.ndim - 1))
-        weighted = gradients.mean(places, keepdims=True) * case.order(activations.numpy())
-        maps.append(np.maximum(weighted.sum(axis=-1), 0))
+        found = gradient(lambda given, target=target: scores(given)[:, target], at)
+        gradients = case.order(ops.convert_to_numpy(found))
+        weights = gradients.mean(tuple(range(1, gradients.ndim - 1)), keepdims=True)
+        maps.append(np.maximum((weights * output).sum(axis=-1), 0))
     return np.stack(maps, axis=1)
 
 
-def seen_through(model: keras.Model, layer: Any, inputs: Any, tape: tf.GradientTape) -> tuple[Any, Any]:
-    """The scores, and the output of a layer that other ways lead around."""
-    given, seen = layer.call, []
+def moved(case: Case, inputs: Any, added: Any) -> tuple[Any, Any]:
+    """The scores, and the output of the layer, after something was added to this."""
+    layer, seen = case.model.get_layer(case.layer), []
+    given = layer.call
 
     def call(*args: Any, **settings: Any) -> Any:
-        seen.append(given(*args, **settings))
-        tape.watch(seen[-1])
+        seen.append(given(*args, **settings) + added)
         return seen[-1]
 
     layer.call = call
     try:
-        return model(inputs), seen[-1]
+        return case.model(inputs), seen[-1]
     finally:
         layer.call = given
 
@@ -175,7 +183,7 @@ def registers_removed_for_a_class_token() -> Case:
     """Places that are put beside a class token that alone goes on do not matter there."""
     inputs = keras.Input((16, 32, 3))
     h = block(block(ClassToken(5)(patches(inputs)), 0), 1)
-    h = layers.LayerNormalization(name="last")(Code(lambda t: tf.concat([t[:, :1], t[:, 5:]], axis=1))(h))
+    h = layers.LayerNormalization(name="last")(Code(lambda t: ops.concatenate([t[:, :1], t[:, 5:]], axis=1))(h))
     model = keras.Model(inputs, layers.Dense(3)(Code(lambda t: t[:, 0])(h)))
     return Case(model, "norm1", (4, 8), order=tokens(slice(5, 37), 4, 8))
 
@@ -184,8 +192,8 @@ def registers_removed_for_a_mean() -> Case:
     """Where the places' mean goes on, they do."""
     inputs = keras.Input((16, 32, 3))
     h = block(block(ClassToken(5)(patches(inputs)), 0), 1)
-    h = layers.LayerNormalization(name="last")(Code(lambda t: tf.concat([t[:, :1], t[:, 5:]], axis=1))(h))
-    model = keras.Model(inputs, layers.Dense(3)(Code(lambda t: tf.reduce_mean(t[:, 1:], axis=1))(h)))
+    h = layers.LayerNormalization(name="last")(Code(lambda t: ops.concatenate([t[:, :1], t[:, 5:]], axis=1))(h))
+    model = keras.Model(inputs, layers.Dense(3)(Code(lambda t: ops.mean(t[:, 1:], axis=1))(h)))
     return Case(model, "last", (4, 8), order=tokens(slice(1, 33), 4, 8))
 
 
@@ -194,7 +202,7 @@ def attention_pooling() -> Case:
 
     def head(h: Any) -> Any:
         weights = layers.Softmax(axis=1)(layers.Dense(1)(h))
-        return Code(lambda w, t: tf.matmul(w, t, transpose_a=True)[:, 0])(weights, h)
+        return Code(lambda w, t: ops.matmul(ops.swapaxes(w, 1, 2), t)[:, 0])(weights, h)
 
     return Case(transformer(lambda h: h, head), "last", (4, 8), order=tokens(slice(0, 32), 4, 8))
 
@@ -219,9 +227,9 @@ def convolution_among_tokens() -> Case:
 
     def mixed(t: Any) -> Any:
         of_class, places = t[:, :1], t[:, 1:]
-        count = tf.shape(t)[0]
-        changed = tf.reshape(deep(tf.reshape(places, (count, 4, 8, 8))), (count, -1, 8))
-        return tf.concat([of_class, places + changed], axis=1)
+        count = ops.shape(t)[0]
+        changed = ops.reshape(deep(ops.reshape(places, (count, 4, 8, 8))), (count, -1, 8))
+        return ops.concatenate([of_class, places + changed], axis=1)
 
     h = block(Code(mixed)(h), 1)
     model = keras.Model(inputs, layers.Dense(3)(layers.LayerNormalization()(h)[:, 0]))
@@ -233,8 +241,8 @@ def cut_by_hand() -> Case:
 
     def embed(x: Any) -> Any:
         def cut(t: Any) -> Any:
-            t = tf.transpose(tf.reshape(t, (-1, 4, 4, 8, 4, 3)), (0, 1, 3, 2, 4, 5))
-            return tf.reshape(t, (-1, 32, 48))
+            t = ops.transpose(ops.reshape(t, (-1, 4, 4, 8, 4, 3)), (0, 1, 3, 2, 4, 5))
+            return ops.reshape(t, (-1, 32, 48))
 
         return layers.Dense(8)(Code(cut)(x))
 
@@ -244,34 +252,46 @@ def cut_by_hand() -> Case:
 
 def cut_into_pieces_of_rows() -> Case:
     """Without the transposition each token is a half of one row: the grid is 16x2."""
-    embed = [Code(lambda t: tf.reshape(t, (-1, 32, 48))), layers.Dense(8)]
+    embed = [Code(lambda t: ops.reshape(t, (-1, 32, 48))), layers.Dense(8)]
     model = transformer(lambda h: h, layers.GlobalAveragePooling1D(), lambda x: embed[1](embed[0](x)))
     return Case(model, "last", (16, 2), order=tokens(slice(0, 32), 16, 2))
 
 
-def cut_by_tensorflow() -> Case:
-    """`tf.image.extract_patches`."""
+def unfolded_by_keras(t: Any, width: int, step: int, padding: str) -> Any:
+    return ops.image.extract_patches(t, width, step, padding=padding)
+
+
+def unfolded_by_tensorflow(t: Any, width: int, step: int, padding: str) -> Any:
+    return tf.image.extract_patches(t, [1, width, width, 1], [1, step, step, 1], [1, 1, 1, 1], padding.upper())
+
+
+def cut(unfolded: Callable[..., Any] = unfolded_by_keras) -> Case:
+    """`ops.image.extract_patches`."""
 
     def embed(x: Any) -> Any:
-        window = [1, 4, 4, 1]
-        cut = Code(lambda t: tf.image.extract_patches(t, window, window, [1, 1, 1, 1], "VALID"))(x)
-        return layers.Dense(8)(layers.Reshape((32, 48))(cut))
+        return layers.Dense(8)(layers.Reshape((32, 48))(Code(lambda t: unfolded(t, 4, 4, "valid"))(x)))
 
     model = transformer(ClassToken(), lambda h: h[:, 0], embed)
     return Case(model, "norm1", (4, 8), order=tokens(slice(1, 33), 4, 8))
 
 
-def overlapping_patches() -> Case:
+def cut_by_tensorflow() -> Case:
+    """`tf.image.extract_patches`."""
+    return cut(unfolded_by_tensorflow)
+
+
+def overlapping_patches(unfolded: Callable[..., Any] = unfolded_by_keras) -> Case:
     """Tokens to tokens: windows that overlap, twice."""
-
-    def unfolded(t: Any, width: int, step: int) -> Any:
-        return tf.image.extract_patches(t, [1, width, width, 1], [1, step, step, 1], [1, 1, 1, 1], "SAME")
-
     inputs = keras.Input((16, 32, 3))
-    h = layers.Dense(8)(layers.Reshape((32, 147))(Code(lambda t: unfolded(t, 7, 4))(inputs)))
-    h = Code(lambda t: unfolded(tf.reshape(t, (-1, 4, 8, 8)), 3, 2))(block(h, 0))
+    h = layers.Dense(8)(layers.Reshape((32, 147))(Code(lambda t: unfolded(t, 7, 4, "same"))(inputs)))
+    h = Code(lambda t: unfolded(ops.reshape(t, (-1, 4, 8, 8)), 3, 2, "same"))(block(h, 0))
     h = layers.LayerNormalization(name="last")(block(layers.Dense(8)(layers.Reshape((8, 72))(h)), 1))
     return Case(pooled(inputs, h), "last", (2, 4), h, tokens(slice(0, 8), 2, 4))
+
+
+def overlapping_patches_by_tensorflow() -> Case:
+    """The same with `tf.image.extract_patches`."""
+    return overlapping_patches(unfolded_by_tensorflow)
 
 
 def shuffled_tokens() -> Case:
@@ -279,20 +299,37 @@ def shuffled_tokens() -> Case:
     order = np.random.default_rng(0).permutation(32)
     inputs = keras.Input((16, 32, 3))
     h = layers.Conv2D(8, 4, 4, name="patches")(inputs)
-    t = Code(lambda t: tf.gather(t, order, axis=1))(layers.Reshape((32, 8))(h))
+    t = Code(lambda t: ops.take(t, order, axis=1))(layers.Reshape((32, 8))(h))
     return Case(flat(inputs, layers.Dense(6, "relu")(t)), "patches", (4, 8), h)
 
 
-def the_best_tokens() -> Case:
+def taken(t: Any, places: Any) -> Any:
+    return ops.take_along_axis(t, places[..., None], axis=1)
+
+
+def the_best_tokens(gathered: Callable[[Any, Any], Any] = taken) -> Case:
     """Nor are those that a score selects."""
     inputs = keras.Input((16, 32, 3))
     h = block(patches(inputs), 0)
 
     def best(t: Any) -> Any:
-        return tf.gather(t, tf.math.top_k(tf.reduce_sum(t * t, -1), 16)[1], batch_dims=1)
+        return gathered(t, ops.top_k(ops.sum(t * t, -1), 16)[1])
 
     model = pooled(inputs, block(Code(best)(h), 1))
     return Case(model, "out0", (4, 8), h, tokens(slice(0, 32), 4, 8))
+
+
+def the_best_tokens_gathered_by_tensorflow() -> Case:
+    """The same with `tf.gather`."""
+    return the_best_tokens(lambda t, places: tf.gather(t, places, batch_dims=1))
+
+
+def the_best_tokens_sorted() -> Case:
+    """The same with an order of all."""
+    inputs = keras.Input((16, 32, 3))
+    h = block(patches(inputs), 0)
+    sort = Code(lambda t: taken(t, ops.argsort(ops.sum(t * t, -1), axis=-1)[:, :16]))
+    return Case(pooled(inputs, block(sort(h), 1)), "out0", (4, 8), h, tokens(slice(0, 32), 4, 8))
 
 
 def latents() -> Case:
@@ -305,7 +342,7 @@ def latents() -> Case:
             self.attention.build((None, 16, 8), shape)
 
         def call(self, h: Any) -> Any:
-            return self.attention(tf.repeat(self.queries, tf.shape(h)[0], 0), h)
+            return self.attention(ops.repeat(self.queries, ops.shape(h)[0], 0), h)
 
     inputs = keras.Input((16, 32, 3))
     h = layers.LayerNormalization(name="asked")(patches(inputs))
@@ -325,7 +362,7 @@ def fourier_mixer() -> Case:
     """Frequencies are no places, but what they are added to is."""
     inputs = keras.Input((16, 32, 3))
     h = patches(inputs)
-    mixed = Code(lambda t: t + tf.math.real(tf.signal.fft2d(tf.complex(t, tf.zeros_like(t)))))(h)
+    mixed = Code(lambda t: t + ops.fft2((t, ops.zeros_like(t)))[0])(h)
     h = layers.LayerNormalization(name="last")(mixed)
     return Case(pooled(inputs, h), "last", (4, 8), h, tokens(slice(0, 32), 4, 8))
 
@@ -334,17 +371,17 @@ def shifted_windows() -> Case:
     """Moved in a circle, cut into windows, and all undone."""
 
     def windows(t: Any) -> Any:
-        t = tf.reshape(tf.roll(t, (-2, -2), (1, 2)), (-1, 2, 4, 2, 4, 8))
-        return tf.reshape(tf.transpose(t, (0, 1, 3, 2, 4, 5)), (-1, 16, 8))
+        t = ops.reshape(ops.roll(t, (-2, -2), (1, 2)), (-1, 2, 4, 2, 4, 8))
+        return ops.reshape(ops.transpose(t, (0, 1, 3, 2, 4, 5)), (-1, 16, 8))
 
     def undone(t: Any) -> Any:
-        t = tf.transpose(tf.reshape(t, (-1, 2, 2, 4, 4, 8)), (0, 1, 3, 2, 4, 5))
-        return tf.roll(tf.reshape(t, (-1, 8, 8, 8)), (2, 2), (1, 2))
+        t = ops.transpose(ops.reshape(t, (-1, 2, 2, 4, 4, 8)), (0, 1, 3, 2, 4, 5))
+        return ops.roll(ops.reshape(t, (-1, 8, 8, 8)), (2, 2), (1, 2))
 
     inputs = keras.Input((16, 16, 3))
     h = layers.Conv2D(8, 2, 2)(inputs)
     w = Code(windows)(layers.LayerNormalization()(h))
-    h = layers.Add()([h, Code(undone)(layers.MultiHeadAttention(2, 4)(w, w))])
+    h = layers.Add()([h, Code(undone, (None, 8, 8, 8))(layers.MultiHeadAttention(2, 4)(w, w))])
     h = layers.LayerNormalization(name="last")(h)
     return Case(pooled(inputs, h), "last", (8, 8), h)
 
@@ -353,13 +390,13 @@ def pooled_in_windows() -> Case:
     """Windows that are pooled before they are put back."""
 
     def cut(t: Any) -> Any:
-        return tf.reshape(tf.transpose(tf.reshape(t, (-1, 2, 8, 2, 8, 3)), (0, 1, 3, 2, 4, 5)), (-1, 8, 8, 3))
+        return ops.reshape(ops.transpose(ops.reshape(t, (-1, 2, 8, 2, 8, 3)), (0, 1, 3, 2, 4, 5)), (-1, 8, 8, 3))
 
     def back(t: Any) -> Any:
-        return tf.reshape(tf.transpose(tf.reshape(t, (-1, 2, 2, 4, 4, 6)), (0, 1, 3, 2, 4, 5)), (-1, 8, 8, 6))
+        return ops.reshape(ops.transpose(ops.reshape(t, (-1, 2, 2, 4, 4, 6)), (0, 1, 3, 2, 4, 5)), (-1, 8, 8, 6))
 
     inputs = keras.Input((16, 16, 3))
-    h = layers.ReLU(name="last")(Code(back)(layers.MaxPooling2D(2)(conv()(Code(cut)(inputs)))))
+    h = layers.ReLU(name="last")(Code(back, (None, 8, 8, 6))(layers.MaxPooling2D(2)(conv()(Code(cut)(inputs)))))
     return Case(flat(inputs, h), "last", (8, 8), h)
 
 
@@ -385,7 +422,7 @@ def tokens_of_two_pictures() -> Case:
 def space_to_channels() -> Case:
     """Every second cell, four times, in channels."""
     inputs = keras.Input((16, 32, 3))
-    parts = Code(lambda t: tf.concat([t[:, a::2, b::2] for a in (0, 1) for b in (0, 1)], axis=-1))(inputs)
+    parts = Code(lambda t: ops.concatenate([t[:, a::2, b::2] for a in (0, 1) for b in (0, 1)], axis=-1))(inputs)
     h = conv("last")(parts)
     return Case(flat(inputs, h), "last", (8, 16), h)
 
@@ -394,8 +431,8 @@ def channels_to_space_by_hand() -> Case:
     """Sub-pixel convolution."""
 
     def shuffled(t: Any) -> Any:
-        t = tf.transpose(tf.reshape(t, (-1, 8, 16, 2, 2, 6)), (0, 1, 3, 2, 4, 5))
-        return tf.reshape(t, (-1, 16, 32, 6))
+        t = ops.transpose(ops.reshape(t, (-1, 8, 16, 2, 2, 6)), (0, 1, 3, 2, 4, 5))
+        return ops.reshape(t, (-1, 16, 32, 6))
 
     inputs = keras.Input((16, 32, 3))
     h = conv("last")(Code(shuffled)(layers.MaxPooling2D(2)(conv(filters=24)(inputs))))
@@ -423,7 +460,7 @@ def two_gates() -> Case:
     inputs = keras.Input((16, 32, 3))
     h = conv()(inputs)
     h = layers.Multiply()([h, layers.Reshape((1, 1, 6))(layers.Dense(6, "sigmoid")(layers.GlobalMaxPooling2D()(h)))])
-    gate = layers.Conv2D(1, 7, padding="same", activation="sigmoid")(Code(lambda t: tf.reduce_max(t, -1, True))(h))
+    gate = layers.Conv2D(1, 7, padding="same", activation="sigmoid")(Code(lambda t: ops.max(t, -1, keepdims=True))(h))
     h = layers.Multiply(name="last")([h, gate])
     return Case(pooled(inputs, h), "last", (16, 32), h)
 
@@ -433,19 +470,28 @@ def experts() -> Case:
     inputs = keras.Input((16, 16, 3))
     stem = conv()(inputs)
     weights = layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(stem))
-    mixed = Code(lambda w, *e: tf.einsum("nk,knhwc->nhwc", w, tf.stack(e)), name="mixed")
+    mixed = Code(lambda w, *e: ops.einsum("nk,knhwc->nhwc", w, ops.stack(e)), name="mixed")
     h = mixed(weights, *[conv()(stem) for _ in range(3)])
     return Case(pooled(inputs, h), "mixed", (16, 16), h)
 
 
-def one_expert_of_three() -> Case:
+def chosen(choice: Any, of_all: Any) -> Any:
+    return ops.take_along_axis(of_all, ops.reshape(ops.argmax(choice, -1), (-1, 1, 1, 1, 1)), axis=1)[:, 0]
+
+
+def one_expert_of_three(select: Callable[[Any, Any], Any] = chosen) -> Case:
     """Selected by what it says itself."""
     inputs = keras.Input((16, 16, 3))
     stem = conv()(inputs)
     choice = layers.Dense(3)(layers.GlobalAveragePooling2D()(stem))
-    selected = Code(lambda c, *e: tf.gather(tf.stack(e, 1), tf.argmax(c, -1), axis=1, batch_dims=1), name="selected")
+    selected = Code(lambda c, *e: select(c, ops.stack(e, 1)), name="selected")
     h = selected(choice, *[conv()(stem) for _ in range(3)])
     return Case(flat(inputs, h), "selected", (16, 16), h)
+
+
+def one_expert_gathered_by_tensorflow() -> Case:
+    """The same with `tf.gather`."""
+    return one_expert_of_three(lambda c, of_all: tf.gather(of_all, tf.argmax(c, -1), axis=1, batch_dims=1))
 
 
 def dilated() -> Case:
@@ -506,11 +552,11 @@ def recurrence_by_hand() -> Case:
     before.build((None, 6))
 
     def loop(t: Any) -> Any:
-        state, states = tf.zeros_like(t[:, 0]), []
+        state, states = ops.zeros_like(t[:, 0]), []
         for step in range(16):
-            state = tf.tanh(own(t[:, step]) + before(state))
+            state = ops.tanh(own(t[:, step]) + before(state))
             states.append(state)
-        return tf.stack(states, axis=1)
+        return ops.stack(states, axis=1)
 
     inputs = keras.Input((16, 3))
     h = Code(loop, name="last")(layers.Conv1D(6, 3, padding="same")(inputs))
@@ -546,20 +592,37 @@ def volume_of_odd_sides() -> Case:
 CASES = (
     *(class_token_at_the_end, two_class_tokens, class_tokens_at_both_ends, mean_of_all_tokens),
     *(registers_removed_for_a_class_token, registers_removed_for_a_mean, attention_pooling, class_attention),
-    *(convolution_among_tokens, cut_by_hand, cut_into_pieces_of_rows, cut_by_tensorflow, overlapping_patches),
-    *(shuffled_tokens, the_best_tokens, latents, mixer, fourier_mixer, shifted_windows, pooled_in_windows),
+    *(convolution_among_tokens, cut_by_hand, cut_into_pieces_of_rows, cut, overlapping_patches),
+    *(
+        shuffled_tokens,
+        the_best_tokens,
+        the_best_tokens_sorted,
+        latents,
+        mixer,
+        fourier_mixer,
+        shifted_windows,
+        pooled_in_windows,
+    ),
     *(pooled_tokens, tokens_of_two_pictures),
     *(space_to_channels, channels_to_space_by_hand, scrambled_by_a_reshape, modulated_by_metadata, two_gates),
     *(experts, one_expert_of_three, dilated, atrous_pyramid, transposed_convolution),
     *(turned_spectrogram, lines_read_backwards, backwards_beside_forwards, recurrence_by_hand, causal_convolutions),
     *(frames_of_a_video, volume_of_odd_sides),
 )
+BY_TENSORFLOW = (
+    *(cut_by_tensorflow, overlapping_patches_by_tensorflow),
+    *(the_best_tokens_gathered_by_tensorflow, one_expert_gathered_by_tensorflow),
+)
 
 
-@pytest.mark.parametrize("build", CASES, ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build",
+    [*CASES, *(pytest.param(build, marks=needs_tensorflow) for build in BY_TENSORFLOW)],
+    ids=lambda build: build.__name__,
+)
 @pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match:UserWarning")
 def test_the_layer_and_its_map_are_right(build: Callable[[], Case]) -> None:
-    """The layer is the one that an expert would name, and its map is that of an eager tape on the network."""
+    """The layer is the one that an expert would name, and its map is that of the network run layer by layer."""
     keras.utils.set_random_seed(3)
     case = build()
     inputs: Any = case.inputs or noise(*case.model.input_shape[1:])
@@ -571,11 +634,19 @@ def test_the_layer_and_its_map_are_right(build: Callable[[], Case]) -> None:
 
 
 def enlarged(t: Any) -> Any:
+    """The upper right quarter, by an operation that is not followed."""
+    if not IS_TENSORFLOW:
+        rows, columns = ops.arange(32) * 20 // 64, ops.arange(32) * 30 // 32 + 30
+        return t[:, rows[:, None], columns]
     boxes = tf.tile([[0.0, 0.5, 0.5, 1.0]], (tf.shape(t)[0], 1))
     return tf.image.crop_and_resize(t, boxes, tf.range(tf.shape(t)[0]), (32, 32))
 
 
-def moved(t: Any) -> Any:
+def scaled(t: Any) -> Any:
+    """By two; of the result a part."""
+    if not IS_TENSORFLOW:
+        shape, scale, move = (len(t), 32, 32, 3), ops.array([2.0, 2.0]), ops.array([-32.0, 0.0])
+        return jax.image.scale_and_translate(t, shape, (1, 2), scale, move, method="linear")
     return tf.raw_ops.ScaleAndTranslate(
         images=t, size=[32, 32], scale=[2.0, 2.0], translation=[-32.0, 0.0], kernel_type="triangle", antialias=True
     )
@@ -583,6 +654,8 @@ def moved(t: Any) -> Any:
 
 def shuffled_cells(t: Any) -> Any:
     cells = np.random.default_rng(0).permutation(20 * 60)
+    if not IS_TENSORFLOW:
+        return ops.reshape(t[:, cells // 60, cells % 60], (-1, 20, 60, 3))
     order = tf.repeat(cells[None, :, None], tf.shape(t)[0], 0)
     return tf.reshape(tf.gather_nd(tf.reshape(t, (-1, 20 * 60, 3)), order, batch_dims=1), (-1, 20, 60, 3))
 
@@ -590,14 +663,20 @@ def shuffled_cells(t: Any) -> Any:
 ELSEWHERE: dict[str, tuple[Any, str]] = {
     "a margin added": (layers.Resizing(32, 32, pad_to_aspect_ratio=True), "cover its height from -100% to 200% only"),
     "the middle cut out": (layers.Resizing(32, 32, crop_to_aspect_ratio=True), "cover its width from 33% to 67% only"),
-    "a margin added by TensorFlow": (
-        lambda t: tf.image.resize_with_pad(t, 32, 32),
-        "cover its height from -100% to 220% only",
-    ),
-    "a part enlarged": (moved, "cover its height from 80% to 160% only"),
+    "a part enlarged": (scaled, "cover its height from 80% to 160% only"),
     "a quarter enlarged": (enlarged, "as a measurement shows"),
     "cells shuffled": (shuffled_cells, "as a measurement shows"),
 }
+if IS_TENSORFLOW:
+    ELSEWHERE |= {
+        "a margin added by TensorFlow": (
+            lambda t: tf.image.resize_with_pad(t, 32, 32),
+            "cover its height from -100% to 220% only",
+        ),
+    }
+
+
+SHAPES = {"a part enlarged": (None, 32, 32, 3)}
 
 
 @pytest.mark.parametrize("case", ELSEWHERE)
@@ -606,7 +685,7 @@ def test_a_map_of_another_part_of_the_picture_is_never_ok(case: str, caplog: pyt
     keras.utils.set_random_seed(3)
     change, sentence = ELSEWHERE[case]
     inputs = keras.Input((20, 60, 3))
-    changed = change(inputs) if isinstance(change, keras.layers.Layer) else Code(change)(inputs)
+    changed = change(inputs) if isinstance(change, keras.layers.Layer) else Code(change, SHAPES.get(case))(inputs)
     model = flat(inputs, conv("conv")(changed))
     explained = explain(model, noise(20, 60, 3), layer="conv", targets=list(TARGETS))
     assert "ok" not in explained.health
@@ -618,8 +697,9 @@ def test_pictures_of_whole_numbers_are_measured_by_what_they_become() -> None:
     cells = np.stack(np.meshgrid(np.arange(16)[::-1], np.arange(16)[::-1], indexing="ij"), axis=-1)
 
     def turned(t: Any) -> Any:
-        t = tf.transpose(tf.cast(t, tf.float32) / 255, (1, 2, 0, 3))
-        return tf.transpose(tf.gather_nd(t, cells), (2, 0, 1, 3))
+        t = ops.transpose(ops.cast(t, "float32") / 255, (1, 2, 0, 3))
+        t = tf.gather_nd(t, cells) if IS_TENSORFLOW else t[cells[..., 0], cells[..., 1]]
+        return ops.transpose(t, (2, 0, 1, 3))
 
     keras.utils.set_random_seed(3)
     inputs = keras.Input((16, 16, 3), dtype="uint8")
@@ -629,10 +709,20 @@ def test_pictures_of_whole_numbers_are_measured_by_what_they_become() -> None:
         assert ("misplaced" not in explained.health) == is_right
 
 
-def test_a_map_of_frequencies_is_refused() -> None:
+def frequencies(t: Any) -> Any:
+    real, imaginary = ops.fft2((t, ops.zeros_like(t)))
+    return ops.sqrt(ops.square(real) + ops.square(imaginary))
+
+
+def frequencies_by_tensorflow(t: Any) -> Any:
+    return tf.abs(tf.signal.rfft2d(t))
+
+
+@pytest.mark.parametrize("transform", [frequencies, pytest.param(frequencies_by_tensorflow, marks=needs_tensorflow)])
+def test_a_map_of_frequencies_is_refused(transform: Callable[[Any], Any]) -> None:
     """A Fourier transform leaves no places."""
     inputs = keras.Input((16, 16, 3))
-    h = Code(lambda t: tf.abs(tf.signal.rfft2d(tf.transpose(t, (0, 3, 1, 2)))))(inputs)
+    h = Code(lambda t: transform(ops.transpose(t, (0, 3, 1, 2))))(inputs)
     model = flat(inputs, conv("conv")(ops.transpose(h, (0, 2, 3, 1))))
     with pytest.raises(GradCAMError, match="no spatial layer to explain"):
         explain(model, noise(16, 16, 3))

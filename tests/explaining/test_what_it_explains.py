@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from keras import ops
 from support.models import pictures, small_model
 
 from gradcam_callbacks import explain
@@ -46,9 +46,9 @@ class Reversal(keras.layers.Layer):
     """Hands on what it gets, and turns the sign of the gradient."""
 
     def call(self, inputs: Any) -> Any:
-        @tf.custom_gradient
+        @ops.custom_gradient
         def reversed_gradient(x: Any) -> Any:
-            return tf.identity(x), lambda upstream: -upstream
+            return ops.copy(x), lambda upstream: -upstream
 
         return reversed_gradient(inputs)
 

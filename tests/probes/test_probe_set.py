@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 from support.models import pictures
 
@@ -143,6 +142,7 @@ def test_sub_folders_are_labels() -> None:
 @pytest.mark.parametrize("batch", [None, 2])
 def test_a_dataset_gives_its_first_pictures(batch: int | None) -> None:
     """Batched or not, with one-hot labels, the first pictures of a tf.data.Dataset are taken."""
+    tf = pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install tensorflow")
     dataset = tf.data.Dataset.from_tensor_slices((pictures(5), np.eye(3)[[0, 1, 2, 1, 0]]))
     probes = ProbeSet.from_dataset(dataset.batch(batch) if batch else dataset, count=3, targets=["label"])
     np.testing.assert_array_equal(probes.images, pictures(5)[:3])

@@ -154,9 +154,10 @@ class Engine(Protocol):
         Args:
             model: a built model. It is called for a prediction.
             read: gets the `Forward`, and gives a plan.
-            compute: (run, plan, *others) -> a structure of arrays.
+            compute: (run, plan, *others) -> a structure of arrays, of which the first axis is the pictures where there
+                is but one.
             inputs: what the model will be fed; the number of pictures does not matter.
-            others: the shapes and dtypes of what else is computed with.
+            others: the shapes and dtypes of what else is computed with; None first where that is the pictures.
             watching: has the calls of layers noted meanwhile.
             batch: how many pictures the model takes at once where that is fixed.
             same_noise: whether random layers draw the same numbers in every run.

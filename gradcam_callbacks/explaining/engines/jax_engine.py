@@ -17,7 +17,7 @@ from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.engines.jax_graph import Graph, Tensor
 from gradcam_callbacks.explaining.engines.jax_primitives import MARK, translated
 from gradcam_callbacks.explaining.engines.random_numbers import random_numbers_kept
-from gradcam_callbacks.explaining.feeding import called
+from gradcam_callbacks.explaining.feeding import called, filled
 from gradcam_callbacks.explaining.graph import WITHOUT_DATA
 from gradcam_callbacks.explaining.keras_internals import has_no_value, seed_states
 from gradcam_callbacks.explaining.places import PICTURES
@@ -98,7 +98,7 @@ def traced(
     is_repeated: bool = False,
 ) -> Any:
     """See `Engine`. What is compiled is for one number of pictures, and is made again for another."""
-    return _Traced(model, read, compute, inputs, watching, batch, same_noise)
+    return _Traced(model, read, compute, inputs, others, watching, batch, same_noise)
 
 
 class _Scope(keras.StatelessScope):  # type: ignore[misc]
@@ -159,6 +159,7 @@ class _Pass:
         fed: Any,
         watching: Callable[[Marker], AbstractContextManager[list[Call]]] | None,
         batch: int | None,
+        like: Graph | None = None,
     ) -> None:
         """Traces the model.
 
@@ -168,6 +169,7 @@ class _Pass:
             fed: the shapes and dtypes of what it is fed.
             watching: see `Engine.traced`.
             batch: see `Forward`.
+            like: the graph for another number of pictures.
         """
         from gradcam_callbacks.explaining.engines.engine import Forward
 
@@ -187,7 +189,7 @@ class _Pass:
         with random_numbers_kept(), keras.StatelessScope():
             closed = jax.make_jaxpr(call)(state, fed)
         self.others = list(scopes[-1].others.values())
-        self.graph = Graph()
+        self.graph = Graph(like)
         inputs = [self.graph.placeholder(variable.aval) for variable in closed.jaxpr.invars]
         results = iter(translated(self.graph, closed, inputs))
         outputs = keras.tree.map_structure(
@@ -248,8 +250,15 @@ class _Pass:
         return self.graph.counterpart(tensor, other.graph) if isinstance(tensor, Tensor) else tensor
 
 
+class _OneIsOtherwiseError(Exception):
+    """With one picture other operations run than with several, as nothing needs to be broadcast then."""
+
+
 class _Traced:
-    """A forward pass that is read once, and compiled for each number of pictures."""
+    """A forward pass that is read once, and compiled for each number of pictures.
+
+    One picture goes through it twice where otherwise other operations would run, of which nothing was read.
+    """
 
     def __init__(
         self,
@@ -257,11 +266,14 @@ class _Traced:
         read: Callable[[Forward], Plan],
         compute: Callable[..., Any],
         inputs: Inputs,
+        others: Sequence[keras.KerasTensor],
         watching: Callable[[Marker], AbstractContextManager[list[Call]]] | None,
         batch: int | None,
         same_noise: bool,
     ) -> None:
         self._model, self._read, self._compute, self._watching = model, read, compute, watching
+        self._of_each = [other.shape[0] is None for other in others]
+        self._takes_one = True
         _have_values(model, model.variables)
         self._variables = list({id(one): one for one in (*model.variables, *seed_states(model))}.values())
         self._noise: dict[int, Any] = {}
@@ -279,8 +291,8 @@ class _Traced:
         self._plan = read(self._first.forward)
         self._compiled = jax.jit(self._of_numbers)
 
-    def _pass(self, fed: Any, batch: int | None) -> _Pass:
-        return _Pass(self._model, self._variables, fed, self._watching, batch)
+    def _pass(self, fed: Any, batch: int | None, like: Graph | None = None) -> _Pass:
+        return _Pass(self._model, self._variables, fed, self._watching, batch, like)
 
     def __call__(self, inputs: Inputs, *others: Any) -> Any:
         """Runs it.
@@ -290,14 +302,26 @@ class _Traced:
         """
         _have_values(self._model, self._variables)
         state = [self._noise.get(id(variable), variable.value) for variable in self._variables]
-        return keras.tree.map_structure(np.asarray, self._compiled(state, inputs, *others))
+        is_one = len(jax.tree.leaves(inputs)[0]) == 1
+        if self._takes_one or not is_one:
+            try:
+                return keras.tree.map_structure(np.asarray, self._compiled(state, inputs, *others))
+            except _OneIsOtherwiseError:
+                self._takes_one = False
+        both = (
+            filled(inputs, 2),
+            *(filled(one, 2) if each else one for one, each in zip(others, self._of_each, strict=True)),
+        )
+        return keras.tree.map_structure(lambda array: np.asarray(array)[:1], self._compiled(state, *both))
 
     def _of_numbers(self, state: Any, fed: Any, *others: Any) -> Any:
         """What is compiled."""
         count = jax.tree.leaves(fed)[0].shape[0]
-        here = self._pass(_shapes(fed), count)
+        here = self._pass(_shapes(fed), count, self._first.graph)
         plan, source = self._plan, self._first
-        if not self._first.moved_to(here):  # as with one picture, where nothing needs to be broadcast
+        if not self._first.moved_to(here):
+            if count == 1:
+                raise _OneIsOtherwiseError
             plan, source = self._read(here.forward), here
         return self._compute(_Run(self, source, here, [*state, *jax.tree.leaves(fed)], state), plan, *others)
 

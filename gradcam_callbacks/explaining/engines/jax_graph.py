@@ -134,7 +134,13 @@ class Graph:
         steps: how the tensors are computed, in their order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, like: Graph | None = None) -> None:
+        """Begins empty.
+
+        Args:
+            like: a graph of the same equations, for another number of pictures.
+        """
+        self._like, self._folds = like, list[bool]()
         self._operations: list[Operation] = []
         self._often: dict[str, int] = {}
         self.steps: list[Step] = []
@@ -146,6 +152,13 @@ class Graph:
     def get_operations(self) -> list[Operation]:
         """All operations, each after those that it needs."""
         return self._operations
+
+    def folds(self, *, can_be: bool) -> bool:
+        """Whether the next equation is worked out while it is read: where it can be, and was in the graph like this."""
+        number = len(self._folds)
+        was = self._like._folds[number : number + 1] if self._like is not None else []
+        self._folds.append(can_be and all(was))
+        return self._folds[-1]
 
     def begins_like(self, other: Graph) -> bool:
         """Whether another trace begins with the same operations in the same order."""

@@ -8,7 +8,6 @@ except for loops. Some forms that `jax.numpy` writes out are recognised: a softm
 from __future__ import annotations
 
 import math
-import re
 import string
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -196,24 +195,29 @@ class _Translator:
             self._graph.positions[number] = len(self._graph.get_operations())
 
     def _folded(self, equation: Any, given: Sequence[Tensor]) -> list[Tensor] | None:
-        """What an equation gives that takes nothing but constants; None where it takes anything else."""
-        sizes = [variable.aval.shape for variable in equation.outvars]
+        """What an equation gives that takes nothing but constants; None where it takes anything else.
+
+        For some pictures no more is worked out than for any number of them, so that the same operations are left.
+        """
         numbers = [tensor.static for tensor in given]
-        if (
-            any(one is None for one in numbers)
-            or is_effectful(equation)
-            or equation.primitive.name in ("scan", "while")
-        ):
-            return None
-        if any(size % PICTURES == 0 for shape in sizes for size in shape if size) or not sizes:
-            return None
-        if sum(math.prod(shape) for shape in sizes) > MOST_FOLDED:
-            return None
-        if any(jax.numpy.issubdtype(one.aval.dtype, jax.dtypes.extended) for one in equation.outvars):
+        can_be = all(one is not None for one in numbers) and _can_be_folded(equation)
+        if not self._graph.folds(can_be=can_be):
             return None
         with jax.ensure_compile_time_eval():
             values = bound(equation, [jax.numpy.asarray(one) for one in numbers])
         return [self._graph.constant(value) for value in values]
+
+
+def _can_be_folded(equation: Any) -> bool:
+    """Whether an equation of constants can be worked out."""
+    sizes = [variable.aval.shape for variable in equation.outvars]
+    if is_effectful(equation) or equation.primitive.name in ("scan", "while") or not sizes:
+        return False
+    if any(size % PICTURES == 0 for shape in sizes for size in shape if size):
+        return False
+    if any(jax.numpy.issubdtype(one.aval.dtype, jax.dtypes.extended) for one in equation.outvars):
+        return False
+    return sum(math.prod(shape) for shape in sizes) <= MOST_FOLDED
 
 
 def _computed_by(steps: list[Step] | None, equation: Any, given: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
@@ -462,7 +466,9 @@ class _Rules:
         return self._resized(tensor, axis, shape) if np.abs(indices - even).max() <= 0.5 + 1e-6 else None
 
     def _resized(self, tensor: Tensor, axis: int, shape: Any) -> Tensor:
-        return self._one("Resample", [tensor, self._graph.numbers(shape[0][axis])], shape, axis=axis)
+        want = shape[0][axis]
+        numbers = [self._graph.numbers(want), self._graph.constant(np.float32(want / tensor.sizes[axis]))]
+        return self._one("Resample", [tensor, *numbers, self._graph.constant(np.float32(0))], shape, axis=axis)
 
     def _rev(self, given: list[Tensor], shape: Any, /, *, dimensions: Any, **_: Any) -> Tensor:
         return self._one("ReverseV2", [given[0], self._graph.numbers(dimensions)], shape)
@@ -521,19 +527,18 @@ class _Rules:
     def _resized_by(
         self, tensor: Tensor, weights: Tensor, axis: int, summed: int, shape: Any, *, is_first: bool
     ) -> Tensor | None:
-        """A resizing: a product with constant weights that add up to 1 and whose middle runs along evenly."""
+        """A resizing, which may move the picture, too: a product with constant weights; see `_run_evenly`."""
         known = weights.static
         if known is None or known.ndim != 2 or not len(tensor.sizes) > 1:
             return None
         rows = np.asarray(known if summed == 1 else known.T, np.float64)  # (new, old)
-        want, have = rows.shape
-        if want < 2 or have < 2 or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
-            return None
-        middles = (rows * (np.arange(have) + 0.5)).sum(axis=1) / have
-        if np.abs(middles - (np.arange(want) + 0.5) / want).max() > 0.75 / min(have, want):
+        want = len(rows)
+        evenly = _run_evenly(rows)
+        if evenly is None:
             return None
         sizes = (*tensor.sizes[:axis], want, *tensor.sizes[axis + 1 :])
-        resized = self._one("Resample", [tensor, self._graph.numbers(want)], (sizes, tensor.dtype), axis=axis)
+        numbers = [self._graph.numbers(want), *(self._graph.constant(np.float32(one)) for one in evenly)]
+        resized = self._one("Resample", [tensor, *numbers], (sizes, tensor.dtype), axis=axis)
         rest = [number for number in range(len(sizes)) if number != axis]
         order = [*rest, axis] if is_first else [axis, *rest]
         return resized if order == sorted(order) else self._transpose([resized], shape, permutation=order)
@@ -668,8 +673,36 @@ class _Rules:
         )
 
     def _fft(self, given: list[Tensor], shape: Any, /, *, fft_type: Any, fft_lengths: Any, **_: Any) -> Tensor:
-        name = re.sub(r"\W", "", str(fft_type).rpartition(".")[2])
-        return self._one(f"{name}{len(fft_lengths)}D", given[:1], shape)
+        name = jax.lax.FftType(fft_type).name
+        return self._one(name if len(fft_lengths) == 1 else f"{name}{len(fft_lengths)}D", given[:1], shape)
+
+
+def _run_evenly(rows: Array) -> tuple[float, float] | None:
+    """By how much the rows of a matrix enlarge and move what they are multiplied with, in cells of the result.
+
+    Each row is a mean over cells around a middle, and the middles follow each other in equal steps; or it is zero,
+    where the middle lies outside.
+
+    Args:
+        rows: (new, old).
+
+    Returns:
+        The scale and the translation: cell x lies at x * scale + translation. None where they are no such rows.
+    """
+    want, have = rows.shape
+    sums = rows.sum(axis=1)
+    is_mean = np.abs(sums - 1) <= 1e-3
+    if have < 2 or is_mean.sum() < 2 or (np.abs(sums[~is_mean]) > 1e-3).any():
+        return None
+    middles = (rows * (np.arange(have) + 0.5)).sum(axis=1)
+    places = np.arange(want) + 0.5
+    step = float(np.median(np.diff(middles[is_mean])))
+    start = float(np.median(middles[is_mean] - places[is_mean] * step))
+    line = start + places * step
+    tolerance = 0.75 * max(1.0, step)
+    is_even = np.abs(middles - np.clip(line, 0, have))[is_mean].max() <= tolerance
+    is_outside = np.maximum(-line, line - have)[~is_mean].min(initial=0) >= -tolerance
+    return (1 / step, -start / step) if step > 0 and is_even and is_outside else None
 
 
 def _before(tensor: Tensor, types: Sequence[str]) -> Tensor:

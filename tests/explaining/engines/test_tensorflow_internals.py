@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+import pytest
+
+if keras.config.backend() != "tensorflow":
+    pytest.skip("needs KERAS_BACKEND=tensorflow", allow_module_level=True)
+
 import tensorflow as tf
 
 from gradcam_callbacks.explaining.engines.tensorflow_internals import (

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from support.engines import by_numpy
 from support.models import counting_model, pictures, small_model
 
 from gradcam_callbacks import Comparison, Explainer, Explanation, ProbeSet, evaluate
@@ -340,13 +340,13 @@ class Fragile(keras.layers.Layer):
         super().__init__()
         self.breaks: Callable[[], bool] = lambda: False
 
-    def call(self, images: tf.Tensor) -> tf.Tensor:
+    def call(self, images: Any) -> Any:
         def check(batch: np.ndarray) -> np.ndarray:
             if self.breaks():
                 raise RuntimeError("broken on purpose")
             return batch
 
-        return tf.ensure_shape(tf.numpy_function(check, [images], images.dtype), images.shape)
+        return by_numpy(check, images)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return shape
@@ -368,7 +368,7 @@ def test_the_model_is_left_as_it_was_found_after_an_error() -> None:
         return bool(seen[-1]["conv"])
 
     fragile.breaks = breaks
-    with pytest.raises(tf.errors.OpError, match="broken on purpose"):
+    with pytest.raises(Exception, match="broken on purpose"):
         evaluate(Explainer(model), pictures(), steps=2)
     assert {"head": True, "conv": False} in seen
     assert seen[-1] == {"head": True, "conv": True}
@@ -518,8 +518,8 @@ def test_the_control_with_random_weights_is_the_method_under_them() -> None:
     model.set_weights(before)
     for n, image in enumerate(pictures()):
         for k, target in enumerate((0, 3)):
-            masked = model(image[None] * heat[n, k][..., None]).numpy()[0, target]
-            whole = model(image[None]).numpy()[0, target]
+            masked = np.asarray(model(image[None] * heat[n, k][..., None]))[0, target]
+            whole = np.asarray(model(image[None]))[0, target]
             expected = max(0, whole - masked) / whole
             assert control.values["drop"][n, k] == pytest.approx(expected, abs=1e-5)
 

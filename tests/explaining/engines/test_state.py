@@ -8,13 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
+from support.engines import by_numpy, needs_tensorflow
 from support.models import pictures, small_model
 from support.stateful_models import CHANGED, changeable, model_with
 
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet, evaluate
-from gradcam_callbacks.explaining.engines.tensorflow_state import traced
 from gradcam_callbacks.explaining.keras_internals import seed_states
 
 PROBES = ProbeSet(pictures(3), targets=[1, "predicted"])
@@ -51,15 +50,16 @@ def test_no_variable_is_changed_where_a_run_fails() -> None:
         def fail(values: Any) -> Any:
             raise RuntimeError("on purpose")
 
-        return tf.ensure_shape(tf.numpy_function(fail, [scores[:, 0]], tf.float32), (None,)) + 0.0 * scores[:, 0]
+        return by_numpy(fail, scores[:, 0]) + 0.0 * scores[:, 0]
 
     before = all_of(model)
-    with pytest.raises(tf.errors.OpError, match="on purpose"):
+    with pytest.raises(Exception, match="on purpose"):
         Explainer(model)(ProbeSet(pictures(2), targets=[fails]))
     for one, two in zip(before, all_of(model), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
+@needs_tensorflow
 @pytest.mark.parametrize("method", ["gradcam", "scorecam"])
 def test_a_model_that_no_prediction_changes_costs_nothing(method: str) -> None:
     """Nothing is read and nothing is written."""
@@ -67,8 +67,13 @@ def test_a_model_that_no_prediction_changes_costs_nothing(method: str) -> None:
     assert graph.written == []
 
 
+@needs_tensorflow
 def test_only_what_is_written_is_put_back() -> None:
     """Of five variables in the graph these are the two of a counter and a seed."""
+    import tensorflow as tf
+
+    from gradcam_callbacks.explaining.engines.tensorflow_state import traced
+
     kernel, bias = tf.Variable(tf.ones(3)), tf.Variable(0.0)
     counter, seed = tf.Variable(0), tf.Variable([1, 2])
     table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer([1], [3.0]), 0.0)
@@ -90,10 +95,10 @@ def test_random_numbers_are_those_of_a_prediction_now() -> None:
     model = CHANGED["dropout that is always on"]()
     model(pictures(3))
     seed = model.layers[2].seed_generator.state
-    before = seed.numpy()
+    before = np.asarray(seed)
     explanation = Explainer(model)(PROBES)
-    np.testing.assert_array_equal(seed.numpy(), before)
-    probabilities = model(pictures(3)).numpy()
+    np.testing.assert_array_equal(np.asarray(seed), before)
+    probabilities = np.asarray(model(pictures(3)))
     np.testing.assert_allclose(explanation.probabilities[:, 0], probabilities[:, 1], rtol=1e-5)
 
 
@@ -126,19 +131,19 @@ def test_each_masked_picture_is_seen_in_the_same_state(name: str) -> None:
     """Score-CAM compares predictions that begin with the same noise and the same count."""
     model = CHANGED[name]()
     model(pictures(3))
-    state = (model.layers[2].seed_generator.state if name == "sampling" else model.layers[2].calls).value
-    before = state.numpy()
+    state = model.layers[2].seed_generator.state if name == "sampling" else model.layers[2].calls
+    before = np.asarray(state)
     explainer = Explainer(model, method="scorecam", layer="conv", batch_size=7)
     explanation = explainer(ProbeSet(pictures(1), targets=[1]))
     conv, image = model.layers[1], pictures(1)[0]
-    activations = conv(image[None])[0].numpy()
+    activations = np.asarray(conv(image[None])[0])
     masked = []
     for channel in np.moveaxis(activations, -1, 0):
         unit = (channel - channel.min()) / (channel.max() - channel.min() or 1)
-        masked.append(image * tf.image.resize(unit[..., None], (16, 16)).numpy())
+        masked.append(image * np.asarray(ops.image.resize(unit[..., None], (16, 16))))
     kernel, bias = model.layers[-1].get_weights()
     state.assign(before)
-    pooled = keras.Model(model.input, model.layers[-1].input)(np.stack([*masked, image * 0])).numpy()
+    pooled = np.asarray(keras.Model(model.input, model.layers[-1].input)(np.stack([*masked, image * 0])))
     scores = (pooled @ kernel + bias)[:, 1]
     increases = scores[:-1] - scores[-1]
     weights = np.exp(increases - increases.max())
