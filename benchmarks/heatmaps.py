@@ -28,6 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from forward_pass import compiled
 from rich.console import Console
 from rich.table import Table
 
@@ -43,21 +44,6 @@ ENGINES = {"tensorflow": "TensorFlow", "jax": "JAX"}
 SIZES = ((8, 1), (8, 3), (8, 10), (1, 1), (1, 100), (1, 1000))
 COMPILED = (8, 3)
 """Of which of these the compilation is told."""
-
-
-def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """The forward pass of a prediction, as people compile it on the engine."""
-    if keras.config.backend() == "jax":
-        import jax
-
-        variables = (model.trainable_variables, model.non_trainable_variables)
-        state = [[variable.value for variable in part] for part in variables]
-        function = jax.jit(lambda state, batch: model.stateless_call(*state, batch, training=False)[0])
-        return lambda batch: np.asarray(function(state, batch))
-    import tensorflow as tf
-
-    graph = tf.function(lambda batch: model(batch, training=False))
-    return lambda batch: graph(tf.constant(batch)).numpy()  # type: ignore[no-any-return]
 
 
 def trace(model: keras.Model, times: int = 3) -> float:

@@ -7,8 +7,9 @@
 around the measured one times its `on_epoch_end` alone, and before it one compiled forward pass of the probes, so that
 both have the same noise; all trainings take turns, one epoch each, in one process, with a pause after each turn, in
 which the worker uploads as it does when a longer epoch computes. The first two epochs trace and connect and are left
-out; the ratio is the median of the epochs' ratios. "begin" is `on_train_begin`, where the graph is traced, "end" is
-`on_train_end`, where the callback waits for MLflow.
+out; the ratio is the median of the epochs' ratios. "begin" is
+`on_train_begin`, where the graph is traced, "end" is `on_train_end`, where the callback waits for MLflow. With
+KERAS_BACKEND=jax all but tf-explain is measured on JAX.
 
 - explaining only: `Explainer` alone, without journal and MLflow: the floor.
 - explaining and journal: the floor plus the file that is written and flushed to the disk.
@@ -43,7 +44,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import mlflow
 import numpy as np
-import tensorflow as tf
+from forward_pass import compiled
 from mlflow import MlflowClient
 from rich.console import Console
 from rich.table import Table
@@ -316,7 +317,7 @@ def build_model() -> keras.Model:
     """MobileNetV2, compiled."""
     keras.utils.set_random_seed(0)
     model = keras.applications.MobileNetV2(weights=None)
-    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=keras.config.backend() == "jax")
     return model
 
 
@@ -389,11 +390,10 @@ def train(
 
 def forward_of(probes: ProbeSet) -> Callable[[keras.Model], Callable[[], object]]:
     """Makes, for a model, one compiled forward pass of the probes."""
-    batch = tf.constant(probes.images)
 
     def of(model: keras.Model) -> Callable[[], object]:
-        compiled = tf.function(lambda images: model(images, training=False))
-        return lambda: compiled(batch).numpy()
+        forward = compiled(model)
+        return lambda: forward(probes.images)
 
     return of
 
