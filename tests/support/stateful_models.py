@@ -39,9 +39,9 @@ class OfTensorFlow(layers.Layer):
     """Takes its numbers from a generator of TensorFlow's."""
 
     def __init__(self) -> None:
-        super().__init__()
         import tensorflow as tf
 
+        super().__init__()
         self.generator = tf.random.Generator.from_seed(3)
 
     def call(self, x: Any) -> Any:
