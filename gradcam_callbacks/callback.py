@@ -260,7 +260,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def async_safe(self) -> bool:
         """Whether Keras may tell of a batch while the next one runs: where batches do not count, we do nothing then.
 
-        Otherwise Keras would wait for each batch to end before it begins the next one.
+        Otherwise Keras would wait for each batch to end before it begins the next one, on JAX.
         """
         return self.every_batches is None
 

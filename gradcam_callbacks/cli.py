@@ -664,13 +664,13 @@ def evaluate(
       gradcam evaluate model.keras probes/ --preprocess resnet
       gradcam evaluate model.keras probes/ --method gradcam --method layercam --plot curves.png
     """  # noqa: D301
-    from gradcam_callbacks.explaining.evaluating.evaluate import evaluate as evaluate_maps
-    from gradcam_callbacks.explaining.explainer import Explainer
-
     if plot is not None and (plot.suffix.lower() != ".png" or not plot.absolute().parent.is_dir()):
         wrong = "is no PNG file" if plot.suffix.lower() != ".png" else "lies in a folder that does not exist"
         raise click.BadParameter(f"'{plot}' {wrong}.", param_hint="--plot")
     _import_own(modules)
+    from gradcam_callbacks.explaining.evaluating.evaluate import evaluate as evaluate_maps
+    from gradcam_callbacks.explaining.explainer import Explainer
+
     prepare = _preprocess(asked.preprocess)
     network = _load(model, unsafe=unsafe)
     chosen = _probes_in_folder(network, probes, regions, asked, prepare)

@@ -105,7 +105,7 @@ class ProbeSet:
             labels: (N,) class indices, (N,) class names, or (N, classes) one-hot.
             targets: K of: a class index, a class name, "predicted", "label", (a, b) for score a minus score b, or a
                 function of the model's outputs (before their last softmax or sigmoid) that gives (N,) scores in
-                TensorFlow or `keras.ops`, known by its name. Or an (N, K) integer array: each probe's own classes.
+                `keras.ops` or the engine, known by its name. Or an (N, K) integer array: each probe's own classes.
             class_names: in the order of the model's output.
             pictures: (N, H, W, 3) uint8. By default the images before `preprocess`: uint8 images as they are, others
                 scaled once from the minimum and maximum of the whole set.

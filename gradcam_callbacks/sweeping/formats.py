@@ -229,7 +229,14 @@ class Orbax(Checkpoint):
             raise GradCAMError(
                 "It is one of Orbax, which needs another package:", "pip install 'gradcam_callbacks[orbax]'."
             ) from error
-        state = orbax.load_checkpointables(str(self.path.absolute()), {"pytree": None})["pytree"]
+        import keras
+        import numpy as np
+
+        path = str(self.path.absolute())
+        # Asked for as arrays of NumPy: those of JAX would go to the devices of the training, which need not be here.
+        described = orbax.checkpointables_metadata(path).metadata["pytree"]
+        wanted = keras.tree.map_structure(lambda array: np.empty(array.shape, array.dtype), described)
+        state = orbax.load_checkpointables(path, {"pytree": wanted})["pytree"]
         kinds = [kind for kind in ("trainable_variables", "non_trainable_variables") if kind in state]
         held = {name for kind in kinds for name in _paths(state[kind])}
         missing = [variable.path for variable in model.weights if variable.path not in held]

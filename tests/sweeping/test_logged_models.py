@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from PIL import Image
 from support.models import pictures, small_model
+from support.seeds import same_weights
 
 from gradcam_callbacks import Explainer, ProbeSet, explain_checkpoints
 from gradcam_callbacks.cli import main
@@ -44,8 +45,7 @@ def logged(steps: list[int | None], *, names: str = "m{}") -> tuple[mlflow.entit
     ids, models = [], []
     with mlflow.start_run() as run:
         for number, step in enumerate(steps):
-            keras.utils.set_random_seed(number)
-            models.append(small_model())
+            models.append(same_weights(small_model(), 4 + number))
             at: dict[str, Any] = {} if step is None else {"step": step}
             ids.append(
                 mlflow.keras.log_model(models[-1], name=names.format(number), pip_requirements=["keras"], **at).model_id

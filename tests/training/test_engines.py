@@ -82,6 +82,7 @@ def test_a_training_goes_on_on_the_other_engine() -> None:
     assert gone_on.stderr.count(said) == 1
 
 
+@needs_jax
 def test_keras_does_not_wait_for_batches_that_are_not_recorded() -> None:
     """Where batches are counted it waits for each, so that the weights are those of that batch."""
     for every_batches, is_async in ((None, True), (4, False)):
