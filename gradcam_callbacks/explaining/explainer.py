@@ -363,18 +363,21 @@ class Explainer:
         classes = np.flatnonzero(~is_function)
         touch = self._touches.get(_key(probes), False)
         fitting = int(np.clip(_FLOATS_AT_ONCE // (traced.floats * len(probes.targets)), 1, self.batch_size))
-        pictures = self._fixed_batch or (self.batch_size if touch else fitting)
         count = len(probes) if most is None else min(most, len(probes))
-        targets = max(1, _FLOATS_AT_ONCE // (traced.floats * min(pictures, count)))
+        pictures = self._fixed_batch or (self.batch_size if touch else _evened(count, fitting))
+        whole = self._fixed_batch or (None if touch else self._whole_batch(count, pictures))
+        targets = _evened(len(classes), max(1, _FLOATS_AT_ONCE // (traced.floats * min(pictures, count))))
         batches = []
         for start in range(0, count, pictures):
             part = slice(start, min(count, start + pictures))
-            inputs = filled(probes.batch(part.start, part.stop), self._fixed_batch)
-            asked = filled(matrix[part][:, classes], self._fixed_batch)
-            runs = [
-                _run(traced, inputs, asked[:, first : first + targets], one_by_one=touch)
-                for first in range(0, max(1, len(classes)), targets)
-            ]
+            inputs = filled(probes.batch(part.start, part.stop), whole)
+            asked = filled(matrix[part][:, classes], whole)
+            runs = []
+            for first in range(0, max(1, len(classes)), targets):
+                # The last ones begin with some that were explained before, so that there are as many each time.
+                begin = min(first, max(0, len(classes) - targets))
+                run = _run(traced, inputs, asked[:, begin : begin + targets], one_by_one=touch)
+                runs.append(_without_first(run, first - begin))
             batch = _joined(runs, functions=len(probes.functions))
             batches.append({name: values[: part.stop - part.start] for name, values in batch.items()})
         captured = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
@@ -383,6 +386,16 @@ class Explainer:
         for name in captured.keys() & {"maps", "scores", "explained", "gradient_peak", "gradients"}:
             captured[name] = captured[name][:, order]
         return captured
+
+    @staticmethod
+    def _whole_batch(count: int, pictures: int) -> int | None:
+        """To how many pictures a batch that is not full is filled; None where it is left as it is.
+
+        An engine that compiles for one number of pictures would compile again for the last ones.
+        """
+        from gradcam_callbacks.explaining.engines.engine import engine
+
+        return pictures if engine.COMPILES_EACH_SIZE and count > pictures else None
 
     def layers(self, probes: Any = None) -> list[LayerInfo]:
         """The layers that can be explained, in the order in which the model calls them.
@@ -451,11 +464,13 @@ class Explainer:
             self._learn_fixed_batch()
             self._scorers[key] = trace_scores(self.model, output=self._output, inputs=inputs, batch=self._fixed_batch)
         parts = []
-        pictures = self._fixed_batch or self.batch_size
+        touch = any(self._touches.values())
+        pictures = self._fixed_batch or (self.batch_size if touch else _evened(len(targets), self.batch_size))
+        whole = self._fixed_batch or (None if touch else self._whole_batch(len(targets), pictures))
         for start in range(0, len(targets), pictures):
             some = slice(start, start + pictures)
             batch = each(operator.itemgetter(some), inputs), targets[some]
-            found = self._scorers[key](*(filled(given, self._fixed_batch) for given in batch))
+            found = self._scorers[key](*(filled(given, whole) for given in batch))
             parts.append([values[: len(batch[1])] for values in found])
         scores, probabilities, classes = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
         return scores, probabilities, classes
@@ -569,6 +584,20 @@ def _run(traced: Capture, inputs: Any, targets: Array, *, one_by_one: bool) -> d
         layers = zip(*(run[name] for run in runs), strict=True)
         own[name] = [np.stack([array[n] for n, array in enumerate(layer)]) for layer in layers]
     return runs[0] | own
+
+
+def _evened(count: int, most: int) -> int:
+    """How many go at once, where `most` may, so that all parts are about as large."""
+    return -(-count // max(1, -(-count // most))) or most
+
+
+def _without_first(run: Mapping[str, Any], known: int) -> Mapping[str, Any]:
+    """What a run gives, without the first targets."""
+    if not known:
+        return run
+    of_targets = {name: run[name][:, known:] for name in ("scores", "gradient_peak", "explained")}
+    of_layers = {name: [of_one[:, known:] for of_one in run[name]] for name in run.keys() & {"maps", "gradients"}}
+    return {**run, **of_targets, **of_layers}
 
 
 def _joined(runs: Sequence[Mapping[str, Any]], *, functions: int) -> dict[str, Array]:

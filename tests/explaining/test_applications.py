@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from keras import ops
 from support.engines import gradient
+from support.models import as_if_trained_for_a_step
 
 from gradcam_callbacks import Explainer, ProbeSet
 
@@ -81,21 +82,6 @@ def no_warnings() -> Iterator[None]:
         for logger in loggers:
             logger.removeHandler(handler)
     assert [record.getMessage() for record in records] == []
-
-
-def as_if_trained_for_a_step(model: keras.Model, images: np.ndarray) -> None:
-    """Sets the statistics of all batch normalisations to those of a batch.
-
-    With the initial ones the numbers of most of these networks vanish (MobileNet: 1e-18) or explode (NASNet: 1e3),
-    and all maps and probabilities would be the same.
-    """
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-        elif isinstance(layer, keras.layers.Dropout):
-            layer.rate = 0.0  # or a picture whose branch is dropped would spoil the statistics
-    if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
-        model(images, training=True)
 
 
 def by_hand(model: keras.Model, layer: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from support.engines import IS_TENSORFLOW, needs_tensorflow
 from support.models import counting_model, pictures, small_model, trunk_and_head
 
 from gradcam_callbacks import Explainer, ProbeSet, explain
@@ -88,6 +89,7 @@ def test_scores_are_logits_and_probabilities_the_softmax(build: Callable[[], ker
     np.testing.assert_allclose(explanation.probabilities, model.predict(pictures(), verbose=0), atol=1e-6)
 
 
+@needs_tensorflow  # which alone computes in float64 without being told to
 def test_gradients_agree_with_finite_differences() -> None:
     """A central finite difference of the logit gives the gradients, in float64."""
     inputs = keras.Input((6, 6, 2), dtype="float64")
@@ -131,7 +133,7 @@ def test_batch_size_splits_the_probes() -> None:
     """With batch_size=2 five probes run as 2, 2 and 1, and give the same maps."""
     model, counting = counting_model()
     split = Explainer(model, batch_size=2)(pictures())
-    assert counting.passes == [2, 2, 1]
+    assert counting.passes == [2, 2, 1 if IS_TENSORFLOW else 2]  # JAX would compile again for one
     np.testing.assert_allclose(split.maps, Explainer(model)(pictures()).maps, atol=1e-7)
 
 
@@ -143,7 +145,7 @@ def test_the_graph_follows_the_weights() -> None:
     before = explainer(probes).maps
     model.set_weights([weight * 2 for weight in model.get_weights()])
     np.testing.assert_allclose(explainer(probes).maps, closed_form(model, pictures(), [1]), atol=1e-6)
-    assert np.abs(explainer(probes).maps - before).max() > 1e-3
+    assert np.abs(explainer(probes).maps - before).max() > before.max()
     assert explainer.traces == 1
 
 

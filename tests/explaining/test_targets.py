@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from support.engines import IS_TENSORFLOW
 from support.models import counting_model, pictures, small_model
 
 from gradcam_callbacks import METHODS, Explainer, Explanation, ProbeSet, explain
@@ -143,7 +144,7 @@ def test_many_targets_are_split_where_memory_would_not_do(monkeypatch: pytest.Mo
     monkeypatch.setattr(explainer, "_FLOATS_AT_ONCE", floats * 12)
     counting.passes.clear()
     fewer_pictures = Explainer(model)(ProbeSet(pictures(), targets=targets))
-    assert counting.passes == [2, 2, 1]
+    assert counting.passes == [2, 2, 1 if IS_TENSORFLOW else 2]  # JAX would compile again for one
     monkeypatch.setattr(explainer, "_FLOATS_AT_ONCE", floats * 3)
     counting.passes.clear()
     fewer_targets = Explainer(model)(ProbeSet(pictures(), targets=targets))

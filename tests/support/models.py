@@ -23,6 +23,15 @@ def pictures(count: int = 5, size: int = 16, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(3).random((count, size, size, channels), dtype=np.float32)
 
 
+def redrawn(model: keras.Model, seed: int = 0) -> keras.Model:
+    """The model with random weights drawn anew, that are the same whatever Keras runs on."""
+    noise = np.random.default_rng(seed)
+    for weight in model.weights:
+        if np.ptp(np.asarray(weight)) > 0:
+            weight.assign(noise.normal(0, 1 / np.sqrt(np.prod(weight.shape[:-1]) or 1), weight.shape))
+    return model
+
+
 def trunk_and_head() -> list[keras.layers.Layer]:
     return [
         keras.layers.Conv2D(6, 3, activation="relu", name="conv"),
@@ -52,3 +61,18 @@ class Counting(keras.layers.Layer):
 def counting_model() -> tuple[keras.Model, Counting]:
     counting = Counting()
     return keras.Sequential([keras.Input((16, 16, 3)), counting, *trunk_and_head()]), counting
+
+
+def as_if_trained_for_a_step(model: keras.Model, images: np.ndarray) -> None:
+    """Sets the statistics of all batch normalisations to those of a batch.
+
+    With the initial ones the numbers of most of these networks vanish (MobileNet: 1e-18) or explode (NASNet: 1e3),
+    and all maps and probabilities would be the same.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+        elif isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0  # or a picture whose branch is dropped would spoil the statistics
+    if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
+        model(images, training=True)

@@ -113,6 +113,9 @@ class Engine(Protocol):
     WRONG_SIZE: tuple[type[Exception], ...]
     """What a model raises that takes another number of pictures."""
 
+    COMPILES_EACH_SIZE: bool
+    """Whether what is traced is compiled anew for each number of pictures and of targets."""
+
     def is_tensor(self, value: Any) -> bool:
         """Whether a value is a tensor of a graph."""
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _Shape: Any = jax.ShapeDtypeStruct
 WRONG_SIZE = (TypeError, ValueError)
+COMPILES_EACH_SIZE = True
 _WITHOUT_GRADIENT = WITHOUT_DATA | {
     *("StopGradient", "Sign", "Floor", "Ceil", "Round", "Jax:pure_callback", "Jax:io_callback"),
 }

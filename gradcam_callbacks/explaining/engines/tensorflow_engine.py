@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["WRONG_SIZE", "body_of", "gradient", "has_gradient", "is_tensor", "one_by_one", "static_value", "traced"]
 
 WRONG_SIZE = (tf.errors.InvalidArgumentError,)
+COMPILES_EACH_SIZE = False
 Written = Sequence[tuple[Any, Any]]
 """Variables that a prediction writes to, by handle and dtype."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,6 +18,7 @@ from keras import layers, ops
 from support.models import pictures
 
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet
+from gradcam_callbacks.explaining import explainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLASSES = [0, 2, 1]
@@ -70,6 +73,30 @@ def test_weights_that_change_are_followed_without_another_trace() -> None:
     expected = by_hand(explained, images)
     np.testing.assert_allclose(explain(probes).maps, expected, rtol=1e-4, atol=1e-6 * expected.max())
     assert explain.traces == 1
+
+
+def compilations(caplog: pytest.LogCaptureFixture, work: Callable[[], Any]) -> list[str]:
+    """The functions that XLA compiles while something is done."""
+    caplog.clear()
+    with jax.log_compiles():
+        work()
+    found = [re.match(r"Finished XLA compilation of (\S+) in", message) for message in caplog.messages]
+    return [name[1] for name in found if name]
+
+
+def test_a_probe_set_is_compiled_for_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several batches, the last one not full, and targets that are split take one compilation, another epoch none."""
+    explained, images = model(), np.random.default_rng(0).random((7, 12, 16, 3), dtype=np.float32)
+    explain = Explainer(explained, batch_size=3)
+    probes = ProbeSet(images, targets=[*CLASSES, "predicted", (0, 1)])
+    monkeypatch.setattr(explainer, "_FLOATS_AT_ONCE", 3 * 3 * explain.prepare(probes).floats)
+    maps = []
+    assert compilations(caplog, lambda: maps.append(explain(probes).maps)).count("jit(_of_numbers)") == 1
+    expected = by_hand(explained, images)
+    np.testing.assert_allclose(maps[0][:, :3], expected, rtol=1e-4, atol=1e-6 * expected.max())
+    for weight in explained.weights:
+        weight.assign(0.5 * weight)
+    assert compilations(caplog, lambda: explain(probes)) == []
 
 
 def test_nothing_leaks_into_the_model() -> None:
