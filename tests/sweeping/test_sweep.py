@@ -40,6 +40,7 @@ def two_probes() -> ProbeSet:
 def compiled_model(size: int = 16) -> keras.Model:
     model = small_model(size=size)
     model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # or a training traces its first batch twice
     return model
 
 

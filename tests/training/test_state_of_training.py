@@ -25,6 +25,8 @@ def recorded() -> GradCAMCallback:
 def trained(model: keras.Model, *callbacks: Any, **settings: Any) -> list[np.ndarray]:
     """All that a training leaves: weights, states, seeds, the optimizer's, and the next number of each generator."""
     model.compile("adam", "sparse_categorical_crossentropy", **settings)
+    if model.built:
+        model.optimizer.build(model.trainable_variables)  # or a training traces its first batch twice
     model.fit(pictures(24), np.arange(24) % 4, batch_size=8, epochs=2, verbose=0, callbacks=list(callbacks))
     left = [*changeable(model), *model.optimizer.variables, keras.random.normal((2,)), tf.random.normal((2,))]
     return [*(ops.convert_to_numpy(value) for value in left), np.random.random(2)]  # noqa: NPY002
