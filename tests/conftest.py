@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 pytest_plugins = ["support.lanes"]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def garbage_is_collected_quickly() -> None:
-    """What the imports made stays to the end: not looked at again, it costs no test a fifth of its time."""
+    """What imports and earlier modules made stays to the end, and is not looked at again.
+
+    There are gigabytes of it. To go through them took seconds, each time that a test collects garbage or clears Keras's
+    session, which collects it too.
+    """
     import keras  # noqa: F401
     import mlflow  # noqa: F401
 
