@@ -11,21 +11,27 @@ from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
-import mlflow
 import pytest
-from mlflow import MlflowClient
-from support.mlflow_runs import Server
 
+# Keras and MLflow are imported by what uses them: the process that hands the tests out to the others, which begin
+# after it, need not load them.
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from playwright.sync_api import Browser
 
 pytest_plugins = ["support.lanes"]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def garbage_is_collected_quickly() -> None:
-    """What the imports made stays to the end: not looked at again, it costs no test a fifth of its time."""
+    """What imports and earlier modules made stays to the end, and is not looked at again.
+
+    There are gigabytes of it. To go through them took seconds, each time that a test collects garbage or clears Keras's
+    session, which collects it too.
+    """
+    import keras  # noqa: F401
+    import mlflow  # noqa: F401
+
     gc.collect()
     gc.freeze()
 
@@ -33,6 +39,9 @@ def garbage_is_collected_quickly() -> None:
 @pytest.fixture(autouse=True)
 def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test works in an empty folder, with the same seed, and leaves no run open."""
+    import keras
+    import mlflow
+
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(7)
     yield
@@ -45,6 +54,8 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real `mlflow server` process on loopback."""
+    from support.mlflow_runs import Server
+
     folder = tmp_path_factory.mktemp("mlflow")
     server = Server(folder, folder / "artifacts")
     server.start()
@@ -55,10 +66,12 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def client(mlflow_server: str, request: pytest.FixtureRequest) -> Iterator[MlflowClient]:
     """A client of the server, which is the tracking server of the test, in an experiment of its own."""
+    import mlflow
+
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(mlflow_server)
     mlflow.set_experiment(request.node.nodeid)
-    yield MlflowClient(mlflow_server)
+    yield mlflow.MlflowClient(mlflow_server)
     mlflow.set_tracking_uri(before)
 
 
@@ -89,6 +102,6 @@ def large_network() -> None:
     """A network as people use them: hundreds of layers, which take seconds to trace, or real weights."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def process() -> None:
     """A process of the test's own that loads TensorFlow, which takes seconds, and perhaps trains."""

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -57,18 +58,18 @@ def those_with(language: str) -> list[Path]:
     return [page for page in PAGES if any(blocks(page, language))]
 
 
-def pictures(count: int) -> np.ndarray:
-    """(count, 224, 224, 3) uint8: a square on noise, red, green or blue by the class, which takes turns."""
-    made = np.random.default_rng(5).integers(0, 90, (count, 224, 224, 3), np.uint8)
+def pictures(count: int, size: int = 224) -> np.ndarray:
+    """(count, size, size, 3) uint8: a square on noise, red, green or blue by the class, which takes turns."""
+    made = np.random.default_rng(5).integers(0, 90, (count, size, size, 3), np.uint8)
     for n, picture in enumerate(made):
-        picture[60 + n : 140 + n, 80:160, n % 3] = 250
+        picture[size // 4 + n : size * 5 // 8 + n, size * 3 // 8 : size * 3 // 4, n % 3] = 250
     return made
 
 
-def a_model() -> keras.Model:
+def a_model(size: int = 224) -> keras.Model:
     return keras.Sequential(
         [
-            keras.Input((224, 224, 3)),
+            keras.Input((size, size, 3)),
             keras.layers.Rescaling(1 / 255),
             keras.layers.Conv2D(6, 8, strides=8, activation="relu", name="conv_1"),
             keras.layers.Conv2D(8, 3, strides=2, activation="relu", name="conv_2"),
@@ -102,14 +103,19 @@ def yours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def namespace(yours: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """What a page takes for granted; see the end of docs/index.md. The working folder is a copy of `yours`."""
+def namespace(page: Path, yours: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What a page takes for granted; see the end of docs/index.md. The working folder is a copy of `yours`.
+
+    Where the page neither says how large the pictures are nor reads a model, they are smaller, to save time.
+    """
+    code = "".join(source for _, source, _ in blocks(page, "python"))
+    size = 224 if re.search(r"224|56|ckpt|\.keras", code) else 96
     shutil.copytree(yours, tmp_path, dirs_exist_ok=True)
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     mlflow.set_experiment("docs")
-    model = a_model()
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model = a_model(size)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     backbone = keras.Sequential(
         [
             keras.Input((224, 224, 3)),
@@ -118,10 +124,10 @@ def namespace(yours: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
         ],
         name="backbone",
     )
-    x, y = pictures(21), np.arange(21) % 3
+    x, y = pictures(21, size), np.arange(21) % 3
     yield {
         "model": model,
-        "build_model": a_model,
+        "build_model": partial(a_model, size),
         "backbone": backbone,
         "names": NAMES,
         "x_train": x[:12],

@@ -39,7 +39,7 @@ CELLS = {
 
 
 @pytest.fixture(scope="module")
-def shown() -> dict[str, dict[str, Any]]:
+def shown(process: None) -> dict[str, dict[str, Any]]:
     """Of each cell what the kernel sends to be shown, by MIME type."""
     book, _ = executed([SET_UP, *CELLS.values()])
     found = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import io
 import itertools
@@ -570,19 +571,23 @@ def _encoded(pictures: Array) -> list[str]:
 
 def _page(data: Mapping[str, Any], title: str, summary: str) -> str:
     """The template with style, script and data in it."""
+    template, of_every_page = _of_every_page()
+    return template.render(title=title, summary=summary, data=_as_json(data), **of_every_page)
+
+
+@functools.cache
+def _of_every_page() -> tuple[jinja2.Template, dict[str, str]]:
+    """The template, and what is the same in each page."""
     resources = files("gradcam_callbacks.reviewing") / "page"
     template, style = ((resources / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css"))
     whole = script(resources / "js")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(template).render(
-        title=title,
-        summary=summary,
-        style=style,
-        script=whole,
-        style_hash=_hash(style),
-        script_hash=_hash(whole),
-        data=_as_json(data),
-    )
+    return environment.from_string(template), {
+        "style": style,
+        "script": whole,
+        "style_hash": _hash(style),
+        "script_hash": _hash(whole),
+    }
 
 
 def _hash(content: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 from keras import layers, ops
 from support.models import pictures, small_model
 
-from gradcam_callbacks import GradCAMCallback, InMemoryStore, explain
+from gradcam_callbacks import Explainer, Explanation, GradCAMCallback, InMemoryStore, ProbeSet, explain
 from gradcam_callbacks.record.journal import Journal
 
 METHODS = ("finercam", "ablationcam", "occlusion")
@@ -79,19 +80,26 @@ def one_unit() -> tuple[keras.Model, Any, Any]:
 KINDS = (signal, volume, several_inputs, half_precision, segmentation, several_outputs, fixed_batch, one_unit)
 
 
+@cache
+def of_all_methods(kind: Any) -> tuple[keras.Model, Any, Any, Explanation]:
+    """A model, pictures and targets, and what Grad-CAM says of them."""
+    model, images, targets = kind()
+    return model, images, targets, explain(model, images, targets=targets, layer="conv")
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_map_of_each_picture_and_target(method: str, kind: Any) -> None:
     """On Grad-CAM's grid, with its scores, finite, and that of a picture alone."""
-    model, images, targets = kind()
-    found = explain(model, images, targets=targets, method=method, layer="conv")
-    plain = explain(model, images, targets=targets, layer="conv")
+    model, images, targets, plain = of_all_methods(kind)
+    explainer = Explainer(model, method=method, layer="conv")
+    found = explainer(ProbeSet(images, targets=targets))
     assert found.maps.shape == plain.maps.shape
     assert set(found.health.flat) <= {"ok", "empty"}
     assert (found.health == "ok").any()
     np.testing.assert_array_equal(found.scores, plain.scores)
     last = {key: array[2:] for key, array in images.items()} if isinstance(images, dict) else images[2:]
-    alone = explain(model, last, targets=targets, method=method, layer="conv")
+    alone = explainer(ProbeSet(last, targets=targets))
     tolerance = 0.02 if kind is half_precision else 1e-4
     np.testing.assert_allclose(found.maps[2:], alone.maps, atol=tolerance * found.maps.max())
 

@@ -36,7 +36,7 @@ def probes() -> ProbeSet:
 
 def fit(callback: GradCAMCallback, *, epochs: int = 2, first: int = 0, model: keras.Model | None = None) -> None:
     model = model or small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     images = pictures(8)
     model.fit(
         images, np.arange(8) % 4, epochs=epochs, initial_epoch=first, callbacks=[callback], verbose=0, batch_size=4
@@ -103,7 +103,7 @@ def test_metrics_are_of_the_active_model(client: MlflowClient) -> None:
         )
         try:
             model = small_model()
-            model.compile("adam", "sparse_categorical_crossentropy")
+            model.compile("sgd", "sparse_categorical_crossentropy")
             model.fit(pictures(8), np.arange(8) % 4, epochs=4, callbacks=[GradCAMCallback(probes()), change], verbose=0)
         finally:
             mlflow.clear_active_model()

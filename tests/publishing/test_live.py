@@ -26,7 +26,7 @@ from gradcam_callbacks import GradCAMCallback, InMemoryStore, report
 def fit(epochs=1, **settings):
     callback = GradCAMCallback(pictures(10), live=True, **settings)
     model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     model.fit(pictures(64), np.arange(64) % 4, epochs=epochs, callbacks=[callback])
 """
 CELLS = {
@@ -39,7 +39,9 @@ CELLS = {
 
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[Any]], list[tuple[str, dict[str, Any]]]]:
+def book(
+    process: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, list[Any]], list[tuple[str, dict[str, Any]]]]:
     """Of each cell its outputs, and all messages of the kernel."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("notebook"))

@@ -163,7 +163,7 @@ def test_a_training_whose_batches_are_refused_keeps_its_journal_and_says_so(
     """No batch counts as arrived, nothing is removed, and no success is said."""
     delete = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch or client.delete_run(store.run_id))
     model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     callback = GradCAMCallback(pictures(1), run_id=store.run_id, flush_timeout=3)
     model.fit(pictures(8), np.arange(8) % 4, epochs=2, callbacks=[delete, callback], verbose=0)
     journal = Journal(Path(".gradcam", store.run_id))

@@ -18,7 +18,7 @@ from gradcam_callbacks.record.journal import Journal
 
 def fit(callback: keras.callbacks.Callback) -> None:
     model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     model.fit(pictures(8), np.arange(8) % 4, epochs=2, callbacks=[callback], verbose=0)
 
 

@@ -171,7 +171,7 @@ class Pause(keras.callbacks.Callback):
 def train(*callbacks: keras.callbacks.Callback, epochs: int, model: keras.Model | None = None) -> keras.Model:
     keras.utils.set_random_seed(1)
     model = model or small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     model.fit(pictures(32), np.arange(32) % 4, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
 
@@ -190,7 +190,7 @@ mlflow.set_tracking_uri(sys.argv[1])
 def fit(*callbacks, epochs):
     keras.utils.set_random_seed(1)
     model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     model.fit(pictures(32), np.arange(32) % 4, epochs=epochs, callbacks=list(callbacks), verbose=0)
 
 def call(**actions):

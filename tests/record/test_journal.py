@@ -154,30 +154,41 @@ def test_what_could_not_be_read_back_is_refused() -> None:
 
 def test_a_process_killed_at_any_moment_loses_no_step_that_it_reported() -> None:
     """20 times `kill -9` in a loop of appends: the journal opens, holds what was reported, and nothing half-written."""
+    # Each is forked from one that has imported what it needs, for that takes longer than all else here.
     code = """
-journal = Journal.create("journal", manifest=manifest, pictures=pictures)
-step = max(journal.steps(), default=-1)
-maps = np.random.default_rng(0).random(500)
-while True:
-    step += 1
-    journal.append(step, arrays(maps, step), {"loss": step / 3})
-    assert journal.held == 0
-    journal.mark_uploaded(f"maps/{step}")
-    say(step)
+import warnings
+warnings.simplefilter("ignore")  # of a fork where NumPy has threads, which are idle
+
+def append():
+    journal = Journal.create("journal", manifest=manifest, pictures=pictures)
+    step = max(journal.steps(), default=-1)
+    maps = np.random.default_rng(0).random(500)
+    while True:
+        step += 1
+        journal.append(step, arrays(maps, step), {"loss": step / 3})
+        assert journal.held == 0
+        journal.mark_uploaded(f"maps/{step}")
+        say(step)
+
+for _ in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        say(os.getpid())
+        append()
+    say("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     moments = random.Random(0)
     reported, expected = set(), np.random.default_rng(0).random(500)
+    process = start(code)
     for _ in range(20):
-        process = start(code)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        child = int(process.stdout.readline())
         for _ in range(moments.randint(1, 4)):
             reported.add(int(process.stdout.readline()))
         time.sleep(moments.uniform(0, 0.02))
-        process.kill()
-        # Not `communicate`, which loses what `readline` has buffered. The last line may be torn, too.
-        rest = process.stdout.read()
-        process.communicate()
-        reported |= {int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")}
-        assert process.returncode == -signal.SIGKILL
+        os.kill(child, signal.SIGKILL)
+        reported |= {int(line) for line in iter(process.stdout.readline, f"ended {-signal.SIGKILL}\n")}
         journal = Journal("journal")
         steps = journal.steps()
         assert reported <= set(steps)
@@ -189,6 +200,8 @@ while True:
         last = journal.read(steps[-1])
         np.testing.assert_array_equal(last.arrays["maps"].ravel(), expected)
         assert last.logs == {"loss": steps[-1] / 3}
+    process.communicate()
+    assert process.returncode == 0
 
 
 def test_temporary_files_of_the_dead_are_removed_and_of_the_living_not() -> None:

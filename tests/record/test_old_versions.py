@@ -50,7 +50,7 @@ def fit(callback: GradCAMCallback, *, first: int, last: int) -> None:
     x = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(keras.layers.Rescaling(1 / 255)(inputs))
     outputs = keras.layers.Dense(4, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
     model = keras.Model(inputs, outputs)
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     images = (np.arange(32 * 16 * 16 * 3) % 253).astype(np.uint8).reshape(32, 16, 16, 3)
     model.fit(images, np.arange(32) % 4, initial_epoch=first, epochs=last, callbacks=[callback], verbose=0)
 

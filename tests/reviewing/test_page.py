@@ -1763,6 +1763,7 @@ def test_axe_finds_nothing_serious(
     settled(page)
     assert findings(page, axe) == []
     page.keyboard.press("Escape")
+    page.wait_for_function("() => document.querySelector('dialog[open]') === null")
     page.keyboard.press("g")
     page.locator(".stack").first.click()
     settled(page)

@@ -96,7 +96,7 @@ def test_a_method_that_gives_negative_maps_is_refused_before_the_first_batch() -
         return keras.ops.mean(activations, axis=-1) - 100
 
     model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     batches: list[int] = []
     note = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: batches.append(batch))
     with pytest.raises(GradCAMError, match="The method 'negative' gave negative numbers"):

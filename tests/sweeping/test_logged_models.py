@@ -131,7 +131,7 @@ def test_what_autolog_saved_is_at_the_last_step_that_is_known_of_it(
     try:
         for saves in (False, True):
             model = small_model()
-            model.compile("adam", "sparse_categorical_crossentropy")
+            model.compile("sgd", "sparse_categorical_crossentropy")
             save = keras.callbacks.LambdaCallback(
                 on_epoch_end=lambda epoch, logs, model=model: mlflow.keras.log_model(
                     model, name=f"epoch-{epoch}", step=epoch, pip_requirements=["keras"]

@@ -42,6 +42,7 @@ def two_probes() -> ProbeSet:
 def compiled_model(size: int = 16) -> keras.Model:
     model = same_weights(small_model(size=size), 4)
     model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # or a training traces its first batch twice
     return model
 
 

@@ -21,7 +21,7 @@ def live(own_place: None) -> InMemoryStore:
     """The run of a training, whose checkpoints are left as m-01.keras to m-03.keras."""
     store = InMemoryStore()
     model = small_model(2)
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     watch = GradCAMCallback(PROBES, store=store, baseline=False, verbose=False)
     save = keras.callbacks.ModelCheckpoint("m-{epoch:02d}.keras")
     model.fit(pictures(8), np.arange(8) % 2, epochs=3, callbacks=[watch, save], verbose=0)

@@ -31,7 +31,7 @@ from gradcam_callbacks.reviewing.sentences import summary
 def compiled_model(seed: int = 1) -> keras.Model:
     keras.utils.set_random_seed(seed)
     model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 

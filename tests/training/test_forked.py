@@ -59,7 +59,7 @@ def test_a_child_neither_writes_to_the_run_nor_ends_it(client: MlflowClient, tmp
     callback = GradCAMCallback(pictures(1), verbose=False)
     forking = Forking(callback, tmp_path / "report")
     model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     if not is_ours:
         mlflow.start_run()
     model.fit(pictures(8), np.arange(8) % 4, epochs=4, callbacks=[callback, forking], verbose=0)

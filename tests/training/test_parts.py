@@ -48,6 +48,7 @@ def network(kernel: int = 3, name: str | None = None) -> keras.Model:
         ]
     )
     model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # or a training traces its first batch twice
     return model
 
 

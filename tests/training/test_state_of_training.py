@@ -35,6 +35,8 @@ def trained(
 ) -> list[np.ndarray]:
     """All that a training leaves: weights, states, seeds, the optimizer's, and the next number of each generator."""
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], **(compiled or {}))
+    if model.built:
+        model.optimizer.build(model.trainable_variables)  # or a training traces its first batch twice
     settings = {"batch_size": 8, "epochs": 2, "verbose": 0, "callbacks": list(callbacks)} | settings
     model.fit(pictures(24), np.arange(24) % 4, **settings)
     left = [*changeable(model), *model.optimizer.variables, *model.metrics_variables, keras.random.normal((2,))]

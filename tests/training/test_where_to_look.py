@@ -18,7 +18,7 @@ from gradcam_callbacks import GradCAMCallback, InMemoryStore
 def fit(*callbacks: keras.callbacks.Callback, epochs: int = 1) -> None:
     keras.utils.set_random_seed(1)
     model = small_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
     model.fit(pictures(8), np.arange(8) % 4, epochs=epochs, callbacks=list(callbacks), verbose=0)
 
 
