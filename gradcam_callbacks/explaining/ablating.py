@@ -45,14 +45,14 @@ def drops_of_scores(
     """
     views = view.frames if isinstance(view, Video) else (view,)
     channels = [_channel_of_each_entry(one, output) for one, output in zip(views, outputs, strict=True)]
-    rest = run.rest(view.outputs, keras.tree.flatten(head.scored))
+    rerun = run.rerun(view.outputs, keras.tree.flatten(head.scored))
 
     def without(channel: Values) -> Values:
         ablated = [
             ops.where(numbers == channel, ops.zeros((), output.dtype), output)
             for output, numbers in zip(outputs, channels, strict=True)
         ]
-        changed = head.of_numbers(keras.tree.pack_sequence_as(head.scored, rest(ablated)), head.given)
+        changed = head.of_numbers(keras.tree.pack_sequence_as(head.scored, rerun(ablated)), head.given)
         return ops.cast(changed.scores(targets, asked.functions)[0], "float32")
 
     like = keras.KerasTensor((None, None), "float32")

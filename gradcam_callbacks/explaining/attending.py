@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.engines.engine import engine
 from gradcam_callbacks.explaining.graph import ancestors, at_least_float32
 from gradcam_callbacks.explaining.views import Video, View
 
@@ -79,6 +80,7 @@ def attended(view: View | Video, scored: Any, method: str) -> Attended:
         for operation in view.output.graph.get_operations()
         if id(operation) in on_the_way
         and operation.type == "Softmax"
+        and engine.has_numbers(operation.outputs[0])
         and operation.outputs[0].shape.rank in (3, 4, 5)
         and tuple(operation.outputs[0].shape[-2:]) == (tokens, tokens)
     ]

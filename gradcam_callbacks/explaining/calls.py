@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradcam_callbacks.explaining.engines.engine import Marker
-from gradcam_callbacks.explaining.keras_internals import calls_in_running_order, calls_wrapped, losses_kept
+from gradcam_callbacks.explaining.keras_internals import calls_in_running_order, calls_wrapped
 from gradcam_callbacks.explaining.layers import Layers
 
 
@@ -54,7 +54,7 @@ def calls_watched(layers: Layers, wanted: Iterable[str], marker: Marker) -> Iter
         marker: takes note of each output, before anything else is made of it.
     """
     watcher = _Watcher(layers, set(wanted), marker)
-    with losses_kept([layers.model, *layers.by_path.values()]), calls_wrapped(watcher.wrapped, watcher.wrap):
+    with calls_wrapped(watcher.wrapped, watcher.wrap):
         yield watcher.calls
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
@@ -47,8 +46,6 @@ _ASSUMED = (
 )
 _PICKS = 3
 """How many layers are tried at most of which a measurement says that they lie elsewhere."""
-_TRACING = threading.Lock()
-"""While a graph is traced the layers are wrapped, so only one thread may do it."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +131,7 @@ def trace(asked: Request, *, without: frozenset[str] = frozenset()) -> Capture:
     """
     _check(asked)
     tracing = _Tracing(asked, without)
-    with _TRACING:
-        graph, measuring = _traced(tracing, asked)
+    graph, measuring = _traced(tracing, asked)
     if measuring is not None:
         tracing.measured(measuring(filled(spoilt(asked.inputs), asked.batch)))
         wrong = tracing.measured_wrong
@@ -158,7 +154,6 @@ def _traced(tracing: _Tracing, asked: Request) -> tuple[Any, Any]:
         watching=tracing.watching,
         batch=asked.batch,
         same_noise=asked.same_noise,
-        is_repeated=not takes_gradients(asked.method),
     )
     if not tracing.is_unsure:
         return graph, None
@@ -199,9 +194,13 @@ class _Tracing:
         self._asked = asked
         self._layers = Layers(asked.model)
         self._wanted: list[tuple[str, int | None]] | None = None
+        self._picked: list[tuple[str, int | None]] | None = None
         if asked.layer is not None:
-            names = [asked.layer] if isinstance(asked.layer, str) else asked.layer
-            self._wanted = [(name, None) if ">" in name else self._layers.find(name) for name in names]
+            self._wanted = list(map(self._name, [asked.layer] if isinstance(asked.layer, str) else asked.layer))
+
+    def _name(self, name: str) -> tuple[str, int | None]:
+        """The path of what is asked for, and the number of its call, if one is asked for."""
+        return (name, None) if ">" in name else self._layers.find(name)
 
     def watching(self, marker: Marker) -> AbstractContextManager[list[Call]]:
         """Has the calls of the layers noted that matter."""
@@ -302,16 +301,20 @@ class _Tracing:
 
         scored = keras.tree.flatten(head.scored)
         picker = Picker(views, paths, reader, places, picture, scores, scored, has_gradient, self._without)
-        if self._wanted is None:
+        wanted = self._wanted or self._picked
+        if wanted is None:
             try:
-                return picker.pick(), views
+                choice = picker.pick()
             except GradCAMError:
                 if asked.is_listing and any(view.has_map for view in views):
                     return Choice([]), views  # there are layers to name, though none is picked
                 raise
-        if any(">" in path for path, _ in self._wanted):
+            # Where it is read again, for another number of pictures, no other layer is to be picked.
+            self._picked = [self._name(view.info.path) for view in choice.views]
+            return choice, views
+        if any(">" in path for path, _ in wanted):
             views = [*views, *picker.joined_views.values()]
-        return named(views, self._wanted, has_gradient), views
+        return named(views, wanted, has_gradient), views
 
     def _of_other_pictures(
         self, views: list[View], paths: list[tuple[str, Call]], forward: Forward, scores: list[Tensor]

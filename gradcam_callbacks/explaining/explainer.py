@@ -196,7 +196,9 @@ class Explainer:
 
         try:
             return work()
-        except engine.WRONG_SIZE:
+        except engine.WRONG_SIZE as error:
+            if isinstance(error, GradCAMError):  # it is about something else
+                raise
             fixed = FixedBatch.of(self.model)
             if fixed is None or self._fixed_batch is not None:
                 raise

@@ -258,11 +258,11 @@ def _logits(outputs: Tensor, forward: Forward) -> tuple[Tensor, str]:
     A saturated softmax has no gradient left, so the score is what went into it, found in the traced graph.
     """
     operation = _before_passing(outputs)
-    if operation.type in _SQUASHING:
+    if operation.type in _SQUASHING and engine.has_numbers(operation.inputs[0]):
         return operation.inputs[0], "logit"
     if operation.type == "ConcatV2":  # heads of one label each, put together
         parts = [_before_passing(tensor) for tensor in operation.inputs[:-1]]
-        if all(part.type == "Sigmoid" for part in parts):
+        if all(part.type == "Sigmoid" and engine.has_numbers(part.inputs[0]) for part in parts):
             axis = int(np.ravel(engine.static_value(operation.inputs[-1]))[0])
             return forward.applied(partial(ops.concatenate, axis=axis), [part.inputs[0] for part in parts]), "logit"
     return outputs, "probability" if _is_squashed(operation, {}) else "logit"

@@ -13,6 +13,7 @@ import keras
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.calls import Call
+from gradcam_callbacks.explaining.engines.engine import engine
 from gradcam_callbacks.explaining.graph import PASSING, Ways, joins, reached_from
 from gradcam_callbacks.explaining.places import Places
 from gradcam_callbacks.explaining.tokens import Tokens
@@ -203,7 +204,11 @@ class Picker:
         for operation in joins(ways, _JOINS):
             output = operation.outputs[0]
             number = order[id(operation)]
-            if id(output) in given or any(first <= number < last for first, last in inside):
+            if (
+                id(output) in given
+                or not engine.has_numbers(output)
+                or any(first <= number < last for first, last in inside)
+            ):
                 continue
             before = [(call.last, path) for path, call in self.calls if call.last <= number]
             path = f"{max(before)[1] if before else ''}>{_JOINS[operation.type]}"

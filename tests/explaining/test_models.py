@@ -609,8 +609,60 @@ def test_losses_that_layers_add_are_not_left_behind() -> None:
     model, _ = pooled(inputs, conv(activity_regularizer="l2")(inputs))
     model(pictures())
     before = [float(loss) for loss in model.losses]
-    explain(model, pictures())
+    for method in ("gradcam", "scorecam"):  # that runs the model again
+        explain(model, pictures(), method=method)
+    Explainer(model).confidences(pictures(), ProbeSet(pictures(), targets=[1]).target_matrix)
     assert [float(loss) for loss in model.losses] == before
+
+
+@pytest.mark.parametrize("kind", ["pooled", "transformer", "recurrent"])
+def test_a_picture_has_the_same_map_alone_and_among_others(kind: str) -> None:
+    """Whatever number of pictures is explained first: the layer is the same, too."""
+    inputs = keras.Input((16, 16, 3))
+    if kind == "pooled":
+        model, _ = pooled(inputs, conv()(inputs))
+    else:
+        x = layers.Reshape((16, 8))(layers.Conv2D(8, 4, strides=4)(inputs))
+        if kind == "transformer":
+            x = layers.Concatenate(axis=1)([ops.zeros_like(x[:, :1]), x])
+            x = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 4)(x, x))
+            model = keras.Model(inputs, layers.Dense(3)(layers.LayerNormalization()(x)[:, 0]))
+        else:
+            model = keras.Model(inputs, layers.Dense(3)(layers.LSTM(4)(x)))
+    for counts in ((5, 1, 2), (1, 5)):
+        explainer = Explainer(model, grid=(4, 4))
+        found = [explainer(ProbeSet(pictures(count), targets=[0, 1])) for count in counts]
+        most = max(found, key=lambda one: len(one.maps))
+        assert {one.layer for one in found} == {most.layer}
+        for one in found:
+            expected = most.maps[: len(one.maps)]
+            np.testing.assert_allclose(one.maps, expected, atol=1e-5 * most.maps.max())
+
+
+def test_two_ways_that_a_function_joins_are_explained() -> None:
+    """`logaddexp` has a gradient of its own on JAX: what is inside of it cannot be differentiated by."""
+
+    class Joined(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.head = conv("first"), conv("second"), layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            return self.head(mean(ops.logaddexp(self.first(x), self.second(x))))
+
+    model = Joined()
+    model(pictures())
+    found = explain(model, pictures(), targets=[1])
+    assert (found.health == "ok").all()
+    assert "first" in found.layer or "second" in found.layer
+
+
+def test_layers_that_are_asked_for_twice_or_share_what_is_differentiated() -> None:
+    """The mean of a map and itself is that map."""
+    inputs = keras.Input((16, 16, 3))
+    model, _ = pooled(inputs, conv()(inputs))
+    once, twice = (explain(model, pictures(), layer=layer).maps for layer in ("conv", ["conv", "conv"]))
+    np.testing.assert_allclose(twice, once / once.max(axis=(2, 3), keepdims=True), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

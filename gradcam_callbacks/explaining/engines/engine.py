@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import keras
@@ -45,7 +46,7 @@ class Forward:
         fed: the tensors that the model is fed, in their structure.
         outputs: what the model gives, in its structure.
         calls: of the layers that were watched.
-        batch: how many pictures there are where the model takes a fixed number; None where any will do.
+        batch: how many pictures there are where that is known; None where there may be any number.
         applied: gives what a function written with `keras.ops` makes of a structure of tensors, as tensors.
     """
 
@@ -88,7 +89,7 @@ class Run(Protocol):
             where nothing connects them, from those by `scored`.
         """
 
-    def rest(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> Callable[[Sequence[Values]], list[Values]]:
+    def rerun(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> Callable[[Sequence[Values]], list[Values]]:
         """What runs the operations that lie between tensors again.
 
         Args:
@@ -125,6 +126,9 @@ class Engine(Protocol):
     def body_of(self, operation: Any, attribute: str = "f") -> Any:
         """The graph of the function that an operation calls; None where it is not to be had."""
 
+    def has_numbers(self, tensor: Tensor) -> bool:
+        """Whether the numbers of a tensor, and gradients by it, can be had; those of all that layers give can."""
+
     def has_gradient(self, scores: Sequence[Tensor], tensor: Tensor) -> bool:
         """Whether any of the scores has a gradient by a tensor."""
 
@@ -150,13 +154,12 @@ class Engine(Protocol):
         watching: Callable[[Marker], AbstractContextManager[list[Call]]] | None = None,
         batch: int | None = None,
         same_noise: bool = False,
-        is_repeated: bool = False,
     ) -> Callable[..., Any]:
-        """A compiled function that leaves the model as it was, whenever it is run.
+        """A compiled function that leaves the model as it was, while it is traced and whenever it is run.
 
         Args:
             model: a built model. It is called for a prediction.
-            read: gets the `Forward`, and gives a plan.
+            read: gets the `Forward`, and gives a plan. It may be asked again, for another number of pictures.
             compute: (run, plan, *others) -> a structure of arrays, of which the first axis is the pictures where there
                 is but one.
             inputs: what the model will be fed; the number of pictures does not matter.
@@ -164,7 +167,6 @@ class Engine(Protocol):
             watching: has the calls of layers noted meanwhile.
             batch: how many pictures the model takes at once where that is fixed.
             same_noise: whether random layers draw the same numbers in every run.
-            is_repeated: whether `compute` asks for further forward passes.
 
         Returns:
             A function (inputs, *others) -> a structure of NumPy arrays.
@@ -174,15 +176,11 @@ class Engine(Protocol):
         """Loads the weights of a checkpoint of `tf.train.Checkpoint`; see `weights`."""
 
 
-def _found() -> Any:
-    if keras.config.backend() == "jax":
-        from gradcam_callbacks.explaining.engines import jax_engine
-
-        return jax_engine
-    from gradcam_callbacks.explaining.engines import tensorflow_engine
-
-    return tensorflow_engine
-
-
-engine: Engine = cast("Engine", _found())
+engine: Engine = cast("Engine", import_module(f"gradcam_callbacks.explaining.engines.{keras.config.backend()}_engine"))
 """That on which Keras runs."""
+
+if TYPE_CHECKING:
+    from gradcam_callbacks.explaining.engines import jax_engine, tensorflow_engine
+
+    _tensorflow: Engine = tensorflow_engine
+    _jax: Engine = jax_engine

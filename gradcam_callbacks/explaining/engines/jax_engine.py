@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.engines.jax_graph import Graph, Tensor
 from gradcam_callbacks.explaining.engines.jax_primitives import MARK, translated
-from gradcam_callbacks.explaining.engines.random_numbers import random_numbers_kept
+from gradcam_callbacks.explaining.engines.tracing import left_alone
 from gradcam_callbacks.explaining.feeding import called, filled
 from gradcam_callbacks.explaining.graph import WITHOUT_DATA
 from gradcam_callbacks.explaining.keras_internals import has_no_value, seed_states
@@ -48,6 +48,11 @@ def static_value(tensor: Tensor) -> Any:
 def body_of(operation: Any, attribute: str = "f") -> Any:
     """See `Engine`. Functions are inlined, so there is none."""
     return None
+
+
+def has_numbers(tensor: Tensor) -> bool:
+    """See `Engine`. Of a function with a gradient of its own only the results have."""
+    return tensor.graph.computes(tensor)
 
 
 def has_gradient(scores: Sequence[Tensor], tensor: Tensor) -> bool:
@@ -96,7 +101,6 @@ def traced(
     watching: Callable[[Marker], AbstractContextManager[list[Call]]] | None = None,
     batch: int | None = None,
     same_noise: bool = False,
-    is_repeated: bool = False,
 ) -> Any:
     """See `Engine`. What is compiled is for one number of pictures, and is made again for another."""
     return _Traced(model, read, compute, inputs, others, watching, batch, same_noise)
@@ -137,6 +141,10 @@ class _Marker:
         return _Mark(self._count - 1)
 
 
+_HERE = object()
+"""Stands for a tensor in a structure."""
+
+
 class _Mark:
     """Stands for a tensor, or a position, until the jaxpr is there."""
 
@@ -174,28 +182,27 @@ class _Pass:
         """
         from gradcam_callbacks.explaining.engines.engine import Forward
 
-        scopes, structures, noted = [], [], []
+        others, structures, noted = [], [], []  # no tensors of the trace, which is over by the time they are read
 
         def call(state: Any, fed: Any) -> Any:
-            scopes.append(_Scope(list(zip(variables, state, strict=True))))
+            scope = _Scope(list(zip(variables, state, strict=True)))
+            others.append(scope.others)
             watched = nullcontext([]) if watching is None else watching(_Marker())
-            with scopes[-1], watched as calls:
+            with scope, watched as calls:
                 outputs = called(model, fed)
             noted.append(calls)
-            structures.append(outputs)
+            structures.append(keras.tree.map_structure(lambda one: _HERE if keras.ops.is_tensor(one) else one, outputs))
             return [jnp.asarray(one) for one in keras.tree.flatten(outputs) if keras.ops.is_tensor(one)]
 
         state = [_Shape(variable.shape, variable.value.dtype) for variable in variables]
         # A layer may make its weights only now. The outer scope has Keras give them numbers after the trace, not in it.
-        with random_numbers_kept(), keras.StatelessScope():
+        with left_alone(model), keras.StatelessScope():
             closed = jax.make_jaxpr(call)(state, fed)
-        self.others = list(scopes[-1].others.values())
+        self.others = list(others[-1].values())
         self.graph = Graph(like)
         inputs = [self.graph.placeholder(variable.aval) for variable in closed.jaxpr.invars]
         results = iter(translated(self.graph, closed, inputs))
-        outputs = keras.tree.map_structure(
-            lambda one: next(results) if keras.ops.is_tensor(one) else one, structures[-1]
-        )
+        outputs = keras.tree.map_structure(lambda one: next(results) if one is _HERE else one, structures[-1])
         flat = jax.tree.structure(fed)
         self.length = len(self.graph.get_operations())
         self.made: list[tuple[Callable[[Any], Any], Any]] = []
@@ -357,15 +364,21 @@ class _Run:
         scored, sources, others = self._there(list(scored)), self._there(list(sources)), self._there(others)
 
         def after(moved: Sequence[Any]) -> Any:
-            added = {id(tensor): one for tensor, one in zip(sources, moved, strict=True)}
+            added = {id(tensor): one for tensor, one in zip(different, moved, strict=True)}
             found = _numbers_of(self._here.graph, (scored, others), self._fed, added)
             return list(found[0]), found[1]
 
-        nothing = [jnp.zeros(tensor.sizes, tensor.dtype.as_numpy_dtype) for tensor in sources]
+        different = list({id(tensor): tensor for tensor in sources}.values())  # several layers may share some
+        nothing = [jnp.zeros(tensor.sizes, tensor.dtype.as_numpy_dtype) for tensor in different]
         numbers, pull, rest = jax.vjp(after, nothing, has_aux=True)
-        return numbers, rest, lambda seeds: pull(list(seeds))[0]
 
-    def rest(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> Any:
+        def gradients(seeds: Sequence[Values]) -> list[Values]:
+            found = dict(zip(map(id, different), pull(list(seeds))[0], strict=True))
+            return [found[id(tensor)] for tensor in sources]
+
+        return numbers, rest, gradients
+
+    def rerun(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> Any:
         starts, ends = self._there(list(starts)), self._there(list(ends))
         graph = self._here.graph
         beside = graph.beside(starts, ends)

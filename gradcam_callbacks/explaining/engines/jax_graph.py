@@ -104,6 +104,11 @@ class Operation:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     outputs: list[Tensor] = field(default_factory=list, repr=False)
 
+    @property
+    def made_from(self) -> list[int]:
+        """The numbers of the operations that gave its inputs."""
+        return [tensor.op.number for tensor in self.inputs]
+
     def get_attr(self, name: str) -> Any:
         """An attribute, by TensorFlow's name for it.
 
@@ -164,13 +169,17 @@ class Graph:
         """Whether another trace begins with the same operations in the same order."""
         mine, others = self._operations, other.get_operations()[: len(self._operations)]
         return len(mine) == len(others) and all(
-            one.type == two.type and len(one.inputs) == len(two.inputs) for one, two in zip(mine, others, strict=True)
+            one.type == two.type and one.made_from == two.made_from for one, two in zip(mine, others, strict=True)
         )
 
     def counterpart(self, tensor: Tensor, other: Graph) -> Tensor:
         """The tensor of another trace, of the same operations, that stands where one of this stands."""
         number = next(n for n, output in enumerate(tensor.op.outputs) if output is tensor)
         return other.get_operations()[tensor.op.number].outputs[number]
+
+    def computes(self, tensor: Tensor) -> bool:
+        """Whether a tensor is among those that steps give."""
+        return any(output is tensor for step in self.steps for output in step.outputs)
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether a tensor holds numbers that are given here."""

@@ -217,7 +217,7 @@ def _can_be_folded(equation: Any) -> bool:
         return False
     if any(jax.numpy.issubdtype(one.aval.dtype, jax.dtypes.extended) for one in equation.outvars):
         return False
-    return sum(math.prod(shape) for shape in sizes) <= MOST_FOLDED
+    return bool(sum(math.prod(shape) for shape in sizes) <= MOST_FOLDED)
 
 
 def _computed_by(steps: list[Step] | None, equation: Any, given: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:

@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
-from gradcam_callbacks.explaining.engines.tensorflow_internals import body_of, functions_inlined, is_compiled_by_xla
+from gradcam_callbacks.explaining.engines.tensorflow_internals import body_of as body_in
+from gradcam_callbacks.explaining.engines.tensorflow_internals import functions_inlined, is_compiled_by_xla
 from gradcam_callbacks.explaining.engines.tensorflow_state import read as read_variables
-from gradcam_callbacks.explaining.engines.tensorflow_state import traced as state_kept
+from gradcam_callbacks.explaining.engines.tensorflow_state import state_kept
 from gradcam_callbacks.explaining.engines.tensorflow_state import write as write_variables
+from gradcam_callbacks.explaining.engines.tracing import left_alone
 from gradcam_callbacks.explaining.feeding import called
 from gradcam_callbacks.explaining.graph import reached_from
 from gradcam_callbacks.probes.inputs import Inputs
@@ -22,8 +24,6 @@ from gradcam_callbacks.probes.inputs import Inputs
 if TYPE_CHECKING:
     from gradcam_callbacks.explaining.calls import Call
     from gradcam_callbacks.explaining.engines.engine import Forward, Marker, Plan, Tensor, Values
-
-__all__ = ["WRONG_SIZE", "body_of", "gradient", "has_gradient", "is_tensor", "one_by_one", "static_value", "traced"]
 
 WRONG_SIZE = (tf.errors.InvalidArgumentError,)
 COMPILES_EACH_SIZE = False
@@ -43,6 +43,16 @@ def is_tensor(value: Any) -> bool:
 def static_value(tensor: Tensor) -> Array | None:
     """See `Engine`."""
     return tf.get_static_value(tensor)  # type: ignore[no-any-return]
+
+
+def body_of(operation: Any, attribute: str = "f") -> Any:
+    """See `Engine`."""
+    return body_in(operation, attribute)
+
+
+def has_numbers(tensor: Tensor) -> bool:
+    """See `Engine`."""
+    return True
 
 
 def has_gradient(scores: Sequence[Tensor], tensor: Tensor) -> bool:
@@ -89,18 +99,17 @@ def traced(
     watching: Callable[[Marker], AbstractContextManager[list[Call]]] | None = None,
     batch: int | None = None,
     same_noise: bool = False,
-    is_repeated: bool = False,
 ) -> Any:
     """See `Engine`."""
-    specs = _specs(list(others))
+    specs, runs = _specs(list(others)), list[_Run]()
 
     def of_pass(written: Written) -> Any:
         def graph(fed: Inputs, *others: Any) -> Any:
             before = read_variables(written)
             tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
             forward = _forward(model, fed, tape, watching, batch)
-            again = _Run(model, tape, written, before)
-            return compute(again, read(forward), *others)
+            runs.append(_Run(model, tape, written, before))
+            return compute(runs[-1], read(forward), *others)
 
         try:
             return state_kept(graph, inputs, *specs, batch=batch, same_noise_in=model if same_noise else None)
@@ -108,9 +117,10 @@ def traced(
             with functions_inlined():
                 return state_kept(graph, inputs, *specs, batch=batch, same_noise_in=model if same_noise else None)
 
-    kept = of_pass(())
-    if is_repeated and kept.written:  # only now is it known what to give its values back before each pass
-        kept = of_pass(kept.written)
+    with left_alone(model):
+        kept = of_pass(())
+        if runs[-1].is_repeated and kept.written:  # only now is it known what to give its values back before each pass
+            kept = of_pass(kept.written)
     return _Traced(kept)
 
 
@@ -180,11 +190,16 @@ class _Marker:
 
 
 class _Run:
-    """See `engine.Run`. The graph that was read is the one that runs, so a tensor is its own numbers."""
+    """See `engine.Run`. The graph that was read is the one that runs, so a tensor is its own numbers.
+
+    Attributes:
+        is_repeated: whether further forward passes were asked for.
+    """
 
     def __init__(self, model: keras.Model, tape: tf.GradientTape, written: Written, before: Sequence[Any]) -> None:
         self._model, self._tape = model, tape
         self._written, self._before = written, before
+        self.is_repeated = False
 
     def values(self, tensors: Any) -> Any:
         return tensors
@@ -201,10 +216,11 @@ class _Run:
 
         return list(scored), others, pull
 
-    def rest(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> Any:
-        return _Rest(starts, ends)
+    def rerun(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> Any:
+        return _Rerun(starts, ends)
 
     def again(self, fed: Inputs, read: Callable[[Forward], Any]) -> Any:
+        self.is_repeated = True
         write_variables(self._written, self._before)
         return read(_forward(self._model, fed, tf.GradientTape(), None, None))
 
@@ -213,7 +229,7 @@ def _specs(like: Any) -> Any:
     return tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), like)
 
 
-class _Rest:
+class _Rerun:
     """The operations from some tensors of the graph to others, to be run again with other values at the beginning."""
 
     def __init__(self, starts: Sequence[Tensor], ends: Sequence[Tensor]) -> None:

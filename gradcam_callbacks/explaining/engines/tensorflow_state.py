@@ -7,13 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from gradcam_callbacks.explaining.engines.random_numbers import random_numbers_kept
 from gradcam_callbacks.explaining.engines.tensorflow_internals import variables_written_by
 from gradcam_callbacks.explaining.keras_internals import seed_states
 from gradcam_callbacks.probes.inputs import Inputs
 
 
-def traced(
+def state_kept(
     graph: Callable[..., Any],
     inputs: Inputs,
     *others: tf.TensorSpec,
@@ -31,9 +30,7 @@ def traced(
     """
     specs = tf.nest.map_structure(lambda array: tf.TensorSpec((batch, *array.shape[1:]), array.dtype), inputs)
     function = tf.function(graph, input_signature=[specs, *others], autograph=False)
-    with random_numbers_kept():
-        concrete = function.get_concrete_function()
-    return StateKept(concrete, same_noise_in=same_noise_in)
+    return StateKept(function.get_concrete_function(), same_noise_in=same_noise_in)
 
 
 class StateKept:

@@ -72,7 +72,7 @@ def test_only_what_is_written_is_put_back() -> None:
     """Of five variables in the graph these are the two of a counter and a seed."""
     import tensorflow as tf
 
-    from gradcam_callbacks.explaining.engines.tensorflow_state import traced
+    from gradcam_callbacks.explaining.engines.tensorflow_state import state_kept
 
     kernel, bias = tf.Variable(tf.ones(3)), tf.Variable(0.0)
     counter, seed = tf.Variable(0), tf.Variable([1, 2])
@@ -84,7 +84,7 @@ def test_only_what_is_written_is_put_back() -> None:
         seed.assign(tf.cond(tf.reduce_sum(y) > 0, lambda: seed * 2, lambda: seed))
         return y + table.lookup(tf.constant(1))
 
-    kept = traced(graph, np.ones((2, 3), np.float32))
+    kept = state_kept(graph, np.ones((2, 3), np.float32))
     assert {id(handle) for handle, _ in kept.written} == {id(counter.handle), id(seed.handle)}
     kept(tf.ones((2, 3)))
     assert (int(counter), list(seed.numpy())) == (0, [1, 2])
