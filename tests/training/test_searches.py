@@ -20,9 +20,8 @@ TRIALS, EPOCHS = 3, 3
 
 
 def trained(rate: float, callback: keras.callbacks.Callback) -> keras.callbacks.History:
-    model = small_model()
+    model = same_weights(small_model(), 4)
     model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    same_weights(model, 4)
     return model.fit(pictures(8), np.arange(8) % 4, epochs=EPOCHS, callbacks=[callback], verbose=0)
 
 
@@ -104,7 +103,7 @@ def test_keras_tuner_with_nested_runs(client: MlflowClient) -> None:
                 return super().run_trial(trial, *arguments, **more)
 
     def build(choices: object) -> keras.Model:
-        model = small_model()
+        model = same_weights(small_model(), 4)
         rate = choices.Float("rate", 1e-3, 1e-1)  # type: ignore[attr-defined]
         model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
         return model
