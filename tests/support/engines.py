@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -102,12 +101,3 @@ def largest_over_targets(method: Callable[..., Any], activations: Any, *others: 
     operations = function.get_concrete_function(*specs).graph.get_operations()
     shapes = [output.shape for operation in operations for output in operation.outputs]
     return max(shape.num_elements() for shape in shapes if shape.is_fully_defined())
-
-
-def in_double_precision() -> AbstractContextManager[None]:
-    """Within it arrays of float64 stay that: JAX makes float32 of them otherwise."""
-    if IS_TENSORFLOW:
-        return nullcontext()
-    import jax
-
-    return jax.enable_x64(True)
