@@ -59,7 +59,8 @@ def by_numpy(function: Callable[[Any], Any], array: Any) -> Any:
     if not IS_TENSORFLOW:
         import jax
 
-        return jax.pure_callback(function, jax.ShapeDtypeStruct(array.shape, array.dtype), array)
+        like = jax.ShapeDtypeStruct(array.shape, array.dtype)
+        return jax.pure_callback(function, like, jax.lax.stop_gradient(array))
     import tensorflow as tf
 
     return tf.ensure_shape(tf.numpy_function(function, [array], array.dtype), array.shape)

@@ -95,7 +95,7 @@ CHANGED: dict[str, Callable[[], keras.Model]] = {
     "sampling": lambda: model_with(Sampling()),
     "sampling without a seed": lambda: model_with(Sampling(None)),
     "dropout that is always on": lambda: model_with(AlwaysDropped(0.5)),
-    "random numbers without a seed": lambda: model_with(Unseeded()),
+    "random numbers without a seed": lambda: model_with(Unseeded()),  # which Keras refuses on JAX
     "moving statistics": lambda: model_with(Normalised()),
     "a counter": lambda: model_with(Counter()),
     "a stateful LSTM": lambda: model_with(remembering, batch=8),
