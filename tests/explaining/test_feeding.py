@@ -223,6 +223,7 @@ def test_two_arrays_for_a_functional_model_of_two_inputs_are_its_inputs() -> Non
 
 def test_the_callback_feeds_one_by_one() -> None:
     """In a training step of one's own, since `fit` passes one structure."""
+    crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     class OnTensorFlow(OneByOne):
         def train_step(self, data: Any) -> dict[str, Any]:
@@ -230,7 +231,7 @@ def test_the_callback_feeds_one_by_one() -> None:
 
             (image, meta), labels = data
             with tf.GradientTape() as tape:
-                loss = self.compute_loss(y=labels, y_pred=self(image, meta, training=True))
+                loss = crossentropy(labels, self(image, meta, training=True))
             self.optimizer.apply_gradients(zip(tape.gradient(loss, self.weights), self.weights, strict=True))
             return {"loss": loss}
 
@@ -243,7 +244,7 @@ def test_the_callback_feeds_one_by_one() -> None:
 
             def loss_of(weights: Any) -> Any:
                 scores, _ = self.stateless_call(weights, others, image, meta, training=True)
-                return self.compute_loss(y=labels, y_pred=scores)
+                return crossentropy(labels, scores)
 
             loss, gradients = jax.value_and_grad(loss_of)(trainable)
             trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
@@ -251,7 +252,7 @@ def test_the_callback_feeds_one_by_one() -> None:
 
     model = OnTensorFlow() if IS_TENSORFLOW else OnJAX()
     model(pictures(5), META)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("sgd")
     store = InMemoryStore()
     probes = ProbeSet({"image": pictures(5), "meta": META}, targets=[1])
     callback = GradCAMCallback(probes, store=store, verbose=False, strict=True)

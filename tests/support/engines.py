@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -60,7 +59,8 @@ def by_numpy(function: Callable[[Any], Any], array: Any) -> Any:
     if not IS_TENSORFLOW:
         import jax
 
-        return jax.pure_callback(function, jax.ShapeDtypeStruct(array.shape, array.dtype), array)
+        like = jax.ShapeDtypeStruct(array.shape, array.dtype)
+        return jax.pure_callback(function, like, jax.lax.stop_gradient(array))
     import tensorflow as tf
 
     return tf.ensure_shape(tf.numpy_function(function, [array], array.dtype), array.shape)
@@ -102,12 +102,3 @@ def largest_over_targets(method: Callable[..., Any], activations: Any, *others: 
     operations = function.get_concrete_function(*specs).graph.get_operations()
     shapes = [output.shape for operation in operations for output in operation.outputs]
     return max(shape.num_elements() for shape in shapes if shape.is_fully_defined())
-
-
-def in_double_precision() -> AbstractContextManager[None]:
-    """Within it arrays of float64 stay that: JAX makes float32 of them otherwise."""
-    if IS_TENSORFLOW:
-        return nullcontext()
-    import jax
-
-    return jax.enable_x64(True)

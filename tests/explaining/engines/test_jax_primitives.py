@@ -67,6 +67,16 @@ def resized(method: str) -> Function:
     return lambda x: jax.image.resize(x, (x.shape[0], 8, 64, 3), method)
 
 
+def enlarged(x: Any) -> Any:
+    """Rows 4 to 12, and beyond the last columns, made as large as the picture."""
+    scale, move = jnp.asarray([2.0, 1.0]), jnp.asarray([-8.0, -16.0])
+    return jax.image.scale_and_translate(x, x.shape, (1, 2), scale, move, method="linear")
+
+
+def spans(places: Places) -> list[tuple[float, float]]:
+    return [(round(side.start, 3), round(side.end, 3)) for side in places.sides]
+
+
 WHOLE: dict[str, tuple[Function, list[int]]] = {
     "a convolution": (convolved, [16, 32]),
     "a convolution in steps": (lambda x: convolved(x, (2, 2)), [8, 16]),
@@ -119,6 +129,12 @@ MOVED: dict[str, tuple[Function, Callable[[Places], bool]]] = {
     "cut": (lambda x: x[:, 4:12], lambda places: (places.sides[0].start, places.sides[0].end) == (0.25, 0.75)),
     "taken": (lambda x: jnp.take(x, 5, axis=1), lambda places: places.sides[0].cells == 1),
     "summed up": (lambda x: x.sum(1), lambda places: not places.axis_of(0)),
+    "scaled and moved": (enlarged, lambda places: spans(places) == [(0.25, 0.75), (0.5, 1.5)]),
+    "frequencies": (lambda x: jnp.fft.fft(x, axis=2).real, lambda places: not places.axis_of(1)),
+    "frequencies of two axes": (
+        lambda x: jnp.fft.fft2(x.transpose(0, 3, 1, 2)).real,
+        lambda places: places.is_certain and not places.axis_of(0) and not places.axis_of(1),
+    ),
     "mixed with its mirror image": (lambda x: x + x[:, ::-1], lambda places: places.sides[0].is_mixed),
 }
 """Functions that move the places, and what is then known of them."""
@@ -158,6 +174,24 @@ def test_forms_that_jax_writes_out_are_recognised(name: str) -> None:
     assert result.op.type == kind
     if kind != "RealDiv":
         assert result.op.inputs[0] is graph.inputs[0]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_for_some_pictures_the_operations_are_those_of_any_number(count: int) -> None:
+    """Numbers that only then could be worked out, such as zeros for each picture, are left as they are."""
+
+    def function(x: Any) -> Any:
+        return jnp.where(jnp.zeros((len(x), 1)) > 1, x, jnp.ones((len(x), 4)) * 2)
+
+    def graph_of(number: int, like: Graph | None) -> Graph:
+        graph = Graph(like)
+        closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((number, 4), np.float32))
+        translated(graph, closed, [graph.placeholder(variable.aval) for variable in closed.jaxpr.invars])
+        return graph
+
+    of_any = graph_of(PICTURES, None)
+    assert of_any.begins_like(graph_of(count, of_any))
+    assert not of_any.begins_like(graph_of(count, None))
 
 
 def test_numbers_and_gradients_are_those_of_the_function() -> None:

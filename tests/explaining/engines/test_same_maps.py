@@ -41,7 +41,7 @@ for name in sys.argv[1:]:
     network = keras.models.load_model(f"{name}.keras", compile=False)
     found = Explainer(network)(ProbeSet(images, targets=[0, 4, 9]))
     (last,) = (one for one in network.operations if one.name == found.layer)
-    seen = keras.Function(network.inputs, last.output)(images)
+    seen = keras.Function(network.inputs, last.output)([images])
     np.savez(f"{name}.npz", maps=found.maps, layer=found.layer, seen=np.asarray(seen))
 """
 
@@ -49,7 +49,7 @@ for name in sys.argv[1:]:
 def mobile() -> keras.Model:
     """Depthwise convolutions, batch normalisation and residuals."""
     network = keras.applications.MobileNetV2(input_shape=(32, 32, 3), alpha=0.35, weights=None, classes=5)
-    as_if_trained_for_a_step(network, pictures(3, 32))
+    as_if_trained_for_a_step(network, pictures(64, 32))
     return network
 
 
@@ -119,7 +119,7 @@ def test_maps_on_jax_are_those_of_tensorflow() -> None:
             np.testing.assert_allclose(there["scores"], here.scores, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-LARGE = ["ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "MobileNetV3Small", "ResNet50", "Xception"]
+LARGE = ["ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "ResNet50"]
 
 
 @pytest.mark.usefixtures("large_network")
@@ -136,7 +136,7 @@ def test_large_networks_differ_by_no_more_than_their_own_numbers() -> None:
     for name, network in networks.items():
         here = Explainer(network)(ProbeSet(images, targets=[0, 4, 9]))
         (last,) = (one for one in network.operations if one.name == here.layer)
-        seen = np.asarray(keras.Function(network.inputs, last.output)(images))
+        seen = np.asarray(keras.Function(network.inputs, last.output)([images]))
         with np.load(f"{name}.npz") as there:
             assert str(there["layer"]) == here.layer, name
             differs = np.abs(there["seen"] - seen).max() / np.abs(seen).max()
