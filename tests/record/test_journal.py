@@ -23,6 +23,7 @@ import pytest
 from support.manifests import a_manifest
 
 import gradcam_callbacks
+from gradcam_callbacks.record.archive import _PIECE
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.record.step import Step, compressed
 from gradcam_callbacks.reviewing.drift import focus
@@ -106,6 +107,15 @@ def test_what_is_written_is_read_back() -> None:
     assert path == journal.path(3)
     assert journal.content(3) == path.read_bytes()
     assert (journal.held, journal.trouble, journal.flush()) == (0, None, True)
+
+
+def test_an_array_of_several_pieces_is_read_back() -> None:
+    """Files are read piece by piece; the last one is shorter than the others, and no byte is out of place."""
+    written = arrays(1) | {"maps": np.random.default_rng(0).random((2, 1, 513, 520), np.float32)}
+    assert written["maps"].nbytes > 2 * _PIECE
+    assert written["maps"].nbytes % _PIECE
+    new_journal().append(0, written, {})
+    np.testing.assert_array_equal(Journal("journal").read(0).maps, written["maps"])
 
 
 def test_metrics_that_are_not_finite_survive() -> None:

@@ -48,6 +48,18 @@ def test_each_row_says_what_it_is() -> None:
         assert not row.is_recorded or row.section is not None
 
 
+@pytest.mark.parametrize("name", ["focus", "pointing"])
+def test_attention_inside_the_region_is_better(name: str) -> None:
+    """A map that lies in the region has the higher value, and the row says that higher is better."""
+    regions = np.zeros((2, 8, 8), bool)
+    regions[:, :4] = True
+    maps = np.zeros((2, 1, 4, 4), np.float32)
+    maps[0, 0, 1, 2] = maps[1, 0, 3, 2] = 1
+    inside, outside = function_of(MEASURES[name])(maps, regions)[:, 0]
+    assert (inside, outside) == (1, 0)
+    assert MEASURES[name].lower_is_better is False
+
+
 @pytest.fixture
 def spread(monkeypatch: pytest.MonkeyPatch) -> Measure:
     """A new measure, as somebody would add it: a row, and a function of its name."""

@@ -71,12 +71,9 @@ def wait_for_threads() -> None:
     assert threads() == []
 
 
-def ended(client: MlflowClient, run_id: str, seconds: float = 30.0) -> str:
-    """The status of a run when it is not RUNNING any more and our threads are gone, so many seconds later at most."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and (threads() or client.get_run(run_id).info.status == "RUNNING"):
-        time.sleep(0.02)
-    assert threads() == []
+def ended(client: MlflowClient, run_id: str) -> str:
+    """The status of a run when our threads are gone."""
+    wait_for_threads()
     return str(client.get_run(run_id).info.status)
 
 
@@ -84,7 +81,10 @@ def ended(client: MlflowClient, run_id: str, seconds: float = 30.0) -> str:
 def test_the_next_cell_of_a_notebook_has_its_own_run(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
-    """IPython holds the exception as `sys.last_value`; our run has failed within a second, and no thread stays."""
+    """IPython holds the exception as `sys.last_value`; our run fails all the same, and no thread stays.
+
+    That it does within a second, where the machine is free, is in test_failed_fit.py.
+    """
     try:
         fit(ours(), Do(raising(fault)))
     except BaseException as error:
@@ -92,7 +92,7 @@ def test_the_next_cell_of_a_notebook_has_its_own_run(
     run_id = mlflow.last_active_run().info.run_id
     with mlflow.start_run() as next_cell:
         assert next_cell.info.run_id != run_id
-        assert ended(client, run_id, seconds=1) == "FAILED"
+        assert ended(client, run_id) == "FAILED"
         fit(ours(), epochs=1)
     assert image_steps(client, run_id) == {"gradcam/all": [0, 1], "gradcam/probe_0": [0, 1]}
     assert image_steps(client, next_cell.info.run_id) == {"gradcam/all": [0], "gradcam/probe_0": [0]}
