@@ -23,13 +23,7 @@ def all_of(model: keras.Model) -> list[np.ndarray]:
     return [np.array(ops.convert_to_numpy(value)) for value in (*changeable(model), *seed_states(model))]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=needs_tensorflow) if name == "random numbers without a seed" else name
-        for name in CHANGED
-    ],
-)
+@pytest.mark.parametrize("name", CHANGED)
 def test_no_variable_is_changed(name: str) -> None:
     """By preparing, explaining, listing the layers or measuring; and the same question has the same answer."""
     model = CHANGED[name]()
