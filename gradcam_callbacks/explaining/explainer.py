@@ -68,7 +68,7 @@ class Explainer:
         """Takes the model; the graph is traced when the first pictures come.
 
         Args:
-            model: a built Keras model on the TensorFlow backend.
+            model: a built Keras model.
             layer: the path ("backbone/top_conv") or unique name of the layer; None picks the last map that all of the
                 score goes through, or, where there is none, the last ones of the ways that lead to it side by side. Of
                 a layer that is called several times "conv[0]" is the first call; by default it is the last one on the
@@ -89,7 +89,7 @@ class Explainer:
                 time. 0 explains the picture as it is.
 
         Raises:
-            GradCAMError: if Keras runs on another backend than TensorFlow, the model is one of Keras 2, the method does
+            GradCAMError: if Keras runs on neither TensorFlow nor JAX, the model is one of Keras 2, the method does
                 not exist or takes other arguments, `layer` holds no names, `batch_size` is not positive or
                 `smooth` is negative.
         """
