@@ -243,7 +243,7 @@ def test_the_callback_feeds_one_by_one() -> None:
             (image, meta), labels = data
 
             def loss_of(weights: Any) -> Any:
-                scores, _ = self.stateless_call(weights, others, image, meta, training=True)
+                scores, _ = self.stateless_call(weights, others, image, meta)
                 return crossentropy(labels, scores)
 
             loss, gradients = jax.value_and_grad(loss_of)(trainable)

@@ -210,7 +210,7 @@ class _Translator:
 
 def _can_be_folded(equation: Any) -> bool:
     """Whether an equation of constants can be worked out."""
-    sizes = [variable.aval.shape for variable in equation.outvars]
+    sizes: list[Sequence[int]] = [variable.aval.shape for variable in equation.outvars]
     if is_effectful(equation) or equation.primitive.name in ("scan", "while") or not sizes:
         return False
     if any(size % PICTURES == 0 for shape in sizes for size in shape if size):

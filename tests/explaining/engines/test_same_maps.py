@@ -108,18 +108,11 @@ def test_maps_on_jax_are_those_of_tensorflow() -> None:
         with np.load(f"{name}-{method}.npz") as there:
             assert str(there["layer"]) == here.layer, (name, method)
             allowed = 1e-5 * here.maps.max()
-            print(
-                name,
-                method,
-                np.abs(there["maps"] - here.maps).max() / here.maps.max(),
-                np.abs(here.scores).max(),
-                here.maps.max(),
-            )
             np.testing.assert_allclose(there["maps"], here.maps, rtol=0, atol=allowed, err_msg=f"{name} {method}")
             np.testing.assert_allclose(there["scores"], here.scores, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-LARGE = ["ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "ResNet50"]
+LARGE = ["ConvNeXtTiny", "EfficientNetB0"]
 
 
 @pytest.mark.usefixtures("large_network")
@@ -140,6 +133,5 @@ def test_large_networks_differ_by_no_more_than_their_own_numbers() -> None:
         with np.load(f"{name}.npz") as there:
             assert str(there["layer"]) == here.layer, name
             differs = np.abs(there["seen"] - seen).max() / np.abs(seen).max()
-            print(name, differs, np.abs(there["maps"] - here.maps).max() / here.maps.max())
             allowed = max(1e-5, differs) * here.maps.max()
             np.testing.assert_allclose(there["maps"], here.maps, rtol=0, atol=allowed, err_msg=name)
