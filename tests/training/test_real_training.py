@@ -606,6 +606,7 @@ def test_a_model_of_two_inputs_fed_by_a_dict(client: MlflowClient) -> None:
 START = """
 import json, os, sys
 import numpy as np
+import tensorflow as tf
 
 X = np.random.default_rng(3).random((32, 16, 16, 3), dtype=np.float32)
 Y = np.arange(32) % 4
