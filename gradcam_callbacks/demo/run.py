@@ -31,7 +31,7 @@ VALIDATION_PICTURES = 240
 BATCH_SIZE = 16
 LEARNING_RATE = 2e-3
 SETTLING = 2
-"""How many epochs, the last ones, train at a tenth of that rate: attention comes to rest then."""
+"""How many epochs, the last ones, train at a tenth of that rate: attention mostly comes to rest then."""
 PROBES = 6
 EXPERIMENT = "gradcam demo"
 RUNS = ("clean", "watermarked")
