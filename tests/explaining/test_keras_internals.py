@@ -47,6 +47,7 @@ def test_the_layers_inside_a_layer_are_known() -> None:
 
 def test_the_operations_of_a_functional_model_are_known() -> None:
     """Without `operations` the output of an addition written with "+" could not be explained."""
+    keras.backend.clear_session()  # which numbers names from zero
     inputs = keras.Input((4,), name="in")
     x = layers.Dense(4, name="dense")(inputs)
     assert names(keras.Model(inputs, x + inputs)) == ["in", "dense", "add"]
