@@ -235,7 +235,9 @@ class Orbax(Checkpoint):
         path = str(self.path.absolute())
         # Asked for as arrays of NumPy: those of JAX would go to the devices of the training, which need not be here.
         described = orbax.checkpointables_metadata(path).metadata["pytree"]
-        wanted = keras.tree.map_structure(lambda array: np.empty(array.shape, array.dtype), described)
+        wanted = keras.tree.map_structure(
+            lambda one: np.empty(one.shape, one.dtype) if hasattr(one, "shape") else one, described
+        )
         state = orbax.load_checkpointables(path, {"pytree": wanted})["pytree"]
         kinds = [kind for kind in ("trainable_variables", "non_trainable_variables") if kind in state]
         held = {name for kind in kinds for name in _paths(state[kind])}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from keras import ops
 from support.engines import gradient
+from support.lanes import at_night
 from support.models import as_if_trained_for_a_step
 
 from gradcam_callbacks import Explainer, ProbeSet
@@ -50,9 +50,6 @@ BETWEEN = {
     *(f"EfficientNetB{size}" for size in range(1, 7)),
     *(f"EfficientNetV2{size}" for size in ("B1", "B2", "B3", "S", "M")),
 }
-at_night = pytest.mark.skipif(
-    "GRADCAM_EVERY_NETWORK" not in os.environ, reason="one of many alike: set GRADCAM_EVERY_NETWORK=1, as at night"
-)
 NETWORKS = [pytest.param(name, marks=at_night) if name in BETWEEN else name for name in sorted(PICKED)]
 KINDS = {"ConvNeXt": "Add", "MobileNetV3": "Activation", "NASNet": "Activation"}
 # Two by three places are left of these, except of VGG (4x6) and Xception (3x3).

@@ -34,6 +34,7 @@ from mlflow import MlflowClient
 from support.engines import IS_TENSORFLOW, by_numpy
 from support.mlflow_runs import Server, artifact_paths
 from support.models import pictures, small_model
+from support.seeds import same_weights
 from support.trainings import At
 
 from gradcam_callbacks import GradCAMCallback
@@ -181,6 +182,7 @@ import os, signal, sys, time, threading
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the background of a script ignores it, as do its children
 import keras, mlflow, numpy as np
 from support.models import pictures, small_model
+from support.seeds import same_weights
 from support.trainings import At
 from gradcam_callbacks import GradCAMCallback
 import gradcam_callbacks.publishing.mlflow_store, gradcam_callbacks.publishing.worker
@@ -622,7 +624,8 @@ def fragile_model() -> tuple[keras.Model, Fragile]:
     layer = Fragile()
     inputs = keras.Input((16, 16, 3))
     x = layer(keras.layers.Conv2D(4, 3, activation="relu", name="conv")(inputs))
-    return keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x))), layer
+    model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
+    return same_weights(model, 4), layer
 
 
 def test_an_explanation_that_fails_costs_that_step_alone(

@@ -6,6 +6,7 @@ A pytest plugin; `conftest.py` names it.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,10 @@ NEEDS = {
     "server": ("an MLflow server", {"mlflow_server", "own_server"}),
     "process": ("a process that loads TensorFlow", {"process"}),
 }
+
+at_night = pytest.mark.skipif(
+    "GRADCAM_EVERY_NETWORK" not in os.environ, reason="a large network more: set GRADCAM_EVERY_NETWORK=1, as at night"
+)
 
 _left_out: Counter[str] = Counter()
 

@@ -61,7 +61,7 @@ def test_a_training_goes_on_on_the_other_engine() -> None:
     model.save_weights("after.weights.h5")
     gone_on = subprocess.run(
         [sys.executable, "-c", GO_ON, store.run_id],
-        env=os.environ | {"KERAS_BACKEND": OTHER},
+        env=os.environ | {"KERAS_BACKEND": OTHER, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         timeout=180,

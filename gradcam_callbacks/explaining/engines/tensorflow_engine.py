@@ -37,7 +37,7 @@ class _InsideFunctionError(Exception):
 
 def is_tensor(value: Any) -> bool:
     """See `Engine`."""
-    return bool(tf.is_tensor(value))
+    return bool(tf.is_tensor(value)) and not isinstance(value, keras.Variable)  # which TensorFlow takes for one, too
 
 
 def static_value(tensor: Tensor) -> Array | None:
@@ -184,7 +184,7 @@ class _Marker:
         return int(tf.compat.v1.get_default_graph().version)
 
     def noted(self, result: Any) -> Any:
-        if tf.is_tensor(result) and result.dtype.is_floating:
+        if is_tensor(result) and result.dtype.is_floating:
             self._tape.watch(result)
         return result
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from support.lanes import at_night
 from support.models import as_if_trained_for_a_step, pictures
 
 from gradcam_callbacks import METHODS, Explainer, ProbeSet
@@ -107,6 +108,7 @@ def test_maps_on_jax_are_those_of_tensorflow() -> None:
 LARGE = ["ConvNeXtTiny", "EfficientNetB0"]
 
 
+@at_night
 @pytest.mark.usefixtures("large_network")
 def test_large_networks_differ_by_no_more_than_their_own_numbers() -> None:
     """The same layer is explained; its maps differ by 1e-5, or by as much as what it gives in a plain forward pass."""
