@@ -67,7 +67,9 @@ class Reading:
         if self.sizes is not None:
             tensor = ops.transpose(ops.reshape(tensor, (-1, *self.sizes)), (0, *self.order))
             tensor = ops.reshape(tensor, (-1, *self.grid, self.channels))
-        return ops.flip(tensor, [side + 1 for side in self.mirrored]) if self.mirrored else tensor
+        for side in self.mirrored:  # one by one: Keras 3.11 takes no list of axes
+            tensor = ops.flip(tensor, axis=side + 1)
+        return tensor
 
 
 @dataclass(frozen=True)
