@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from support.engines import gradient
+from support.engines import IS_TENSORFLOW, gradient
 from support.models import pictures, redrawn, small_model
 
 from gradcam_callbacks import Explainer, GradCAMError, ProbeSet, explain
@@ -111,8 +111,9 @@ def test_the_attention_of_keras_layers_is_found(name: str) -> None:
     explanation = explain(model, images, targets=[0, 1], method="attention")
     assert explanation.maps.shape == (2, 2, *network.grid)
     assert np.isfinite(explanation.maps).all()
-    # Of random weights a class may have none: all of its last attention then speaks against it.
-    assert (explanation.maps.max(axis=(0, 2, 3)) > 0).any()
+    # Of random weights, which JAX draws otherwise, a class may have none: all of its last attention speaks against it.
+    has_map = explanation.maps.max(axis=(0, 2, 3)) > 0
+    assert has_map.all() if IS_TENSORFLOW else has_map.any()
     assert np.abs(explanation.maps[:, 0] - explanation.maps[:, 1]).max() > 0
 
 
