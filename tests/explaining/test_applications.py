@@ -44,13 +44,14 @@ PICKED: dict[str, str | None] = {
     "VGG19": "block5_conv4",
     "Xception": "block14_sepconv2_act",
 }
-# Of a family whose members differ in depth and width alone, the smallest and the largest stand for those between.
-BETWEEN = {
-    *("ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "DenseNet169", "ResNet101", "ResNet101V2"),
-    *(f"EfficientNetB{size}" for size in range(1, 7)),
-    *(f"EfficientNetV2{size}" for size in ("B1", "B2", "B3", "S", "M")),
+# Of a family whose members differ in depth and width alone, the smallest stands for all; the others run at night.
+LARGER = {
+    *("ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge", "DenseNet169", "DenseNet201", "NASNetLarge"),
+    *("ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2"),
+    *(f"EfficientNetB{size}" for size in range(1, 8)),
+    *(f"EfficientNetV2{size}" for size in ("B1", "B2", "B3", "S", "M", "L")),
 }
-NETWORKS = [pytest.param(name, marks=at_night) if name in BETWEEN else name for name in sorted(PICKED)]
+NETWORKS = [pytest.param(name, marks=at_night) if name in LARGER else name for name in sorted(PICKED)]
 KINDS = {"ConvNeXt": "Add", "MobileNetV3": "Activation", "NASNet": "Activation"}
 # Two by three places are left of these, except of VGG (4x6) and Xception (3x3).
 SIZES = {"InceptionResNetV2": (107, 139), "InceptionV3": (107, 139), "Xception": (71, 96)}
