@@ -1,6 +1,7 @@
 """Weights from TensorFlow's own checkpoints.
 
-Reading files is what `sweeping` does. This stands here because no other folder may know TensorFlow.
+Reading files is what `sweeping` does. This stands here because only the engines know such checkpoints: TensorFlow reads
+them, JAX refuses them in a sentence.
 """
 
 from __future__ import annotations

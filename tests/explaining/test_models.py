@@ -624,8 +624,10 @@ def test_a_picture_has_the_same_map_alone_and_among_others(kind: str) -> None:
     else:
         x = layers.Reshape((16, 8))(layers.Conv2D(8, 4, strides=4)(inputs))
         if kind == "transformer":
-            x = layers.Concatenate(axis=1)([ops.zeros_like(x[:, :1]), x])
-            x = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 4)(x, x))
+            x = ClassToken()(x)
+            for _ in range(2):
+                seen = layers.LayerNormalization()(x)
+                x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(seen, seen)])
             model = keras.Model(inputs, layers.Dense(3)(layers.LayerNormalization()(x)[:, 0]))
         else:
             model = keras.Model(inputs, layers.Dense(3)(layers.LSTM(4)(x)))
