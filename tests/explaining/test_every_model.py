@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from support.models import pictures, small_model
+from support.models import pictures, redrawn, small_model
 
 from gradcam_callbacks import Explainer, Explanation, GradCAMCallback, InMemoryStore, ProbeSet, explain
 from gradcam_callbacks.record.journal import Journal
@@ -56,7 +56,8 @@ def segmentation() -> tuple[keras.Model, Any, Any]:
     inputs = keras.Input((16, 16, 3))
     x = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv", strides=4)(inputs)
     x = layers.UpSampling2D(4)(x)
-    return keras.Model(inputs, layers.Conv2D(4, 1, activation="softmax")(x)), pictures(3), [corner]
+    # With these weights something speaks for the corner, which by chance is not so in one of two.
+    return redrawn(keras.Model(inputs, layers.Conv2D(4, 1, activation="softmax")(x))), pictures(3), [corner]
 
 
 def several_outputs() -> tuple[keras.Model, Any, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from support.engines import by_numpy
+from support.engines import IS_TENSORFLOW, by_numpy
 from support.models import counting_model, pictures, small_model
 
 from gradcam_callbacks import Comparison, Explainer, Explanation, ProbeSet, evaluate
@@ -619,10 +619,11 @@ def test_no_changed_picture_goes_through_twice() -> None:
     alone, changed = pictures_through(("gradcam",))
     # Of the two pictures: themselves, masked, under 10 draws of noise; with random weights, and masked then.
     explained = 2 * (1 + 1 + 10 + 1 + 1)
-    assert alone == changed + explained
+    filled = 0 if IS_TENSORFLOW else 2  # JAX takes the last batch of the masked ones as large as those before
+    assert alone in range(changed + explained, changed + explained + filled + 1)
     three, changed_by_three = pictures_through(("gradcam", "hirescam", "xgradcam"))
     assert changed_by_three <= changed + 2 * (2 * 4 + 8 + 1)  # rounding may move a pixel of one of them
-    assert three == changed_by_three + 3 * explained
+    assert three - (changed_by_three + 3 * explained) in range(3 * filled + 1)
     # A picture: its whole self, the ends of the curves, 64 squares; 5 maps with 3 + 3 on the way, 4 + 4, and 1 masked.
     assert changed <= 2 * (3 + 64 + 5 * (2 * 3 + 8 + 1))
 
