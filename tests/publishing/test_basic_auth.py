@@ -20,7 +20,7 @@ from gradcam_callbacks.cli import main
 from gradcam_callbacks.record.journal import Journal
 
 NAME, FIRST, SECOND = "admin", "first-password-7", "second-password-8"
-EPOCHS = 4
+EPOCHS = 3
 
 
 @pytest.fixture(scope="module")

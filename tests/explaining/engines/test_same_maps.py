@@ -87,6 +87,8 @@ def on_jax(code: str, *arguments: str) -> None:
 def test_maps_on_jax_are_those_of_tensorflow() -> None:
     """Of every method the same layers are explained, and maps and scores differ by a hundred-thousandth at most.
 
+    Tokens are asked by the methods that see more in them than places.
+
     Where a map is a difference of scores that are nearly equal, it is of these: each has seven digits.
     """
     images = pictures(3, 32)
@@ -94,7 +96,8 @@ def test_maps_on_jax_are_those_of_tensorflow() -> None:
     networks = {name: make() for name, make in NETWORKS.items()}
     for name, network in networks.items():
         network.save(f"{name}.keras")
-    asked = [(name, method) for name in NETWORKS for method in METHODS if (name, method) != ("gated", "attention")]
+    asked = [("transformer", "gradcam"), ("transformer", "attention")]
+    asked += [("gated", method) for method in METHODS if method != "attention"]
     on_jax(ON_JAX, json.dumps(CLASSES), *("-".join(pair) for pair in asked))
     for name, method in asked:
         here = Explainer(networks[name], method=method)(ProbeSet(images, targets=CLASSES))
