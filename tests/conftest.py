@@ -102,6 +102,11 @@ def large_network() -> None:
     """A network as people use them: hundreds of layers, which take seconds to trace, or real weights."""
 
 
+@pytest.fixture
+def long() -> None:
+    """More than a second of a quiet processor. The fast lane is for what is run again and again while one works."""
+
+
 @pytest.fixture(scope="session")
 def process() -> None:
     """A process of the test's own that loads TensorFlow, which takes seconds, and perhaps trains."""

@@ -289,6 +289,7 @@ def test_a_grey_model_gets_grey_pictures() -> None:
         np.testing.assert_array_equal(maps_of("looks"), expected.maps)
 
 
+@pytest.mark.usefixtures("long")
 def test_nothing_is_overwritten_unless_asked(model: Path) -> None:
     """Where any of the files is there, nothing is written, in one line; --overwrite replaces them."""
     call = ("explain", model, "cat.png", "--target", 1, "--out", "looks")
@@ -742,6 +743,7 @@ def test_layer_method_and_output_are_handed_on(model: Path) -> None:
     assert line == "Error: No output 'tail': model 'small' has a single output. Leave --output away."
 
 
+@pytest.mark.usefixtures("long")
 def test_gradients_are_drawn_and_said(model: Path) -> None:
     """One figure a map, a sentence for each, and with JSON that sentence alone; a folder is needed for them."""
     result = gradcam("explain", model, "cat.png", "--target", 1, "--target", 2, "--gradients", "--out", "looks")
@@ -1260,6 +1262,7 @@ def test_the_shell_completes() -> None:
     assert completed("gradcam explain --pre") == ["--preprocess"]
 
 
+@pytest.mark.usefixtures("long")
 def test_reliance_tests_a_saved_model(tmp_path: Path) -> None:
     """Whoever has a model and pictures is told on which area the answers rest, without a training or a server."""
     inputs = keras.Input((48, 48, 3))
@@ -1314,6 +1317,7 @@ def folder() -> Path:
     return Path("probes")
 
 
+@pytest.mark.usefixtures("long")
 def test_evaluate_prints_what_python_measures(model: Path, folder: Path) -> None:
     """The tables have the means of `evaluate`, of each method that was named, beside the controls; and no bar."""
     result = gradcam("evaluate", model, folder, "--method", "gradcam", "--method", "layercam", "--steps", "3")
@@ -1342,6 +1346,7 @@ def test_evaluate_says_json(model: Path, folder: Path) -> None:
     assert told["plot"] is None
 
 
+@pytest.mark.usefixtures("long")
 def test_evaluate_draws_its_curves(model: Path, folder: Path) -> None:
     """A PNG where it was asked for, which is named last."""
     result = gradcam("evaluate", model, folder, "--steps", "2", "--plot", "curves.png")

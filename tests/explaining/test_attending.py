@@ -81,6 +81,7 @@ def by_hand(model: keras.Model, blocks: list[Attention], start: Any, images: Any
     return row.reshape(-1, 2, 4)
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("class_token", [True, False])
 def test_it_is_the_papers_two_equations(*, class_token: bool) -> None:
     """Of each target in one pass: with a class token its row, without one the mean of all rows."""
@@ -101,6 +102,7 @@ def test_it_is_the_papers_two_equations(*, class_token: bool) -> None:
     assert np.abs(explanation.maps[:, 0] - explanation.maps[:, 1]).max() > 0
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("name", ["ViT", "ViT mean", "DeiT", "DINOv2 with registers"])
 def test_the_attention_of_keras_layers_is_found(name: str) -> None:
     """Of networks of KerasHub, on the grid that other methods have, and each class has a map of its own."""

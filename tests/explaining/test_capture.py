@@ -195,6 +195,7 @@ def test_the_model_is_left_as_it_was_found_after_an_error() -> None:
     assert explain(model, pictures()).health.shape == (5, 1)
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize(("method", "count"), [("gradcam", 5), ("scorecam", 3)])
 def test_explained_models_can_be_collected(method: str, count: int) -> None:
     """Nothing global holds a model or an explainer: several different ones leave none behind."""
@@ -291,6 +292,7 @@ def test_something_after_the_softmax_is_explained_as_a_probability(caplog: pytes
     np.testing.assert_allclose(explanation.scores[:, 0], model.predict(pictures(), verbose=0).max(axis=1), atol=1e-6)
 
 
+@pytest.mark.usefixtures("long")
 def test_a_head_of_several_is_chosen_by_name_or_index() -> None:
     """output= picks the head; its maps are those of that head alone."""
     inputs = keras.Input((16, 16, 3))
@@ -341,6 +343,7 @@ def test_mixed_precision_gives_float32_maps() -> None:
     assert maps.max() > 0
 
 
+@pytest.mark.usefixtures("long")
 def test_the_place_of_a_layer_does_not_depend_on_its_name() -> None:
     """Class, number among its kind beside it, and shape; of a layer inside another one the way to it."""
 

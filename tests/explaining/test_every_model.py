@@ -105,6 +105,7 @@ def test_a_map_of_each_picture_and_target(method: str, kind: Any) -> None:
     np.testing.assert_allclose(found.maps[2:], alone.maps, atol=tolerance * found.maps.max())
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_training_records_them(method: str) -> None:
     """Each epoch has the maps of the method, those of `explain` with the weights at its end."""

@@ -104,6 +104,7 @@ class Remembering(keras.Model):
         return self.head(self.memory(self.rows(self.conv(x))))
 
 
+@pytest.mark.usefixtures("long")
 def test_a_stateful_recurrent_model() -> None:
     """Each batch begins with the state that the model has, and leaves it."""
     model = Remembering()
@@ -121,6 +122,7 @@ def test_a_stateful_recurrent_model() -> None:
     np.testing.assert_allclose(explanation.scores[4:, 0], np.asarray(model(rest))[:2, 2], rtol=1e-5)
 
 
+@pytest.mark.usefixtures("long")
 def test_scorecam_and_faithfulness_keep_to_the_batch() -> None:
     """Masked and spoilt pictures go through in batches of that size, too, and give what any other batch gives."""
     model = of_one()
@@ -175,6 +177,7 @@ GIVEN = {
 }
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("name", GIVEN)
 def test_inputs_are_passed_as_call_wants_them(name: str) -> None:
     """By their places or their names; scores and maps are those of the model."""

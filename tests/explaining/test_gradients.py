@@ -104,6 +104,7 @@ def test_the_callback_and_others_keep_nothing() -> None:
     assert not found.keys() & {"activations", "gradients"}
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("kind", ["signal", "volume", "half precision"])
 def test_other_grids_and_numbers(kind: str) -> None:
     """A signal has a grid of one side and a volume one of three; half precision is kept as float32."""

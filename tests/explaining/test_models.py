@@ -575,6 +575,7 @@ def test_what_follows_a_softmax_makes_probabilities(
     assert len(warnings) == 1
 
 
+@pytest.mark.usefixtures("long")
 def test_a_head_that_starts_from_zero_does_not_hide_where_to_look() -> None:
     """A class-token transformer with a new head of zeros is explained where it will look when it has learned."""
     case = vision_transformer(class_token=True)
@@ -615,6 +616,7 @@ def test_losses_that_layers_add_are_not_left_behind() -> None:
     assert [float(loss) for loss in model.losses] == before
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("kind", ["pooled", "transformer", "recurrent"])
 def test_a_picture_has_the_same_map_alone_and_among_others(kind: str) -> None:
     """Whatever number of pictures is explained first: the layer is the same, too."""

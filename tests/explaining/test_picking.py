@@ -192,6 +192,7 @@ def test_a_map_of_another_picture_is_misplaced(caplog: pytest.LogCaptureFixture)
     assert any(sentence in note for note in explained.notes)
 
 
+@pytest.mark.usefixtures("long")
 def test_the_branch_of_the_picture_shown_is_explained_in_any_order() -> None:
     """[depth, rgb], each with a network of its own: the one that is called last is not taken for the other."""
     for first in ("depth", "rgb"):
@@ -217,6 +218,7 @@ def test_a_picture_that_is_none_of_the_inputs_is_refused() -> None:
 # ---- Text lines and spectrograms ----
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("pooling", ["pooled", "averaged"])
 def test_the_steps_of_a_text_line_run_along_its_width(pooling: str) -> None:
     """CNN to height 1, Permute, LSTM: the map has a row of 12 places, and the last ones lie at the right."""
@@ -289,6 +291,7 @@ def transformer(is_static: bool, shape: tuple[int, int]) -> keras.Model:
     return keras.Model(inputs, layers.Dense(5)(layers.LayerNormalization(name="last")(h)[:, 0]))
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize(("shape", "grid"), [((16, 16), (4, 4)), ((8, 32), (2, 8)), ((12, 20), (3, 5))])
 def test_tokens_lie_where_their_patches_did(shape: tuple[int, int], grid: tuple[int, int]) -> None:
     """Flattened with "-1" or with a number, in pictures of any proportions: the last block's first norm, same maps."""
@@ -335,6 +338,7 @@ def test_a_guess_of_the_grid_is_said(caplog: pytest.LogCaptureFixture) -> None:
 # ---- Videos, and inputs without channels ----
 
 
+@pytest.mark.usefixtures("long")
 def test_the_frames_of_a_video_are_one_map() -> None:
     """TimeDistributed: a map (time, height, width), the gradient averaged over all of it."""
     keras.utils.set_random_seed(1)
@@ -366,6 +370,7 @@ def test_frames_that_are_put_into_the_batch_by_hand_are_one_map() -> None:
     close(explained.maps, np.maximum(np.einsum("nthwc,ck->nkthw", features, kernel) / (5 * 16 * 16), 0))
 
 
+@pytest.mark.usefixtures("long")
 def test_the_last_state_of_a_convolutional_recurrence_is_of_all_frames() -> None:
     """ConvLSTM2D without sequences: one map over height and width for the whole video."""
     model = keras.Sequential(
@@ -461,6 +466,7 @@ class Looping(keras.Model):
         return self.dense(looped(lambda image: ops.mean(self.conv(image[None]), (1, 2))[0], images, (6,)))
 
 
+@pytest.mark.usefixtures("long")
 def test_a_layer_inside_a_loop_is_refused_as_such() -> None:
     """Its output belongs to the loop; that is said, and not that the model is no convolutional one."""
     model, images = Looping(), noise(2, 16, 16, 3)
@@ -538,6 +544,7 @@ def test_a_way_without_a_map_is_said() -> None:
     assert explained.notes == ("Not all of the score goes through 'conv', which is explained.",)
 
 
+@pytest.mark.usefixtures("long")
 def test_layers_far_from_the_score_are_found_at_once() -> None:
     """Two networks side by side before a long residual head: their last maps, without a look at each block."""
     inputs = keras.Input((16, 16, 3))
@@ -549,6 +556,7 @@ def test_layers_far_from_the_score_are_found_at_once() -> None:
     assert set(explain(model, noise(1, 16, 16, 3)).layer.split(" + ")) == {"fine", "coarse"}
 
 
+@pytest.mark.usefixtures("long")
 def test_rows_that_are_read_as_features_are_no_places() -> None:
     """An LSTM over the rows of a digit: its steps are rows, its units are no columns."""
     inputs = keras.Input((28, 28, 1))

@@ -195,6 +195,7 @@ def test_whole_numbers_are_measured_once_they_are_real() -> None:
     assert "ok" not in explain(model, picture, layer="conv", targets=[0, 1, 2]).health
 
 
+@pytest.mark.usefixtures("long")
 def test_a_layer_that_is_measured_elsewhere_gives_way_to_an_earlier_one() -> None:
     """The last layer lies behind a mirror that nobody knows; the one before it is explained."""
     keras.utils.set_random_seed(3)

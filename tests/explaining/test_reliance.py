@@ -194,6 +194,7 @@ def test_the_networks_answer_by_what_they_are_made_for(using: Using) -> None:
     assert using(BY_OBJECT).answers(everywhere).tolist() == list(LABELS)
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("where", ["corner", "anywhere"])
 def test_a_network_that_answers_by_the_mark_is_found_out(using: Using, where: str) -> None:
     """Covering it changes each answer, pasting it turns each other picture, and nothing else does either."""
@@ -254,6 +255,7 @@ def test_a_frame_is_found(using: Using) -> None:
     assert (finding.pasted, finding.pasted_others) == (Count(32, 32), Count(0, 32))
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize(
     ("where", "which"),
     [
@@ -297,6 +299,7 @@ def test_a_mark_inside_the_region_is_told_as_common(using: Using) -> None:
     assert (finding.covered, finding.hidden, finding.pasted) == (Count(4, 4), Count(4, 4), Count(32, 32))
 
 
+@pytest.mark.usefixtures("long")
 def test_a_tint_of_the_background_is_around_the_regions(using: Using) -> None:
     """It has no place, so that nothing is confirmed; that answers stay without their disks is said, with counts."""
     probes = tinted()
@@ -313,6 +316,7 @@ def test_a_tint_of_the_background_is_around_the_regions(using: Using) -> None:
     assert not probes.measured(explainer, regions=False).confirmed
 
 
+@pytest.mark.usefixtures("long")
 def test_a_logo_on_tinted_pictures_is_not_accused_of_what_the_tint_does(using: Using) -> None:
     """Pasted on other pictures, any part of the ground makes them the class; that the logo does, too, is no proof."""
     probes = tinted()
@@ -338,6 +342,7 @@ def test_a_network_that_ignores_the_picture_rests_on_nothing(using: Using, regio
     assert 0 < reliance.passes <= MOST_OF_A_CLASS * MOST_PASSES
 
 
+@pytest.mark.usefixtures("long")
 def test_one_picture_of_a_class_confirms_nothing(using: Using) -> None:
     """Its area decides, by all counts, but one picture is no proof; without a region nothing is said."""
     probes = marked(which=(0,), labels=(0, 1, 1, 1, 2, 2, 2))
@@ -408,6 +413,7 @@ def test_wrong_answers_are_not_tested(using: Using) -> None:
     assert finding.pasted == Count(21, 21)
 
 
+@pytest.mark.usefixtures("long")
 def test_without_labels_all_answers_are_tested(using: Using) -> None:
     """The same is found as with labels that all are right."""
     probes = marked()
@@ -423,6 +429,7 @@ def test_where_no_answer_is_right_the_reason_is_told(using: Using) -> None:
     assert reliance.reason == "No picture was answered right, so that there was nothing to test."
 
 
+@pytest.mark.usefixtures("long")
 def test_at_most_24_pictures_are_tested_and_8_of_a_class(using: Using) -> None:
     """Of 40, those with the most attention outside of their regions: with the mark, all that bear it."""
     labels = [0] * 16 + [1] * 12 + [2] * 12
@@ -451,6 +458,7 @@ def test_many_classes_share_the_pictures_that_are_tested() -> None:
     assert (sum(tested), min(tested), max(tested)) == (MOST_PROBES, 2, 3)
 
 
+@pytest.mark.usefixtures("long")
 def test_passes_are_counted_and_bounded_whatever_the_network_answers() -> None:
     """Where any change outside of a region changes an answer, and any part of a picture turns another, all is tried."""
     probes = marked("corner", range(24), [0] * 8 + [1] * 8 + [2] * 8)
@@ -474,6 +482,7 @@ def test_passes_are_counted_and_bounded_whatever_the_network_answers() -> None:
     assert MOST_PROBES * MOST_PASSES / 2 < reliance.passes <= MOST_PROBES * MOST_PASSES
 
 
+@pytest.mark.usefixtures("long")
 def test_the_same_seed_draws_the_same(using: Using) -> None:
     """To the last count; another seed draws other areas, and finds the same."""
     probes = marked("anywhere")
@@ -500,6 +509,7 @@ def test_model_and_pictures_are_left_as_they_were(using: Using) -> None:
     np.testing.assert_array_equal(probes.images, images)
 
 
+@pytest.mark.usefixtures("long")
 def test_pictures_of_bytes_are_tested() -> None:
     """What the network is fed then are bytes, too, and the same is found as with floats."""
     probes = marked()
@@ -512,6 +522,7 @@ def test_pictures_of_bytes_are_tested() -> None:
     assert (finding.covered, finding.pasted, finding.pasted_elsewhere) == (Count(4, 4), Count(32, 32), Count(0, 96))
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("kind", [dict, tuple])
 def test_several_inputs_keep_what_is_no_picture(kind: type) -> None:
     """Each picture is changed beside its own other inputs: with another's, all would be answered as nothing."""
@@ -586,6 +597,7 @@ def test_pictures_that_influence_each_other_cannot_be_changed_alone() -> None:
         measure_reliance(Explainer(model, layer="conv"), np.random.default_rng(0).random((4, 16, 16, 3), np.float32))
 
 
+@pytest.mark.usefixtures("long")
 def test_probes_may_be_an_array_or_a_pair(using: Using) -> None:
     """As everywhere else; the targets that a probe set asks for do not matter."""
     probes = marked()

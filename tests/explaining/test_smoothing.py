@@ -25,6 +25,7 @@ def deep_model() -> keras.Model:
     return keras.Sequential([keras.Input((16, 16, 3)), *convolutions, *rest])
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("method", ["gradcam", "layercam", "occlusion"])
 def test_it_is_the_mean_of_the_maps_of_the_copies(method: str) -> None:
     """Each copy explained by itself, for the class that the picture itself is taken for."""

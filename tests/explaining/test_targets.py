@@ -33,6 +33,7 @@ def spread(outputs: Any) -> Any:
     return ops.max(outputs, axis=1) - ops.min(outputs, axis=1)
 
 
+@pytest.mark.usefixtures("long")
 def test_each_probe_can_have_targets_of_its_own() -> None:
     """An (N, K) array explains for each probe its own classes, as explaining each probe alone does."""
     model = small_model()
@@ -134,6 +135,7 @@ def test_a_thousand_targets_of_one_picture_are_one_forward_pass() -> None:
     assert explainer.traces == 1
 
 
+@pytest.mark.usefixtures("long")
 def test_many_targets_are_split_where_memory_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """First fewer pictures go through at once, then fewer targets of a picture; the maps stay the same."""
     model, counting = counting_model()
@@ -154,6 +156,7 @@ def test_many_targets_are_split_where_memory_would_not_do(monkeypatch: pytest.Mo
         np.testing.assert_array_equal(split.explained, whole.explained)
 
 
+@pytest.mark.usefixtures("long")
 def test_maps_of_several_layers_are_fused_on_the_largest_grid() -> None:
     """Each map is divided by its maximum, enlarged, and averaged; a layer with an empty map adds nothing."""
     model = keras.Sequential(

@@ -150,6 +150,7 @@ def test_ordinary_networks_are_known_without_a_run(method: str) -> None:
     assert not Explainer(small_model(), method=method).prepare(pictures(2)).may_touch
 
 
+@pytest.mark.usefixtures("long")
 def test_apart_is_apart() -> None:
     """Where only a run tells, the pictures of networks whose operations look alike are found not to touch."""
     inputs = keras.Input((16, 16, 3))

@@ -615,6 +615,7 @@ BY_TENSORFLOW = (
 )
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize(
     "build",
     [*CASES, *(pytest.param(build, marks=needs_tensorflow) for build in BY_TENSORFLOW)],

@@ -178,6 +178,7 @@ def test_a_sheet_of_chosen_probes_is_made_once(tmp_path: Path) -> None:
     assert few.on_sheet == (3, 39)
 
 
+@pytest.mark.usefixtures("long")
 def test_the_sheet_shows_the_maps_of_its_probes(tmp_path: Path) -> None:
     """A step's sheet changes where the map of a probe that is on it does, and nowhere else; it goes first."""
     still, moving = (a_journal(tmp_path / name, moving=moved) for name, moved in (("a", {}), ("b", {5: 0.4, 20: 0.4})))

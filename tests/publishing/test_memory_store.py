@@ -39,6 +39,7 @@ def test_a_training_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"in memory, run {store.run_id}" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("long")
 def test_a_training_and_a_sweep_of_its_checkpoints_are_the_same() -> None:
     """The maps of the callback are, bit for bit, those of the files that it left."""
     live, later = InMemoryStore(), InMemoryStore()
@@ -51,6 +52,7 @@ def test_a_training_and_a_sweep_of_its_checkpoints_are_the_same() -> None:
         np.testing.assert_array_equal(here.maps, there.maps)
 
 
+@pytest.mark.usefixtures("long")
 def test_a_second_training_goes_on_in_it() -> None:
     """Its steps follow those of the first."""
     store = InMemoryStore()
@@ -59,6 +61,7 @@ def test_a_second_training_goes_on_in_it() -> None:
     assert set(store.metrics) == {0, 1, 2, 3}
 
 
+@pytest.mark.usefixtures("long")
 def test_a_run_is_left_as_it_is_where_a_sweep_is_refused() -> None:
     """The numbers of its steps are given, so that other probes are no part of the run, which stays finished."""
     store = InMemoryStore()

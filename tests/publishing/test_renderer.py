@@ -174,6 +174,7 @@ def test_few_tiles_need_no_process(journal: Journal, monkeypatch: pytest.MonkeyP
     assert sending._renderer.process is None
 
 
+@pytest.mark.usefixtures("long")
 def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
     """The process that draws never imports it; and it ends with the script."""
     process = script(tmp_path)
@@ -186,6 +187,7 @@ def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
     assert ended(int(pid))
 
 
+@pytest.mark.usefixtures("long")
 def test_the_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     """Its input is closed then, whatever killed the parent."""
     process = script(tmp_path, "time.sleep(600)\n")
@@ -198,6 +200,7 @@ def test_the_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert ended(pid)
 
 
+@pytest.mark.usefixtures("long")
 def test_a_child_of_the_training_does_not_keep_it_alive(tmp_path: Path) -> None:
     """A process that was forked, as data loaders do, has closed the pipes of its parent."""
     process = script(tmp_path, "print(os.fork() or '', flush=True); time.sleep(600)\n")

@@ -48,6 +48,7 @@ def a_journal(folder: Path, probes: int, steps: int, **manifest: Any) -> Journal
     return make_journal(folder / "run", names=names, pictures=small, steps=range(steps), **manifest)
 
 
+@pytest.mark.usefixtures("long")
 def test_after_a_short_wait_only_pictures_are_missing(tmp_path: Path) -> None:
     """256 probes whose pictures take an hour: the numbers of all steps and the page of the last one are there."""
     store = Slow(seconds=0.3)
@@ -65,6 +66,7 @@ def test_after_a_short_wait_only_pictures_are_missing(tmp_path: Path) -> None:
     assert "report/7" in store.arrived
 
 
+@pytest.mark.usefixtures("long")
 def test_the_numbers_of_a_new_step_go_before_pictures_that_wait(tmp_path: Path) -> None:
     """At most those that are drawn or on their way are sent before."""
     store = Slow(seconds=0.02)
@@ -124,6 +126,7 @@ def test_no_picture_is_begun_while_the_training_goes_first(tmp_path: Path) -> No
     worker.close(10)
 
 
+@pytest.mark.usefixtures("long")
 def test_pictures_leave_time_to_the_training(tmp_path: Path) -> None:
     """Numbers are sent at once; after a batch of pictures the next one waits, until somebody waits for all."""
     store = Slow(seconds=0.2)

@@ -65,6 +65,7 @@ def is_used(folder: Path, *, with_page: bool = True) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.usefixtures("long")
 @fuzzed
 @given(data=st.data())
 @pytest.mark.parametrize("name", ["manifest.json", "steps/1.npz", "uploaded"])
@@ -75,6 +76,7 @@ def test_fuzzed_bytes(folder: Path, name: str, data: st.DataObject) -> None:
         is_used(folder, with_page=name != "uploaded")  # nothing on the page comes from the marks
 
 
+@pytest.mark.usefixtures("long")
 @fuzzed
 @given(data=st.data())
 def test_fuzzed_fields(folder: Path, data: st.DataObject) -> None:
@@ -90,6 +92,7 @@ def test_fuzzed_fields(folder: Path, data: st.DataObject) -> None:
         is_used(folder)
 
 
+@pytest.mark.usefixtures("long")
 @fuzzed
 @given(data=st.data())
 def test_fuzzed_arrays(folder: Path, data: st.DataObject) -> None:

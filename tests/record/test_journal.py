@@ -162,6 +162,7 @@ def test_what_could_not_be_read_back_is_refused() -> None:
     assert journal.steps() == []
 
 
+@pytest.mark.usefixtures("long")
 def test_a_process_killed_at_any_moment_loses_no_step_that_it_reported() -> None:
     """20 times `kill -9` in a loop of appends: the journal opens, holds what was reported, and nothing half-written."""
     # Each is forked from one that has imported what it needs, for that takes longer than all else here.
@@ -513,6 +514,7 @@ def test_a_damaged_step_is_reported_once_and_the_rest_is_used(damage: str, caplo
     assert value(journal, 1) == 7
 
 
+@pytest.mark.usefixtures("long")
 def test_no_damage_goes_unnoticed() -> None:
     """A file cut anywhere, or with any one byte changed, is reported, or all its numbers are as they were."""
     journal = new_journal()

@@ -86,6 +86,7 @@ def test_a_network_that_has_learned_nothing_yet_is_not_constant(activation: str,
     assert events_of(model, pictures(4), targets=[0, 1, 2, 3]) == []
 
 
+@pytest.mark.usefixtures("long")
 def test_the_callback_records_what_the_review_needs() -> None:
     """A training whose learning rate kills the network: the event begins where it died, and the page has it."""
     model = network()

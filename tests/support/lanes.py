@@ -1,6 +1,7 @@
 """The fast lane: a test is marked by what it needs, which the fixtures say that it uses.
 
-`pytest -m fast` runs what needs nothing but this process, and says at the end what it left out and how to run that.
+`pytest -m fast` runs what needs nothing but this process and a second of it, and says at the end what it left out and
+how to run that.
 A pytest plugin; `conftest.py` names it.
 """
 
@@ -21,6 +22,7 @@ NEEDS = {
     "large_network": ("a large network", {"large_network"}),
     "server": ("an MLflow server", {"mlflow_server", "own_server"}),
     "process": ("a process that loads TensorFlow", {"process"}),
+    "long": ("more than a second", {"long"}),
 }
 
 at_night = pytest.mark.skipif(

@@ -80,6 +80,7 @@ def test_a_function_of_the_users_is_named() -> None:
     assert set(result.problems.values()) == {"The method 'broken' raised RuntimeError: mine"}
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.usefixtures("three")
 def test_a_journal_among_checkpoints_is_passed_over() -> None:
     """Its files are steps of ours, and no checkpoints."""

@@ -147,6 +147,7 @@ def test_a_transposed_array_is_seen() -> None:
     assert not layout.is_assigned({name: array.T for name, array in arrays.items()})
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")  # Keras, before its error
 def test_another_file_is_left_to_keras_and_a_damaged_one_is_named() -> None:
     """What is wrong is said as before, and the next file is explained as if nothing had been."""
@@ -189,6 +190,7 @@ def test_one_file_is_read_ahead_and_none_twice(monkeypatch: pytest.MonkeyPatch) 
     assert loader._ahead is None
 
 
+@pytest.mark.usefixtures("long")
 def test_other_architectures_between_the_files_are_loaded_as_they_are() -> None:
     """What was read ahead for a model that is gone is not used."""
     paths = saved(small_model(), ".keras", 6)

@@ -28,6 +28,7 @@ def live(own_place: None) -> InMemoryStore:
     return store
 
 
+@pytest.mark.usefixtures("long")
 def test_the_last_checkpoint_is_tested(live: InMemoryStore, capsys: pytest.CaptureFixture[str]) -> None:
     """It finds what the live training found; the verdict is in the result, and printed."""
     store = InMemoryStore()
@@ -39,6 +40,7 @@ def test_the_last_checkpoint_is_tested(live: InMemoryStore, capsys: pytest.Captu
     assert f"Grad-CAM verdict: {sweep.verdict}. {sweep.summary}" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("long")
 def test_a_repeated_sweep_tests_nothing_and_knows_the_verdict(live: InMemoryStore) -> None:
     """It is that of the run."""
     store = InMemoryStore()
@@ -49,6 +51,7 @@ def test_a_repeated_sweep_tests_nothing_and_knows_the_verdict(live: InMemoryStor
     assert store.tests == {}
 
 
+@pytest.mark.usefixtures("long")
 def test_an_earlier_checkpoint_that_comes_later_is_not_tested(live: InMemoryStore) -> None:
     """The last one was; it decides."""
     store = InMemoryStore()
@@ -61,6 +64,7 @@ def test_an_earlier_checkpoint_that_comes_later_is_not_tested(live: InMemoryStor
     assert sweep.verdict == store.verdict
 
 
+@pytest.mark.usefixtures("long")
 def test_where_the_last_one_is_damaged_the_one_before_is_tested(live: InMemoryStore) -> None:
     """It is the last one that was explained."""
     Path("m-03.keras").write_bytes(b"damaged")
@@ -70,6 +74,7 @@ def test_where_the_last_one_is_damaged_the_one_before_is_tested(live: InMemorySt
     assert list(store.tests) == [1]
 
 
+@pytest.mark.usefixtures("long")
 def test_it_can_be_left_away(live: InMemoryStore) -> None:
     """Then no network is asked."""
     store = InMemoryStore()

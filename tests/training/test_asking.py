@@ -36,6 +36,7 @@ def found(content: bytes) -> Reliance:
     return Reliance.parse(content, "a test", probes=4)
 
 
+@pytest.mark.usefixtures("long")
 def test_the_end_of_a_training_is_tested(capsys: pytest.CaptureFixture[str]) -> None:
     """What the test of the model as it is then finds is in journal, run and verdict, at the last step."""
     store = InMemoryStore()
@@ -61,6 +62,7 @@ def test_it_can_be_left_away() -> None:
     assert store.verdict in VERDICTS
 
 
+@pytest.mark.usefixtures("long")
 def test_a_second_training_in_the_run_is_tested_too() -> None:
     """The review of the second holds the test of the first, and the last one decides."""
     store = InMemoryStore()

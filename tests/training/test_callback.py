@@ -419,6 +419,7 @@ def test_the_review_of_a_second_fit_holds_the_first(client: MlflowClient) -> Non
     assert image_steps(client, run.info.run_id)["gradcam/n1"] == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize(("every", "baseline"), [(1, True), (3, True), (3, False), (1, False)])
 def test_the_history_is_a_table(every: int, baseline: bool) -> None:
     """Each epoch has a drift once there is one: between records the last; before the first, NaN in the table alone."""
@@ -441,6 +442,7 @@ def test_the_history_is_a_table(every: int, baseline: bool) -> None:
     np.testing.assert_array_equal(table["gradcam_drift"], [np.nan if drift is None else drift for drift in expected])
 
 
+@pytest.mark.usefixtures("long")
 def test_a_history_of_the_user_s_own_is_a_table_too() -> None:
     """Before our callback it has no drift at all; used for a second training it has a row an epoch of both."""
     model, history = compiled_model(), keras.callbacks.History()
@@ -452,6 +454,7 @@ def test_a_history_of_the_user_s_own_is_a_table_too() -> None:
     assert table["gradcam_drift"].isna().tolist() == [True, True, True, True, False, False]
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("settings", [{"every": 4}, {"every_batches": 5}, {"baseline": False}])
 def test_early_stopping_finds_a_drift_each_epoch(settings: dict[str, int], recwarn: pytest.WarningsRecorder) -> None:
     """Whatever is recorded, its monitor has a value at each epoch after the first one, and is not misled by NaN."""

@@ -57,6 +57,7 @@ class Copying(keras.callbacks.Callback):
         self.made += [way(self.callback) for way in WAYS.values()]
 
 
+@pytest.mark.usefixtures("long")
 def test_a_callback_is_copied_before_during_and_after_fit() -> None:
     """A copy is a new callback of the same settings: no model, run, worker or graph comes with it, and it records."""
     store = InMemoryStore()

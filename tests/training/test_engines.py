@@ -145,6 +145,7 @@ def test_a_training_compiles_the_maps_once_and_keeps_no_array() -> None:
     assert alive[-1] == alive[2]
 
 
+@pytest.mark.usefixtures("long")
 def test_two_models_in_one_script_do_not_mix() -> None:
     """Trained by turns, each with a callback of its own, each has its own maps."""
     probes, stores = ProbeSet(pictures(3), targets=[1]), [InMemoryStore(), InMemoryStore()]

@@ -187,6 +187,7 @@ def test_a_thread_that_has_ended_has_left_fit() -> None:
     assert held
 
 
+@pytest.mark.usefixtures("long")
 def test_a_training_that_ends_leaves_no_watcher() -> None:
     """Not for a moment, and a training that takes longer than several looks is left alone."""
     ours = Watched(fails=False, begin=lambda: time.sleep(5 * failed_fit.LOOK_EVERY))
@@ -195,6 +196,7 @@ def test_a_training_that_ends_leaves_no_watcher() -> None:
     assert ours.statuses == ["FINISHED"]
 
 
+@pytest.mark.usefixtures("long")
 def test_who_closes_waits_for_a_watcher_that_closes_already() -> None:
     """So that the next training, or the end of the process, finds everything done."""
 

@@ -422,6 +422,7 @@ def test_a_training_that_is_killed_in_its_second_part_loses_nothing(client: Mlfl
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.usefixtures("long")
 def test_a_run_in_memory_has_parts() -> None:
     """Each has maps and manifest of its own; metrics, tiles, verdict and status are those of the run."""
     store = InMemoryStore()

@@ -44,6 +44,7 @@ def trained(
     return [*(ops.convert_to_numpy(value) for value in left), np.random.random(2)]  # noqa: NPY002
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("name", CHANGED)
 def test_training_is_the_same_to_the_last_bit(name: str) -> None:
     """Weights, moving statistics, states and seeds are those of a training without the callback."""
@@ -58,6 +59,7 @@ def test_training_is_the_same_to_the_last_bit(name: str) -> None:
         np.testing.assert_array_equal(one, with_callback)
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize(
     "compiled",
     [{}, {"jit_compile": False}, {"steps_per_execution": 2}],
@@ -93,6 +95,7 @@ class Keep(keras.callbacks.Callback):
         self.weights.append(self.model.get_weights())
 
 
+@pytest.mark.usefixtures("long")
 def test_a_batch_is_explained_with_its_own_weights() -> None:
     """Also where nothing else asks for them: on JAX a training keeps them to itself between two batches."""
 
@@ -127,6 +130,7 @@ class Drawing(keras.Model):
         return self.head(x + 0.1 * of_tensorflow((6,)) if IS_TENSORFLOW else x)
 
 
+@pytest.mark.usefixtures("long")
 def test_a_model_that_is_run_eagerly_draws_the_same_numbers() -> None:
     """Its code runs at each batch, and draws from global generators, too: NumPy's, and TensorFlow's where that runs."""
 
@@ -155,6 +159,7 @@ def test_a_model_is_built_without_a_prediction() -> None:
         np.testing.assert_array_equal(one, with_callback)
 
 
+@pytest.mark.usefixtures("long")
 def test_two_steps_are_explained_under_the_same_noise() -> None:
     """A model that does not learn has the same maps at each step, although its training draws on."""
     seed_afresh(3)
@@ -169,6 +174,7 @@ def test_two_steps_are_explained_under_the_same_noise() -> None:
     assert history.history["gradcam_drift"] == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize(
     "name", sorted({"dropout that is always on", "random numbers without a seed", "moving statistics"} & CHANGED.keys())
 )

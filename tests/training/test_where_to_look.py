@@ -64,6 +64,7 @@ def test_a_training_says_where_to_look_when_it_begins(client: MlflowClient, caps
     assert not file.exists()
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # SQLAlchemy 2.1 of MLflow 3.17
 def test_a_store_on_this_machine_has_the_review_itself(capsys: pytest.CaptureFixture[str]) -> None:
     """The file among the artifacts is named, and none is written beside the journal; with how to start a server."""
@@ -90,6 +91,7 @@ def test_a_journal_that_stays_keeps_the_review(capsys: pytest.CaptureFixture[str
     assert Path("kept/report.html").exists()
 
 
+@pytest.mark.usefixtures("long")
 def test_short_trainings_in_one_run_say_it_once(capsys: pytest.CaptureFixture[str]) -> None:
     """A verdict is said again where it is another one."""
     store = InMemoryStore()

@@ -112,6 +112,7 @@ def test_the_curves_are_those_of_a_network_in_numpy() -> None:
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.usefixtures("long")
 def test_the_predicted_class_is_that_of_the_whole_picture() -> None:
     """While the picture is spoilt and the weights are randomised, the class first predicted stays the target."""
     network, images = Network(), pictures(size=8)
@@ -303,6 +304,7 @@ def test_a_map_that_no_weight_changes_is_found_out() -> None:
     assert result.sanity == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("long")
 def test_a_seed_gives_the_same_result_twice_and_another_seed_another() -> None:
     """All randomness comes from the seed."""
     explainer, probes = Explainer(deep_model()), ProbeSet(pictures())
@@ -321,6 +323,7 @@ def state(model: keras.Model) -> tuple[list[bytes], list[bytes], list[bool]]:
     )
 
 
+@pytest.mark.usefixtures("long")
 def test_the_model_is_left_as_it_was_found() -> None:
     """Weights, moving averages, optimizer and trainable flags are those from before, to the last bit."""
     model = deep_model()
@@ -430,6 +433,7 @@ def test_a_map_of_the_square_has_the_measures_worked_out_by_hand() -> None:
     assert np.isnan([found[name] for name in ("gain", "random_logit", "randomised", "rise")]).all()
 
 
+@pytest.mark.usefixtures("long")
 def test_road_takes_the_hottest_away_and_then_the_coldest() -> None:
     """Of 64 pixels 13, 26, 38 and 51 go. The coldest are not in the square until 51 of them are."""
     picture, road = square_picture()[0, ..., 0], square_of()["road"]
@@ -478,6 +482,7 @@ def test_a_bad_map_is_worse_in_the_new_measures_too() -> None:
 # ---- Controls ----
 
 
+@pytest.mark.usefixtures("long")
 def test_maps_that_know_nothing_stand_beside_each_method() -> None:
     """By all measures, with curves of their own; not one that needs weights where none were to be shuffled."""
     probes = ProbeSet(pictures(), targets=[0, 1])
@@ -524,6 +529,7 @@ def test_the_control_with_random_weights_is_the_method_under_them() -> None:
             assert control.values["drop"][n, k] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.usefixtures("long")
 def test_all_weights_at_once_are_the_last_stage_of_the_cascade() -> None:
     """`randomise="whole"` costs one explanation and gives what the whole cascade comes to."""
     explainer, probes = Explainer(deep_model()), ProbeSet(pictures(), targets=[0, 1])
@@ -536,6 +542,7 @@ def test_all_weights_at_once_are_the_last_stage_of_the_cascade() -> None:
         np.testing.assert_array_equal(whole.controls["random weights"].values[name], values)
 
 
+@pytest.mark.usefixtures("long")
 def test_a_model_that_does_not_look_is_said_to() -> None:
     """A constant network may score an increase of 1; so do maps that know nothing, and one sentence says why."""
     model = small_model()
@@ -587,6 +594,7 @@ def test_few_pictures_tell_nothing_from_chance() -> None:
 # ---- Several methods ----
 
 
+@pytest.mark.usefixtures("long")
 def test_several_methods_are_measured_as_one_by_one() -> None:
     """What is shared does not change a number."""
     model, probes = deep_model(), ProbeSet(pictures(3), targets=[0, 1])
@@ -604,6 +612,7 @@ def test_several_methods_are_measured_as_one_by_one() -> None:
         both["scorecam"]
 
 
+@pytest.mark.usefixtures("long")
 def test_no_changed_picture_goes_through_twice() -> None:
     """Three methods with the same maps cost their explanations and nothing more; two targets share the controls."""
     model, counting = counting_model()
@@ -636,6 +645,7 @@ def test_a_second_target_costs_no_control() -> None:
     assert two - one <= 2 * (2 * 3 + 8 + 1)
 
 
+@pytest.mark.usefixtures("long")
 def test_the_better_method_is_recommended_with_its_figures() -> None:
     """The square's map against one of the last row, on eight pictures; its twin is named."""
     model = square_model()
@@ -659,6 +669,7 @@ def test_the_better_method_is_recommended_with_its_figures() -> None:
     assert few.recommendation is None
 
 
+@pytest.mark.usefixtures("long")
 def test_methods_that_the_pictures_do_not_tell_apart_are_not_ranked() -> None:
     """Twins have nothing between them, and on noise the difference lies within its interval."""
     model = small_model()
@@ -739,6 +750,7 @@ def test_the_description_is_json_with_intervals() -> None:
     assert told["recommendation"] is None
 
 
+@pytest.mark.usefixtures("long")
 def test_the_plot_has_a_line_a_method_and_the_controls_grey() -> None:
     """The mean curves, with their areas in the legend; of several methods one line for random weights."""
     model, probes = small_model(), ProbeSet(pictures(), targets=[0, 1])
