@@ -14,6 +14,7 @@ import keras
 
 from gradcam_callbacks.errors import GradCAMError
 from gradcam_callbacks.explaining.backend import refuse_other_backends
+from gradcam_callbacks.explaining.engines.engine import engine
 from gradcam_callbacks.explaining.explainer import Explainer
 from gradcam_callbacks.explaining.keras2 import refuse_keras2
 from gradcam_callbacks.probes.probe_set import as_probes
@@ -23,7 +24,6 @@ from gradcam_callbacks.publishing.metrics import chosen_metrics
 from gradcam_callbacks.record.manifest import Manifest
 from gradcam_callbacks.training.schedule import Schedule
 from gradcam_callbacks.training.session import Session
-from gradcam_callbacks.training.tf_config import is_chief
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             NotInstalledError: if MLflow is too old, or its autologging lacks TensorBoard.
         """
         self._close("FAILED")  # an earlier training of this callback that is still open has failed
-        if not is_chief():
+        if not engine.is_chief():
             return
         model, params = _can_be_run(self.model), self.params or {}
         if not model.built:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -201,3 +202,72 @@ def test_a_training_on_two_devices_has_the_maps_of_one() -> None:
         [sys.executable, "-c", SPREAD], env=environment, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+TOGETHER = """
+import json, sys
+import jax
+
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+import keras, numpy as np
+from support.models import pictures, small_model
+from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, InMemoryStore, ProbeSet
+
+def fit(distribution, *callbacks):
+    keras.distribution.set_distribution(distribution)
+    keras.utils.set_random_seed(4)  # so that both begin with the same weights
+    model = small_model()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    settings = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+    history = model.fit(pictures(32), np.arange(32) % 4, callbacks=list(callbacks), **settings).history
+    keras.distribution.set_distribution(None)
+    return model, history["loss"]
+
+of_data = keras.distribution.DataParallel(auto_shard_dataset=False)  # each brings pictures of its own
+probes, folder = ProbeSet(pictures(3), targets=[1, "predicted"]), f"process{sys.argv[2]}"
+ours = GradCAMCallback(probes, store=InMemoryStore(), journal_dir=folder, verbose=False, strict=True)
+model, losses = fit(of_data, ours)
+_, without = fit(of_data)
+alone = small_model()
+alone.set_weights(model.get_weights())
+np.savez(f"{folder}.npz", losses=losses, without=without, maps=Explainer(alone)(probes).maps)
+
+layout = keras.distribution.LayoutMap(keras.distribution.DeviceMesh((1, 2), ("batch", "model")))
+layout["conv/kernel"] = (None, None, None, "model")
+keras.distribution.set_distribution(keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch"))
+keras.utils.set_random_seed(4)
+try:
+    Explainer(small_model())(probes)
+except GradCAMError as error:
+    print(error)
+"""
+
+
+@needs_jax
+@pytest.mark.usefixtures("cluster")
+def test_of_two_processes_the_first_records_and_waits_for_no_other() -> None:
+    """Its maps are those of the weights that both have; a model of which each has a part is refused."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, address, str(number)],
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in running:
+        out, err = process.communicate(timeout=180)
+        assert process.returncode == 0, err[-3000:]
+        assert "Parts of the variable 'conv/kernel' are in other processes" in out
+    assert Journal("process0").steps() == [-1, 0, 1]
+    assert not Path("process1").exists()
+    for number in range(2):
+        with np.load(f"process{number}.npz") as there:
+            np.testing.assert_array_equal(there["losses"], there["without"])
+            np.testing.assert_allclose(Journal("process0").read(1).maps, there["maps"], rtol=1e-5, atol=1e-7)

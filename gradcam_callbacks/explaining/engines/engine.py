@@ -172,6 +172,9 @@ class Engine(Protocol):
             A function (inputs, *others) -> a structure of NumPy arrays.
         """
 
+    def is_chief(self) -> bool:
+        """Whether this process records: it trains alone, or is the first of those that train together."""
+
     def restore(self, model: keras.Model, prefix: str) -> None:
         """Loads the weights of a checkpoint of `tf.train.Checkpoint`; see `weights`."""
 

@@ -80,6 +80,11 @@ def one_by_one(function: Callable[[Any], Any], values: Any, like: Any) -> Any:
     return jax.lax.map(function, values)
 
 
+def is_chief() -> bool:
+    """See `Engine`."""
+    return jax.process_index() == 0
+
+
 def restore(model: keras.Model, prefix: str) -> None:
     """See `Engine`.
 
@@ -306,10 +311,11 @@ class _Traced:
         """Runs it.
 
         Raises:
-            GradCAMError: if the model's variables are with a training that is under way, and that is not its own.
+            GradCAMError: if the model's variables are with a training that is under way, and that is not its own, or
+                parts of them in other processes.
         """
         _have_values(self._model, self._variables)
-        state = [self._noise.get(id(variable), variable.value) for variable in self._variables]
+        state = [self._noise.get(id(variable), _of_this_process(variable)) for variable in self._variables]
         is_one = len(jax.tree.leaves(inputs)[0]) == 1
         if self._takes_one or not is_one:
             try:
@@ -332,6 +338,25 @@ class _Traced:
                 raise _OneIsOtherwiseError
             plan, source = self._read(here.forward), here
         return self._compute(_Run(self, source, here, [*state, *jax.tree.leaves(fed)], state), plan, *others)
+
+
+def _of_this_process(variable: Any) -> Any:
+    """The value of a variable, of which each of several processes that train together has a copy.
+
+    Only one of them explains. What runs on copies of its own waits for no other.
+
+    Raises:
+        GradCAMError: if parts of it are in other processes.
+    """
+    value = variable.value
+    if value.is_fully_addressable:
+        return value
+    if not value.is_fully_replicated:
+        raise GradCAMError(
+            f"Parts of the variable '{variable.path}' are in other processes, and one process explains alone.",
+            "Spread the model over the devices of one process, or record another time, from saved checkpoints.",
+        )
+    return value.addressable_data(0)
 
 
 def _have_values(model: keras.Model, variables: Sequence[Any]) -> None:

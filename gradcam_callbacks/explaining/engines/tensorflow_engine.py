@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from gradcam_callbacks.arrays import Array
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.explaining.engines import tf_config
 from gradcam_callbacks.explaining.engines.tensorflow_internals import body_of as body_in
 from gradcam_callbacks.explaining.engines.tensorflow_internals import functions_inlined, is_compiled_by_xla
 from gradcam_callbacks.explaining.engines.tensorflow_state import read as read_variables
@@ -75,6 +76,11 @@ def gradient(function: Callable[[Any], Values], values: Any) -> Any:
 def one_by_one(function: Callable[[Any], Any], values: Any, like: Any) -> Any:
     """See `Engine`."""
     return tf.map_fn(function, values, fn_output_signature=_specs(like), parallel_iterations=1)
+
+
+def is_chief() -> bool:
+    """See `Engine`. By the environment variable TF_CONFIG."""
+    return tf_config.is_chief()
 
 
 def restore(model: keras.Model, prefix: str) -> None:

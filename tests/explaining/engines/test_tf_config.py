@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gradcam_callbacks.training.tf_config import is_chief
+from gradcam_callbacks.explaining.engines.tf_config import is_chief
 
 WORKERS = {"worker": ["a:1", "b:1"]}
 WITH_CHIEF = WORKERS | {"chief": ["c:1"]}
