@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from support.engines import IS_TENSORFLOW
-from support.models import pictures
+from support.models import counting_model, pictures
 
 from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, InMemoryStore, ProbeSet, evaluate, explain
 
@@ -88,6 +88,27 @@ def test_a_sequential_model_that_takes_any_batch_is_not_filled() -> None:
     explainer = Explainer(model)
     assert explainer(pictures(2)).maps.shape == (2, 1, 14, 14)
     assert explainer.prepare(pictures(2)).layers[0].shape[0] is None
+
+
+def wrong(outputs: Any) -> Any:
+    """A target of the user's with a fault in it."""
+    raise ValueError("a fault of the user's")
+
+
+@pytest.mark.parametrize(("target", "error"), [(9, GradCAMError), (wrong, ValueError)])
+def test_a_fault_in_what_is_asked_is_not_taken_for_a_batch_that_does_not_fit(
+    target: Any, error: type[Exception]
+) -> None:
+    """What is asked next, of the same model that takes any batch, goes through it at once."""
+    model, counting = counting_model()
+    model = keras.Sequential(model.layers)
+    model(pictures(4))
+    explainer = Explainer(model)
+    with pytest.raises(error):
+        explainer(ProbeSet(pictures(5), targets=[target]))
+    counting.passes.clear()
+    assert explainer(ProbeSet(pictures(5), targets=[1])).maps.shape == (5, 1, 14, 14)
+    assert counting.passes == [5]
 
 
 class Remembering(keras.Model):

@@ -431,7 +431,7 @@ def _cell(quality: Quality, each: Evaluation) -> str:
 
 def _written(values: Array) -> str:
     value = mean(values)
-    return f"{value:.3f}" if np.isfinite(value) else "–"
+    return f"{value:z.3f}" if np.isfinite(value) else "–"
 
 
 def _told(values: Mapping[str, Array]) -> dict[str, Any]:
