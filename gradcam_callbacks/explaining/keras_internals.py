@@ -98,6 +98,15 @@ def has_no_value(variable: Any) -> bool:
     return variable._value is None
 
 
+def batch_counter(optimizer: Any) -> Any:
+    """The variable in which an optimizer counts the batches.
+
+    Where it gathers the gradients of several batches, the public `iterations` is no variable, and counts the updates.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a `LossScaleOptimizer`, which does not count itself
+    return inner._iterations if hasattr(inner, "_iterations") else inner.iterations
+
+
 def iterations(model: Any) -> int | None:
     """How many batches the optimizer of a model has trained on.
 
@@ -107,7 +116,7 @@ def iterations(model: Any) -> int | None:
     Returns:
         The number; None where it is not to be had.
     """
-    count = model.optimizer.iterations
+    count = batch_counter(model.optimizer)
     if not has_no_value(count):
         return int(ops.convert_to_numpy(count))
     held = (getattr(model, "_jax_state", None) or {}).get("optimizer_variables") or ()

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from gradcam_callbacks.explaining.explainer import Explainer
-from gradcam_callbacks.explaining.keras_internals import has_no_value, iterations
+from gradcam_callbacks.explaining.keras_internals import batch_counter, has_no_value, iterations
 from gradcam_callbacks.probes.probe_set import ProbeSet
 from gradcam_callbacks.record.step import BASELINE
 from gradcam_callbacks.training import failed_fit
@@ -165,7 +165,7 @@ class Session:
 
     def _record_rest(self) -> None:
         """Records what a `fit` that raised has left. An error here is logged, and does not hide that of `fit`."""
-        if self._optimizer is not None and has_no_value(self._optimizer.iterations):
+        if self._optimizer is not None and has_no_value(batch_counter(self._optimizer)):
             return  # on JAX, where another `fit` has the weights now, or this one lost them in its first batch
         try:
             rest = self.schedule.train_failed(self._iterations())

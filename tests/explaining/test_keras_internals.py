@@ -149,10 +149,20 @@ def test_an_emptied_variable_is_known() -> None:
     assert has_no_value(variable)
 
 
-def test_the_batches_of_an_optimizer_are_counted_within_an_epoch() -> None:
+OPTIMIZERS = {
+    "Adam": keras.optimizers.Adam,
+    "gathering two batches": lambda: keras.optimizers.SGD(gradient_accumulation_steps=2),
+    "scaling the loss": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()),
+    "both": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(gradient_accumulation_steps=2)),
+    "moving averages": lambda: keras.optimizers.AdamW(use_ema=True),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_the_batches_of_an_optimizer_are_counted_within_an_epoch(optimizer: Any) -> None:
     """Without `_jax_state` no batch could be recorded on JAX, or its training would be slowed down after each one."""
     model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
-    model.compile(keras.optimizers.Adam(), "mse")
+    model.compile(optimizer(), "mse")
     counted = [iterations(model)]
     count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: counted.append(iterations(model)))
     model.fit(np.ones((6, 4)), np.ones((6, 2)), batch_size=2, epochs=2, verbose=0, callbacks=[count])

@@ -497,3 +497,13 @@ def test_a_gan_without_call_is_told_what_it_lacks() -> None:
     store = InMemoryStore()
     fit(model, GradCAMCallback(pictures(1), store=store, verbose=False), epochs=1)
     assert sorted(store.maps) == [-1, 0]
+
+
+@pytest.mark.parametrize("setting", [{"gradient_accumulation_steps": 2}, {"use_ema": True}, {"loss_scale_factor": 2.0}])
+def test_any_setting_of_an_optimizer_counts_the_same_batches(setting: dict[str, float]) -> None:
+    """Also where it gathers the gradients of several batches before an update."""
+    store, model = InMemoryStore(), small_model()
+    model.compile(keras.optimizers.SGD(**setting), "sparse_categorical_crossentropy")
+    ours = GradCAMCallback(pictures(1), every_batches=3, store=store, reliance=False, verbose=False, strict=True)
+    model.fit(pictures(8), np.arange(8) % 4, batch_size=2, epochs=2, verbose=0, callbacks=[ours])
+    assert sorted(store.maps) == [-1, 0, 3, 6, 7]
