@@ -12,7 +12,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from support.efficientnet_lite import efficientnet_lite0, preprocess
 from support.models import as_if_trained_for_a_step, redrawn
+from support.photographs import ESPRESSO, TABBY, cat, espresso
 
 from gradcam_callbacks import Explainer, ProbeSet
 
@@ -22,16 +24,21 @@ APPLICATIONS = [
     *("MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small", "NASNetMobile", "ResNet50", "ResNet50V2"),
     *("VGG16", "VGG19", "Xception"),
 ]
+TRAINED = "EfficientNet-Lite0 with the weights of ImageNet"
 SIZES = {"InceptionResNetV2": (107, 139), "InceptionV3": (107, 139), "Xception": (71, 96)}
 
 
 def explained(name: str) -> dict[str, Any]:
-    """Of a network of keras.applications, or of one of keras-hub by its name in `hub_networks`.
+    """Of the trained network, of one of keras.applications, or of one of keras-hub by its name in `hub_networks`.
 
     Returns:
         The layer, the maps, the scores, and for keras.applications what the layer gives in a plain forward pass.
     """
     keras.backend.clear_session()  # names are numbered from zero
+    if name == TRAINED:
+        images = preprocess(np.stack([cat(), espresso()]))
+        found = Explainer(efficientnet_lite0())(ProbeSet(images, targets=[TABBY, ESPRESSO]))
+        return {"layer": found.layer, "maps": found.maps, "scores": found.scores}
     numbers = np.random.default_rng(1)
     if name in APPLICATIONS:
         images = numbers.uniform(0, 255, (2, *SIZES.get(name, (64, 96)), 3)).astype(np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from keras import layers
 from support.lanes import at_night
-from support.model_matrix import APPLICATIONS, explained
+from support.model_matrix import APPLICATIONS, TRAINED, explained
 from support.models import pictures
 
 from gradcam_callbacks import METHODS, Explainer, ProbeSet
@@ -123,6 +123,13 @@ def apart_by(one: np.ndarray, other: np.ndarray) -> float:
 def test_a_large_network_has_the_same_maps(name: str) -> None:
     """Its random layers make up to 4e-4 of the last digit of a number."""
     compared([name])
+
+
+@at_night
+@pytest.mark.usefixtures("large_network")
+def test_a_trained_network_has_the_same_maps() -> None:
+    """On photographs; what it has learned makes no more of a last digit."""
+    compared([TRAINED])
 
 
 # keras-hub's Swin has an argument `mask` of its own, which Keras takes for a mask of the tokens.
