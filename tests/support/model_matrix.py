@@ -25,11 +25,13 @@ APPLICATIONS = [
     *("VGG16", "VGG19", "Xception"),
 ]
 TRAINED = "EfficientNet-Lite0 with the weights of ImageNet"
+HUB = "keras-hub "
+"""Begins the names of its networks: both have an Xception."""
 SIZES = {"InceptionResNetV2": (107, 139), "InceptionV3": (107, 139), "Xception": (71, 96)}
 
 
 def explained(name: str) -> dict[str, Any]:
-    """Of the trained network, of one of keras.applications, or of one of keras-hub by its name in `hub_networks`.
+    """Of the trained network, of one of keras.applications, or of one of keras-hub.
 
     Returns:
         The layer, the maps, the scores, and for keras.applications what the layer gives in a plain forward pass.
@@ -45,7 +47,7 @@ def explained(name: str) -> dict[str, Any]:
         model = getattr(keras.applications, name)(weights=None, input_shape=images.shape[1:], classes=10)
     else:
         hub: Any = importlib.import_module("support.hub_networks")
-        model = hub.NETWORKS[name].build()
+        model = hub.NETWORKS[name.removeprefix(HUB)].build()
         images = numbers.random((2, *hub.picture_shape(model)), dtype=np.float32)
     redrawn(model)
     as_if_trained_for_a_step(model, images)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from keras import layers
 from support.lanes import at_night
-from support.model_matrix import APPLICATIONS, TRAINED, explained
+from support.model_matrix import APPLICATIONS, HUB, TRAINED, explained
 from support.models import pictures
 
 from gradcam_callbacks import METHODS, Explainer, ProbeSet
@@ -139,4 +139,4 @@ def test_a_trained_network_has_the_same_maps() -> None:
 def test_the_networks_of_keras_hub_have_the_same_maps() -> None:
     """Transformers and convolutional ones, of few layers."""
     networks = pytest.importorskip("support.hub_networks", reason="needs keras-hub: pip install keras-hub").NETWORKS
-    compared(sorted(networks))
+    compared([HUB + name for name in sorted(networks)])
