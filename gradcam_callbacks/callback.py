@@ -202,9 +202,9 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if not engine.is_chief():
             return
         model, params = _can_be_run(self.model), self.params or {}
-        if not model.built:
-            from gradcam_callbacks.explaining.feeding import build
+        from gradcam_callbacks.explaining.feeding import build, is_built
 
+        if not is_built(model):
             build(model, self.probes.batch(0, 1))  # as Keras does with the first batch; the same weights
         # A new one for each training: layers may have been added, frozen or adapted since the last.
         explainer = Explainer(

@@ -127,11 +127,18 @@ def trace(asked: Request, *, without: frozenset[str] = frozenset()) -> Capture:
 
     Raises:
         GradCAMError: if the layer or the output does not exist or cannot be explained, or the model cannot take the
-            inputs, or the method does not give maps.
+            inputs, or has made weights only now, or the method does not give maps.
     """
     _check(asked)
-    tracing = _Tracing(asked, without)
+    tracing, weights = _Tracing(asked, without), len(asked.model.weights)
     graph, measuring = _traced(tracing, asked)
+    made = asked.model.weights[weights:]
+    if made:  # as `model.build` marks a subclassed model as built, and makes no weights
+        raise GradCAMError(
+            f"{len(made)} of {weights + len(made)} weights of model '{asked.model.name}' were made only now, and are "
+            f"random: '{made[0].path}' is one.",
+            _CALL_IT,
+        )
     if measuring is not None:
         tracing.measured(measuring(filled(spoilt(asked.inputs), asked.batch)))
         wrong = tracing.measured_wrong
@@ -168,13 +175,16 @@ def _traced(tracing: _Tracing, asked: Request) -> tuple[Any, Any]:
     return graph, measuring
 
 
+_CALL_IT = "Fit it, or call it once on pictures, and then load its weights if they are in a file."
+
+
 def _check(asked: Request) -> None:
     """Raises where nothing can be traced."""
     model = asked.model
     if not model.built:
         raise GradCAMError(
             f"Model '{model.name}' is not built: it has no weights to explain.",
-            f"Call it once, fit it, load its weights, or call model.build({(None, *asked.image.shape[1:])}) first.",
+            _CALL_IT,
         )
     check_inputs(model, asked.inputs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,15 +36,26 @@ def called(model: keras.Model, inputs: Inputs) -> Any:
     return model(named[first], **{name: named[name] for name in others}, training=False)
 
 
+def is_built(model: keras.Model) -> bool:
+    """Whether a model has its weights.
+
+    `model.build(shape)` marks a subclassed one as built that has no such method of its own, and builds nothing in it.
+    """
+    if not model.built or type(model).build is not keras.Model.build:
+        return bool(model.built)
+    return all(layer.built for layer in Layers(model).by_path.values() if isinstance(layer, keras.Layer))
+
+
 def build(model: keras.Model, inputs: Inputs) -> None:
     """Gives a model its weights, as Keras does with the first batch, and leaves everything else as it is.
 
     The model does not run: that would already draw from the seeds of random layers, and move states.
 
     Args:
-        model: not built.
+        model: not built, or but for layers that `call` does not use.
         inputs: what it is fed; the number of pictures does not matter.
     """
+    was_built, model.built = model.built, False
 
     def only_to_build(model: keras.Model, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)  # its arguments are asked for
@@ -54,8 +66,13 @@ def build(model: keras.Model, inputs: Inputs) -> None:
 
         return stopped
 
-    with calls_wrapped([model], only_to_build), suppress(_BuiltError):
-        called(model, inputs)
+    try:
+        with warnings.catch_warnings(), calls_wrapped([model], only_to_build), suppress(_BuiltError):
+            if was_built:  # Keras has said already that it knows layers without weights
+                warnings.simplefilter("ignore", UserWarning)
+            called(model, inputs)
+    finally:
+        model.built = model.built or was_built
 
 
 class _BuiltError(Exception):

@@ -179,9 +179,9 @@ class Loader:
 
     def _ready(self, model: keras.Model) -> keras.Model:
         """The model, with weights: a subclassed one has none before its first call."""
-        if not model.built:
-            from gradcam_callbacks.explaining.feeding import build
+        from gradcam_callbacks.explaining.feeding import build, is_built
 
+        if not is_built(model):
             build(model, self._task.probes.batch(0, 1))
         return model
 

@@ -11,7 +11,17 @@ from keras import layers, ops
 from support.engines import IS_TENSORFLOW
 from support.models import counting_model, pictures
 
-from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, InMemoryStore, ProbeSet, evaluate, explain
+from gradcam_callbacks import (
+    Explainer,
+    GradCAMCallback,
+    GradCAMError,
+    InMemoryStore,
+    ProbeSet,
+    evaluate,
+    explain,
+    explain_checkpoints,
+)
+from gradcam_callbacks.record.journal import Journal
 
 META = np.random.default_rng(5).random((5, 4), np.float32)
 
@@ -285,3 +295,62 @@ def test_the_callback_feeds_one_by_one() -> None:
     np.testing.assert_allclose(
         callback.explainer(probes).scores[:, 0], np.asarray(model(pictures(5), META))[:, 1], rtol=1e-5
     )
+
+
+class Subclassed(keras.Model):
+    """Marked as built by `build`, which it has no method of its own for; one of its layers is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = layers.Conv2D(6, 3, activation="relu", name="conv")
+        self.drop = layers.Dropout(0.5)
+        self.head = layers.Dense(3)
+        self.unused = layers.Dense(2)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.head(self.drop(ops.mean(self.conv(x), axis=(1, 2)), training=training))
+
+
+def only_marked() -> keras.Model:
+    model = Subclassed()
+    model.build((None, 16, 16, 3))
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:`build.*:UserWarning")  # of Keras, that it knows
+def test_weights_that_are_made_only_now_are_not_explained() -> None:
+    """They are random, whatever was loaded into the model before."""
+    with pytest.raises(GradCAMError, match=r"4 of 4 weights of model '.*' were made only now, and are random: '.*conv"):
+        explain(only_marked(), pictures(2), targets=[0])
+
+
+@pytest.mark.filterwarnings("ignore:`build.*:UserWarning")
+def test_a_model_that_is_only_marked_as_built_is_built_for_a_training() -> None:
+    """With the weights and the training that it has without us; later trainings warn of nothing."""
+
+    def trained(*callbacks: keras.callbacks.Callback) -> list[np.ndarray]:
+        keras.utils.set_random_seed(2)
+        model = only_marked()
+        model.compile("sgd", "mse")
+        for _ in range(2):
+            model.fit(pictures(4), np.ones((4, 3)), epochs=1, verbose=0, callbacks=list(callbacks))
+        return model.get_weights()
+
+    store = InMemoryStore()
+    ours = GradCAMCallback(pictures(2), store=store, reliance=False, verbose=False, strict=True)
+    for one, other in zip(trained(ours), trained(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert sorted(store.maps) == [-1, 0, 1]
+
+
+@pytest.mark.filterwarnings("ignore:`build.*:UserWarning")
+def test_a_model_that_is_only_marked_as_built_gets_the_weights_of_checkpoints() -> None:
+    """Keras's own `load_weights` puts them nowhere, and says nothing."""
+    probes = ProbeSet(pictures(2), targets=[1])
+    for number in range(2):
+        model = Subclassed()
+        model(pictures(1))
+        model.save_weights(f"m-{number + 1}.weights.h5")
+    store = InMemoryStore()
+    explain_checkpoints("*.weights.h5", probes, model=only_marked, store=store, journal_dir="kept", verbose=False)
+    np.testing.assert_allclose(Journal("kept").read(1).maps, explain(model, probes).maps, atol=1e-6)
