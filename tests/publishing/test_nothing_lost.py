@@ -162,7 +162,7 @@ def train(*callbacks: keras.callbacks.Callback, epochs: int, model: keras.Model 
 
 
 SCRIPT = """
-import os, signal, sys, time, threading
+import json, os, signal, sys, tempfile, time, threading, traceback
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the background of a script ignores it, as do its children
 import keras, mlflow, numpy as np
 from support.models import pictures, small_model
@@ -170,8 +170,6 @@ from support.seeds import same_weights
 from support.trainings import At
 from gradcam_callbacks import GradCAMCallback
 import gradcam_callbacks.publishing.mlflow_store, gradcam_callbacks.publishing.worker
-
-mlflow.set_tracking_uri(sys.argv[1])
 
 def fit(*callbacks, epochs):
     keras.utils.set_random_seed(1)
@@ -184,16 +182,93 @@ def call(**actions):
 """
 
 
-def start_script(body: str, *arguments: str) -> subprocess.Popen[str]:
+FORKS = """
+print("ready", flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        os.write(1, f"pid {os.getpid()}\\n".encode())
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        os.chdir(asked["folder"])
+        tempfile.tempdir = None
+        sys.argv = asked["arguments"]
+        status = 1
+        try:
+            exec(asked["body"])
+            status = 0
+        except Exception:
+            traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(status)
+    os.write(1, f"dead {os.waitpid(pid, 0)[1]}\\n".encode())
+"""
+
+
+def start_script(body: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT + body, *arguments],
+        [sys.executable, "-c", SCRIPT + body],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
+
+
+class Forks:
+    """Runs scripts, each in a process of its own that need not load what a training needs: that takes five seconds.
+
+    Attributes:
+        status: of the last process that has ended, as `os.waitpid` gives it.
+    """
+
+    def __init__(self) -> None:
+        self._parent = start_script(FORKS, stderr=subprocess.STDOUT)
+        assert "ready\n" in iter(self._readline, "")
+        self.status: int | None = None
+
+    def start(self, body: str, *arguments: str) -> int:
+        """The process of a script that runs here, with what the environment is now."""
+        asked = {"environment": dict(os.environ), "folder": str(Path.cwd()), "body": body, "arguments": arguments}
+        assert self._parent.stdin is not None
+        self._parent.stdin.write(json.dumps(asked) + "\n")
+        self._parent.stdin.flush()
+        return int(next(line for line in iter(self._readline, "") if line.startswith("pid ")).removeprefix("pid "))
+
+    def lines(self) -> Iterator[str]:
+        """What it writes until it has ended, also to stderr."""
+        for line in iter(self._readline, ""):
+            if line.startswith("dead "):
+                self.status = int(line.removeprefix("dead "))
+                return
+            yield line
+
+    def run(self, body: str, *arguments: str, timeout: float) -> str:
+        """What a script that ends well writes."""
+        too_late = threading.Timer(timeout, os.kill, (self.start(body, *arguments), signal.SIGKILL))
+        too_late.start()
+        out = "".join(self.lines())
+        too_late.cancel()
+        assert self.status == 0, out
+        return out
+
+    def close(self) -> None:
+        self._parent.kill()
+        self._parent.communicate()
+
+    def _readline(self) -> str:
+        assert self._parent.stdout is not None
+        return self._parent.stdout.readline()
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    started = Forks()
+    yield started
+    started.close()
 
 
 # ---- What must hold ----
@@ -414,18 +489,17 @@ def test_a_second_fit_goes_on_while_the_server_is_away(proxy: Proxy, client: Mlf
 
 
 IN_A_RUN = """
-with mlflow.start_run(run_id=sys.argv[2]):
+mlflow.set_tracking_uri(sys.argv[0])
+with mlflow.start_run(run_id=sys.argv[1]):
     fit(GradCAMCallback(pictures(2)), epochs=2)
 """
 
 
-def test_a_run_whose_steps_nobody_can_say_is_not_overwritten(proxy: Proxy, client: MlflowClient) -> None:
+def test_a_run_whose_steps_nobody_can_say_is_not_overwritten(proxy: Proxy, client: MlflowClient, forks: Forks) -> None:
     """Another process, the same run, a server that is away: before the training there is an error, later no loss."""
     with mlflow.start_run() as run:
         pass
-    another = start_script(IN_A_RUN, proxy.address, run.info.run_id)
-    _, err = another.communicate(timeout=240)
-    assert another.returncode == 0, err
+    forks.run(IN_A_RUN, proxy.address, run.info.run_id, timeout=240)
     with mlflow.start_run(run_id=run.info.run_id):
         proxy.mode = "dead"
         with pytest.raises(RuntimeError, match=f"MLflow does not say which steps run {run.info.run_id} holds already"):
@@ -561,6 +635,7 @@ FULL_DISK = """
 import logging, resource
 logging.basicConfig(format="%(name)s|%(message)s")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+mlflow.set_tracking_uri(sys.argv[0])
 
 def fill_up(epoch, logs=None):
     if epoch == 0:
@@ -571,21 +646,19 @@ print("trained", mlflow.last_active_run().info.run_id, flush=True)
 """
 
 
-def test_a_full_disk_ends_no_training(mlflow_server: str, client: MlflowClient) -> None:
+def test_a_full_disk_ends_no_training(mlflow_server: str, client: MlflowClient, forks: Forks) -> None:
     """Where no file may grow beyond 1500 bytes after epoch 0, the training ends as usual and says so once."""
-    script = start_script(FULL_DISK, mlflow_server)
-    out, err = script.communicate(timeout=120)
-    assert script.returncode == 0, err
+    out = forks.run(FULL_DISK, mlflow_server, timeout=120)
     found = re.search(r"trained (\w+)", out)
     assert found, out
     metrics = metric_steps(client, found[1])
     assert metrics == {key: [0, 1, 2, 3, 4] for key in metrics}
     assert 0 in Journal("kept").steps()
-    warnings = [line for line in err.splitlines() if line.startswith("gradcam_callbacks")]
+    warnings = [line for line in out.splitlines() if line.startswith("gradcam_callbacks")]
     assert len([warning for warning in warnings if "The journal" in warning and "could not be written" in warning]) == 1
     assert len([warning for warning in warnings if "have not arrived" in warning]) <= 1
     assert len(warnings) <= 3
-    assert "Traceback" not in err
+    assert "Traceback" not in out
 
 
 # ---- strict=True, and explanations that fail ----
@@ -716,60 +789,42 @@ def test_strict_raises_where_an_explanation_fails(client: MlflowClient) -> None:
 
 # ---- The process ----
 
-FORKS = """
+ANNOUNCED = """
 class Announce(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         os.write(1, f"ended {epoch}\\n".encode())
         time.sleep(0.02)
 
-print("ready", flush=True)
-for line in sys.stdin:
-    pid = os.fork()
-    if pid == 0:
-        fit(GradCAMCallback(pictures(1), journal_dir=line.strip(), verbose=False), Announce(), epochs=1000)
-        os._exit(0)
-    os.write(1, f"pid {pid}\\n".encode())
-    _, status = os.waitpid(pid, 0)
-    os.write(1, f"dead {status}\\n".encode())
+mlflow.set_tracking_uri(sys.argv[0])
+fit(GradCAMCallback(pictures(1), journal_dir=sys.argv[1], verbose=False), Announce(), epochs=1000)
 """
 
 
 def test_kill_9_at_any_moment_loses_no_epoch(
-    mlflow_server: str, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: str, client: MlflowClient, forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever the process is killed, the journal holds each epoch that had ended, and its upload completes the run."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # what a killed process leaves goes with the test
     dice = random.Random(KILLS)
-    script = start_script(FORKS, mlflow_server)
-    assert script.stdin is not None
-    assert script.stdout is not None
-    try:
-        assert script.stdout.readline() == "ready\n"
-        for trial in range(KILLS):
-            folder = tmp_path / f"journal-{trial}"
-            script.stdin.write(f"{folder}\n")
-            script.stdin.flush()
-            pid = int(script.stdout.readline().removeprefix("pid "))
-            announced = [script.stdout.readline()]
-            assert announced == ["ended 0\n"]
-            time.sleep(dice.uniform(0, 0.8))
-            os.kill(pid, signal.SIGKILL)
-            while not announced[-1].startswith("dead"):
-                announced.append(script.stdout.readline())
-            assert announced.pop() == f"dead {int(signal.SIGKILL)}\n"
-            journal = Journal(folder)
-            before, *steps = journal.steps()
-            assert before == -1
-            assert steps == list(range(len(steps)))
-            assert len(announced) <= len(steps) <= len(announced) + 1
-            assert not list(folder.rglob(".*"))
-            run_id = journal.manifest.run_id
-            sending = Uploader(journal, find_run(run_id, mlflow_server))
-            assert sending.send(), sending.error
-            assert_complete(client, run_id, steps, probes=1, tested=())
-    finally:
-        script.kill()
-        script.communicate()
+    for trial in range(KILLS):
+        folder = tmp_path / f"journal-{trial}"
+        pid = forks.start(ANNOUNCED, mlflow_server, str(folder))
+        announced = (line for line in forks.lines() if line.startswith("ended "))
+        assert next(announced) == "ended 0\n"
+        time.sleep(dice.uniform(0, 0.8))
+        os.kill(pid, signal.SIGKILL)
+        ended = 1 + len(list(announced))
+        assert forks.status == signal.SIGKILL
+        journal = Journal(folder)
+        before, *steps = journal.steps()
+        assert before == -1
+        assert steps == list(range(len(steps)))
+        assert ended <= len(steps) <= ended + 1
+        assert not list(folder.rglob(".*"))
+        run_id = journal.manifest.run_id
+        sending = Uploader(journal, find_run(run_id, mlflow_server))
+        assert sending.send(), sending.error
+        assert_complete(client, run_id, steps, probes=1, tested=())
 
 
 LONG_TRAINING = """
@@ -800,8 +855,9 @@ def measure(epoch, logs=None):
     other = threading.Thread(target=lambda: seen.append(settings()))
     other.start()
     other.join()
-    time.sleep(0.05)
+    time.sleep(0.02)
 
+mlflow.set_tracking_uri(sys.argv[0])
 before = state()
 callbacks = [GradCAMCallback(pictures(1)), call(on_epoch_end=measure)]
 fit(*callbacks, epochs=200)
@@ -817,7 +873,7 @@ print(json.dumps({
 
 
 def test_two_hundred_epochs_take_no_more_memory_than_twenty(
-    mlflow_server: str, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: str, client: MlflowClient, forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One trace, the same memory and threads throughout, others see MLflow's own settings, and nothing is left."""
     temporary = tmp_path / "temporary"
@@ -826,10 +882,8 @@ def test_two_hundred_epochs_take_no_more_memory_than_twenty(
     here.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.chdir(here)
-    script = start_script(LONG_TRAINING, mlflow_server)
-    out, err = script.communicate(timeout=300)
-    assert script.returncode == 0, err
-    result = json.loads(out.splitlines()[-1])
+    out = forks.run(LONG_TRAINING, mlflow_server, timeout=300)
+    result = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
     assert result["traces"] == 1
     assert len(set(result["counts"][21:])) == 1, result["counts"]
     assert result["seen"] == [result["before"]["settings"]] * 200
@@ -860,7 +914,7 @@ fit(GradCAMCallback(pictures(2), every=100), call(on_train_batch_begin=wait, on_
 
 def test_ctrl_c_ends_the_run_and_keeps_the_last_epoch(mlflow_server: str, client: MlflowClient, tmp_path: Path) -> None:
     """The epoch before the interrupt is in MLflow, the run has failed, and Python exits as it always does."""
-    script = start_script(CTRL_C, mlflow_server)
+    script = start_script(CTRL_C)
     assert script.stdout is not None
     assert "now\n" in iter(script.stdout.readline, "")  # after the lines that say where to look
     script.send_signal(signal.SIGINT)
