@@ -18,6 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from playwright.sync_api import Browser
+    from support.mlflow_runs import Server
 
 pytest_plugins = ["support.lanes"]
 
@@ -52,15 +53,29 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real `mlflow server` process on loopback."""
+def server_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real `mlflow server` process on loopback, for all tests: to start one takes five seconds of a processor."""
     from support.mlflow_runs import Server
 
     folder = tmp_path_factory.mktemp("mlflow")
     server = Server(folder, folder / "artifacts")
     server.start()
-    yield server.address
+    yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(server_of_session: Server) -> str:
+    """Its address."""
+    return server_of_session.address
+
+
+@pytest.fixture
+def mortal_server(server_of_session: Server, client: MlflowClient) -> Iterator[Server]:
+    """The same one, for a test that kills it: it runs again afterwards."""
+    yield server_of_session
+    if server_of_session.process is None:
+        server_of_session.start()
 
 
 @pytest.fixture

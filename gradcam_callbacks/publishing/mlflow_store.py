@@ -56,6 +56,7 @@ from mlflow.environment_variables import (
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 from mlflow.tracking.context import registry as context_registry
+from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 from PIL import Image
 
 from gradcam_callbacks.arrays import Array
@@ -129,7 +130,7 @@ class MLflowStore:
         self.number = 1
         self.name: str = info.run_name or info.run_id
         self.experiment_id: str = info.experiment_id
-        self._artifacts: str = info.artifact_uri or "unknown:"
+        self._artifact_uri: str = info.artifact_uri or "unknown:"
         self.address = without_credentials(address)
         self.title = "MLflow"
         self.is_deleted = info.lifecycle_stage == LifecycleStage.DELETED
@@ -190,7 +191,7 @@ class MLflowStore:
                 name, ending = _FILES[kind]
                 folder = f"{self._folder}/{name}"
                 pattern = re.compile(rf"{re.escape(folder)}/(-1|\d+)\.{ending}")
-                paths = [entry.path for entry in self._client.list_artifacts(self.run_id, folder)]
+                paths = [entry.path for entry in self._artifacts().list_artifacts(folder)]
                 return {Item(kind, int(match[1])) for match in map(pattern.fullmatch, paths) if match}
             return self._whole_tiles() if kind is Kind.TILE else set()
 
@@ -234,8 +235,7 @@ class MLflowStore:
         name, ending = _FILES.get(kind, ("", ""))
         file = f"{name}/{step}.{ending}" if name else "manifest.json"
         with _asking(), tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
-            path = self._client.download_artifacts(self.run_id, f"{self._folder}/{file}", temporary)
-            return Path(path).read_bytes()
+            return Path(self._artifacts().download_artifacts(f"{self._folder}/{file}", temporary)).read_bytes()
 
     def finish(self, status: str) -> None:
         """Ends the run. Where it is this thread's active run, it is not active any more then, even if that fails."""
@@ -249,13 +249,11 @@ class MLflowStore:
     def tidy(self) -> None:
         """Deletes images that are there twice, because one arrived after it had been given up."""
         with _asking():
-            artifacts = get_artifact_repository(
-                self._client.get_run(self.run_id).info.artifact_uri, tracking_uri=self._uri
-            )
+            artifacts = self._artifacts()
             for copies in self._images().values():
                 for files in sorted(copies.values(), key=len)[:-1]:
                     for path in files.values():
-                        artifacts.delete_artifacts(path)  # type: ignore[no-untyped-call]
+                        artifacts.delete_artifacts(path)
 
     def link(self) -> str | None:
         """Where its image cards are on its server; None for a store without one."""
@@ -274,10 +272,10 @@ class MLflowStore:
 
     def review_file(self) -> Path | None:
         """Where the review lies on this machine; None where the run's artifacts are elsewhere."""
-        place = urlsplit(self._artifacts)
+        place = urlsplit(self._artifact_uri)
         if place.scheme not in ("", "file") or place.netloc not in ("", "localhost"):
             return None
-        folder = Path(url2pathname(place.path) if place.scheme else self._artifacts)
+        folder = Path(url2pathname(place.path) if place.scheme else self._artifact_uri)
         return folder.absolute() / self._folder / "report.html"
 
     @property
@@ -401,6 +399,14 @@ class MLflowStore:
         if note != before:
             self._client.set_tag(self.run_id, "mlflow.note.content", note, synchronous=True)
 
+    def _artifacts(self) -> Any:
+        """Where the run's artifacts are. One request lists a folder.
+
+        MLflow's client makes four of it: it asks for the run twice, and for a LoggedModel of the folder's name.
+        """
+        uri = add_databricks_profile_info_to_artifact_uri(self._artifact_uri, self._uri)  # type: ignore[no-untyped-call]
+        return get_artifact_repository(uri, tracking_uri=self._uri)
+
     def _put_file(self, folder: str, name: str, content: bytes) -> None:
         """An artifact. It goes through a folder of our own, so that no other file of that name can be meant."""
         with tempfile.TemporaryDirectory(prefix="gradcam-") as temporary:
@@ -423,7 +429,7 @@ class MLflowStore:
     def _images(self) -> dict[Item, dict[str, dict[str, str]]]:
         """For each tile of the run, by what their names have in common, the paths of image and small copy."""
         found: dict[Item, dict[str, dict[str, str]]] = {}
-        for entry in self._client.list_artifacts(self.run_id, "images"):
+        for entry in self._artifacts().list_artifacts("images"):
             match = _IMAGE.fullmatch(entry.path)
             if match:
                 stem, slug, step, end = match.groups()
@@ -570,11 +576,11 @@ def fetch_journal(run: MLflowStore, directory: Path) -> Journal:
         GradCAMError: if the run holds no maps of ours.
         mlflow.MlflowException: if nobody answers.
     """
-    client = run._client
+    artifacts = run._artifacts()
     folder = directory / "journal"
     with _bounded_requests(REQUEST_TIMEOUT):
-        held = [entry.path for entry in client.list_artifacts(run.run_id, "gradcam")]
-        later = client.list_artifacts(run.run_id, "gradcam/parts") if "gradcam/parts" in held else []
+        held = [entry.path for entry in artifacts.list_artifacts("gradcam")]
+        later = artifacts.list_artifacts("gradcam/parts") if "gradcam/parts" in held else []
         matches = (_PART.fullmatch(entry.path) for entry in later)
         parts = [run.part(1), *(run.part(int(match[1])) for match in matches if match)]
         found = [part.number for part in parts if _fetch_part(part, directory, part_folder(folder, part.number))]
@@ -591,14 +597,15 @@ def _fetch_part(part: MLflowStore, directory: Path, folder: Path) -> bool:
         directory: where downloads go.
         folder: what becomes the journal.
     """
-    held = {entry.path for entry in part._client.list_artifacts(part.run_id, part._folder)}
+    artifacts = part._artifacts()
+    held = {entry.path for entry in artifacts.list_artifacts(part._folder)}
     names = {"manifest.json": "manifest.json", "maps": "steps", "tests": "tests"}
     if not {f"{part._folder}/manifest.json", f"{part._folder}/maps"} <= held:
         return False
     folder.mkdir(parents=True)
     for name, ours in names.items():
         if f"{part._folder}/{name}" in held:
-            fetched = part._client.download_artifacts(part.run_id, f"{part._folder}/{name}", str(directory))
+            fetched = artifacts.download_artifacts(f"{part._folder}/{name}", str(directory))
             Path(fetched).rename(folder / ours)
     return True
 

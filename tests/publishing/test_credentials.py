@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -60,28 +59,15 @@ def test_an_error_loses_them_with_all_that_led_to_it() -> None:
     assert address not in said.replace(f'"{address}"', "")  # a line of this file
 
 
-@pytest.fixture
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the test's own, and MLflow's tracking URI names its user with a password."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    server = Server(folder, folder / "artifacts")
-    server.start()
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(server.address.replace("://", "://ann-of-7:s3cr%40et9@"))
-    mlflow.set_experiment("secret")
-    yield server
-    mlflow.set_tracking_uri(before)
-    server.kill()
-
-
 def test_no_name_and_no_password_is_in_what_we_write_print_send_or_log(
-    own_server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    mortal_server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """With a server that is well, that dies under the training, and that is dead; then `gradcam upload`."""
-    folder = own_server._folder
+    mlflow.set_tracking_uri(mortal_server.address.replace("://", "://ann-of-7:s3cr%40et9@"))
+    experiment = mlflow.set_experiment("secret").experiment_id
     with caplog.at_level(logging.DEBUG, "gradcam_callbacks"):
         fit(GradCAMCallback(pictures(1), keep_journal=True), epochs=3)
-        fit(GradCAMCallback(pictures(1), flush_timeout=1), At(1, own_server.kill), epochs=3)
+        fit(GradCAMCallback(pictures(1), flush_timeout=1), At(1, mortal_server.kill), epochs=3)
         said = []
         with pytest.raises(mlflow.MlflowException) as caught:
             fit(GradCAMCallback(pictures(1)), epochs=3)
@@ -90,7 +76,7 @@ def test_no_name_and_no_password_is_in_what_we_write_print_send_or_log(
         assert len(journals) == 2
         runner = CliRunner()
         said += [runner.invoke(main, ["upload", str(journal)]).output for journal in journals]
-        own_server.start()
+        mortal_server.start()
         for journal in journals:
             done = runner.invoke(main, ["upload", str(journal)])
             assert done.exit_code == 0, done.output
@@ -99,12 +85,11 @@ def test_no_name_and_no_password_is_in_what_we_write_print_send_or_log(
             assert MlflowClient().get_run(journal.name).info.status == "FINISHED"
     captured = capfd.readouterr()
     said += [captured.out, captured.err, caplog.text]
-    own_server.kill()
-    assert f"pictures  {own_server.address}/#/experiments/" in captured.out
-    assert Journal(journals[0]).manifest.tracking_uri == own_server.address
-    written = {
-        str(path): path.read_bytes() for place in (tmp_path, folder) for path in place.rglob("*") if path.is_file()
-    }
+    assert f"pictures  {mortal_server.address}/#/experiments/" in captured.out
+    assert Journal(journals[0]).manifest.tracking_uri == mortal_server.address
+    of_server = mortal_server.folder
+    files = [*tmp_path.rglob("*"), *of_server.glob("*"), *(of_server / "artifacts" / experiment).rglob("*")]
+    written = {str(path): path.read_bytes() for path in files if path.is_file()}
     assert {Path(path).name for path in written} >= {"manifest.json", "report.html", "page.html", "mlflow.db", "log"}
     for secret in SECRETS:
         assert not [path for path, content in written.items() if secret.encode() in content]

@@ -70,7 +70,7 @@ def models_of(client: MlflowClient, run: mlflow.entities.Run) -> list[LoggedMode
 @pytest.fixture(params=["tensorflow", "keras"])
 def autolog(request: pytest.FixtureRequest, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """MLflow's autologging, of which there are two for Keras; it does not load each model again to see its imports."""
-    monkeypatch.setenv("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", "0")
     flavour = getattr(mlflow, request.param)
     flavour.autolog(log_models=True, silent=True)
     yield

@@ -13,6 +13,7 @@ import keras
 import mlflow
 import numpy as np
 import pytest
+import requests
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from PIL import Image
@@ -164,7 +165,7 @@ def test_a_training_whose_batches_are_refused_keeps_its_journal_and_says_so(
     delete = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch or client.delete_run(store.run_id))
     model = small_model()
     model.compile("sgd", "sparse_categorical_crossentropy")
-    callback = GradCAMCallback(pictures(1), run_id=store.run_id, flush_timeout=3)
+    callback = GradCAMCallback(pictures(1), run_id=store.run_id, flush_timeout=1)
     model.fit(pictures(8), np.arange(8) % 4, epochs=2, callbacks=[delete, callback], verbose=0)
     journal = Journal(Path(".gradcam", store.run_id))
     assert journal.steps() == [-1, 0, 1]
@@ -341,3 +342,27 @@ def test_256_probes_leave_nothing_but_pictures(client: MlflowClient) -> None:
     assert {"gradcam/report.html", "gradcam/strip.png", "gradcam/manifest.json"} <= set(held)
     shown = {path.partition("+")[0] for path in artifact_paths(client, run_id, "images")}
     assert len(shown) <= 1 + 32
+
+
+def test_who_asks_what_a_run_holds_asks_for_nothing_else(
+    store: MLflowStore, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One request lists a folder. MLflow's client makes four, and five to fetch a file: the server may be far away."""
+    journal = make_journal(tmp_path / store.run_id, steps=range(3))
+    assert Uploader(journal, store).send()
+    sent: list[str] = []
+    send = requests.Session.send
+
+    def counting(self: requests.Session, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+        sent.append(request.path_url)
+        return send(self, request, **settings)
+
+    monkeypatch.setattr(requests.Session, "send", counting)
+    assert len(store.held(Kind.TILE)) == 3 * 3
+    assert len(store.held(Kind.MAPS)) == 3
+    assert len(sent) == 2, sent
+    assert store.fetch(1)
+    assert len(sent) == 2 + 2, sent  # is it a folder, and what is in it
+    assert mlflow_store.fetch_journal(store, tmp_path / "fetched").steps() == [0, 1, 2]
+    assert len(sent) == 4 + 3 + 2 + (1 + 3), sent  # folders, the manifest, and the maps
+    assert {path.split("/artifacts")[0] for path in sent} == {"/api/2.0/mlflow-artifacts"}

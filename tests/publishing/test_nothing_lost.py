@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,30 +50,11 @@ KILLS = int(os.environ.get("GRADCAM_KILLS", "10"))
 # ---- What can go wrong ----
 
 
-@pytest.fixture
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str | Path], Server]]:
-    """Starts a server that is the tracking server of the test."""
-    before = mlflow.get_tracking_uri()
-    servers = []
-
-    def start(artifacts: str | Path) -> Server:
-        servers.append(Server(tmp_path_factory.mktemp("server"), artifacts))
-        servers[-1].start()
-        mlflow.set_tracking_uri(servers[-1].address)
-        mlflow.set_experiment(experiment_id="0")
-        return servers[-1]
-
-    yield start
-    mlflow.set_tracking_uri(before)
-    for server in servers:
-        server.kill()
-
-
 class Proxy(ThreadingHTTPServer):
     """Before a server: "ok", "dead", "hang", "500", "slow", "lost" (a third of the answers) or odd about images.
 
     "artifacts hang" answers no request for one for two seconds, as where the server waits for S3.
-    "late" gives up on the client of each first image and hands it on a second later, as gateways do. "half" refuses the
+    "late" gives up on the client of the first image and hands it on a second later, as gateways do. "half" refuses the
     first WebP of all, and deletes nothing. "no artifacts" fails for each and hangs up on what comes next on that line.
     """
 
@@ -88,12 +69,14 @@ class Proxy(ThreadingHTTPServer):
         self.dice = random.Random(5)
         self.lost = 0
         self.halves = 0
+        self.late_ones = threading.Event()  # the one that is late has been handed on
         self.ended = threading.Event()
 
 
 class _Forward(BaseHTTPRequestHandler):
     server: Proxy
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or the body of each answer would wait 40 ms for somebody to confirm its head
     has_failed = False
 
     def log_message(self, *_: object) -> None:
@@ -133,6 +116,7 @@ class _Forward(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if is_late:
+            self.server.late_ones.set()
             return
         self.send_response_only(status)
         for name, value in (headers | {"Content-Length": str(len(content))}).items():
@@ -178,7 +162,7 @@ def train(*callbacks: keras.callbacks.Callback, epochs: int, model: keras.Model 
 
 
 SCRIPT = """
-import os, signal, sys, time, threading
+import json, os, signal, sys, tempfile, time, threading, traceback
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the background of a script ignores it, as do its children
 import keras, mlflow, numpy as np
 from support.models import pictures, small_model
@@ -186,8 +170,6 @@ from support.seeds import same_weights
 from support.trainings import At
 from gradcam_callbacks import GradCAMCallback
 import gradcam_callbacks.publishing.mlflow_store, gradcam_callbacks.publishing.worker
-
-mlflow.set_tracking_uri(sys.argv[1])
 
 def fit(*callbacks, epochs):
     keras.utils.set_random_seed(1)
@@ -200,16 +182,93 @@ def call(**actions):
 """
 
 
-def start_script(body: str, *arguments: str) -> subprocess.Popen[str]:
+FORKS = """
+print("ready", flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        os.write(1, f"pid {os.getpid()}\\n".encode())
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        os.chdir(asked["folder"])
+        tempfile.tempdir = None
+        sys.argv = asked["arguments"]
+        status = 1
+        try:
+            exec(asked["body"])
+            status = 0
+        except Exception:
+            traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(status)
+    os.write(1, f"dead {os.waitpid(pid, 0)[1]}\\n".encode())
+"""
+
+
+def start_script(body: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT + body, *arguments],
+        [sys.executable, "-c", SCRIPT + body],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
+
+
+class Forks:
+    """Runs scripts, each in a process of its own that need not load what a training needs: that takes five seconds.
+
+    Attributes:
+        status: of the last process that has ended, as `os.waitpid` gives it.
+    """
+
+    def __init__(self) -> None:
+        self._parent = start_script(FORKS, stderr=subprocess.STDOUT)
+        assert "ready\n" in iter(self._readline, "")
+        self.status: int | None = None
+
+    def start(self, body: str, *arguments: str) -> int:
+        """The process of a script that runs here, with what the environment is now."""
+        asked = {"environment": dict(os.environ), "folder": str(Path.cwd()), "body": body, "arguments": arguments}
+        assert self._parent.stdin is not None
+        self._parent.stdin.write(json.dumps(asked) + "\n")
+        self._parent.stdin.flush()
+        return int(next(line for line in iter(self._readline, "") if line.startswith("pid ")).removeprefix("pid "))
+
+    def lines(self) -> Iterator[str]:
+        """What it writes until it has ended, also to stderr."""
+        for line in iter(self._readline, ""):
+            if line.startswith("dead "):
+                self.status = int(line.removeprefix("dead "))
+                return
+            yield line
+
+    def run(self, body: str, *arguments: str, timeout: float) -> str:
+        """What a script that ends well writes."""
+        too_late = threading.Timer(timeout, os.kill, (self.start(body, *arguments), signal.SIGKILL))
+        too_late.start()
+        out = "".join(self.lines())
+        too_late.cancel()
+        assert self.status == 0, out
+        return out
+
+    def close(self) -> None:
+        self._parent.kill()
+        self._parent.communicate()
+
+    def _readline(self) -> str:
+        assert self._parent.stdout is not None
+        return self._parent.stdout.readline()
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    started = Forks()
+    yield started
+    started.close()
 
 
 # ---- What must hold ----
@@ -293,15 +352,13 @@ def own_run() -> mlflow.entities.Run:
 
 
 def test_a_server_killed_and_started_again_gets_everything(
-    own_server: Callable[[str | Path], Server], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mortal_server: Server, client: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server that is away for three epochs has all steps, in order and once, when `fit` returns; one warning."""
-    artifacts = tmp_path.parent / f"{tmp_path.name}-artifacts"
-    server = own_server(artifacts)
-    train(At(1, server.kill), At(4, server.start), GradCAMCallback(pictures(2)), Pause(0.3), epochs=8)
-    client, run = MlflowClient(server.address), own_run()
+    train(At(1, mortal_server.kill), At(4, mortal_server.start), GradCAMCallback(pictures(2)), Pause(0.3), epochs=8)
+    run = own_run()
     assert_complete(client, run.info.run_id, range(8))
-    maps = list(artifacts.rglob("maps/*.npz"))
+    maps = list((mortal_server.folder / "artifacts").glob(f"*/{run.info.run_id}/**/maps/*.npz"))
     arrival = [int(path.stem) for path in sorted(maps, key=lambda path: path.stat().st_mtime_ns)]
     assert arrival == list(range(-1, 8))
     assert run.info.status == "FINISHED"
@@ -341,16 +398,18 @@ def test_a_bad_server_neither_holds_up_a_training_nor_loses_a_step(
             in_training = False
 
     monkeypatch.setattr(requests.Session, "send", spy)
-    callback = GradCAMCallback(pictures(2), flush_timeout=3)
+    if mode == "hang":  # by itself a request may take 10 seconds
+        monkeypatch.setattr(mlflow_store, "REQUEST_TIMEOUT", 2.0)
+    callback = GradCAMCallback(pictures(2), flush_timeout=2)
     started = time.monotonic()
-    train(Watch(), At(0, lambda: setattr(proxy, "mode", mode)), callback, Pause(0.2), epochs=6)
-    assert time.monotonic() - started < 60
+    train(Watch(), At(0, lambda: setattr(proxy, "mode", mode)), callback, Pause(0.2), epochs=4)
+    assert time.monotonic() - started < 30
     assert on_the_training_thread == []
     proxy.mode = "ok"
     proxy.ended.set()
     run_id = own_run().info.run_id
     journal = Path(".gradcam", run_id).absolute()
-    assert Journal(journal).steps() == [-1, *range(6)]
+    assert Journal(journal).steps() == [-1, *range(4)]
     warnings = our_warnings(caplog)
     assert len([warning for warning in warnings if "gradcam upload" in warning]) == 1
     pasted = f"gradcam upload {journal} --tracking-uri {proxy.address}"
@@ -367,39 +426,39 @@ def test_a_bad_server_neither_holds_up_a_training_nor_loses_a_step(
             pasted, shell=True, env=another_shell, cwd="/", capture_output=True, text=True, timeout=120, check=False
         )
         assert result.returncode == 0, result.stderr
-        assert "holds all 6 steps" in result.stdout
+        assert "holds all 4 steps" in result.stdout
     else:
         upload(journal)
-    assert_complete(client, run_id, range(6))
+    assert_complete(client, run_id, range(4))
     files = artifact_paths(client, run_id)
     upload(journal)
     assert artifact_paths(client, run_id) == files
     (journal / "uploaded").unlink()  # as from another machine
     upload(journal)
     assert artifact_paths(client, run_id) == files
-    assert_complete(client, run_id, range(6))
+    assert_complete(client, run_id, range(4))
 
 
 def test_answers_that_are_lost_on_the_way_double_nothing(proxy: Proxy, client: MlflowClient) -> None:
     """Where a third of the requests do their work but seem to fail, everything is there once in the end."""
-    callback = GradCAMCallback(pictures(2), flush_timeout=10, journal_dir="kept")
-    train(callback, At(0, lambda: setattr(proxy, "mode", "lost")), Pause(0.2), epochs=6)
+    callback = GradCAMCallback(pictures(2), flush_timeout=3, journal_dir="kept")
+    train(callback, At(0, lambda: setattr(proxy, "mode", "lost")), Pause(0.2), epochs=5)
     assert proxy.lost > 5
     run_id = Journal("kept").manifest.run_id
     for _ in range(3):  # the last machine before the network is repaired
         CliRunner().invoke(main, ["upload", "kept"])
     proxy.mode = "ok"
     upload("kept")
-    assert_complete(client, run_id, range(6))
+    assert_complete(client, run_id, range(5))
 
 
 @pytest.mark.parametrize("mode", ["late", "half"])
 def test_an_image_that_half_arrived_or_came_late_is_there_once(proxy: Proxy, client: MlflowClient, mode: str) -> None:
     """An image that the server got after the client gave up, or without its small copy, is not there twice."""
     callback = GradCAMCallback(pictures(2), flush_timeout=30, journal_dir="kept")
-    train(callback, At(0, lambda: setattr(proxy, "mode", mode)), Pause(1), epochs=4)
+    train(callback, At(0, lambda: setattr(proxy, "mode", mode)), Pause(0.3), epochs=4)
     assert proxy.lost + proxy.halves >= 1
-    time.sleep(2 * (mode == "late"))
+    assert mode == "half" or proxy.late_ones.wait(30)
     proxy.mode = "ok"
     upload("kept")
     assert_complete(client, Journal("kept").manifest.run_id, range(4))
@@ -430,18 +489,17 @@ def test_a_second_fit_goes_on_while_the_server_is_away(proxy: Proxy, client: Mlf
 
 
 IN_A_RUN = """
-with mlflow.start_run(run_id=sys.argv[2]):
+mlflow.set_tracking_uri(sys.argv[0])
+with mlflow.start_run(run_id=sys.argv[1]):
     fit(GradCAMCallback(pictures(2)), epochs=2)
 """
 
 
-def test_a_run_whose_steps_nobody_can_say_is_not_overwritten(proxy: Proxy, client: MlflowClient) -> None:
+def test_a_run_whose_steps_nobody_can_say_is_not_overwritten(proxy: Proxy, client: MlflowClient, forks: Forks) -> None:
     """Another process, the same run, a server that is away: before the training there is an error, later no loss."""
     with mlflow.start_run() as run:
         pass
-    another = start_script(IN_A_RUN, proxy.address, run.info.run_id)
-    _, err = another.communicate(timeout=240)
-    assert another.returncode == 0, err
+    forks.run(IN_A_RUN, proxy.address, run.info.run_id, timeout=240)
     with mlflow.start_run(run_id=run.info.run_id):
         proxy.mode = "dead"
         with pytest.raises(RuntimeError, match=f"MLflow does not say which steps run {run.info.run_id} holds already"):
@@ -481,7 +539,7 @@ def test_a_run_deleted_under_the_training_is_completed_when_it_is_back(
 ) -> None:
     """The training ends, the journal holds every step, and what is missing is counted; restored, the run gets it."""
     run_id = client.create_run(mlflow.tracking.fluent._get_experiment_id()).info.run_id
-    callback = GradCAMCallback(pictures(2), run_id=run_id, flush_timeout=3)
+    callback = GradCAMCallback(pictures(2), run_id=run_id, flush_timeout=1)
     train(callback, At(0, lambda: client.delete_run(run_id)), Pause(0.2), epochs=4)
     journal = Path(".gradcam", run_id)
     assert Journal(journal).steps() == [-1, *range(4)]
@@ -536,13 +594,17 @@ def test_a_run_is_ended_by_a_server_that_hangs_up_after_an_error(proxy: Proxy, c
 
 
 def test_an_artifact_store_that_takes_nothing_does_not_stop_the_metrics(
-    own_server: Callable[[str | Path], Server], caplog: pytest.LogCaptureFixture
+    server_of_session: Server, client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The metrics of every epoch arrive, one warning says what is wrong, the last one counts what is missing."""
-    server = own_server("/proc/nowhere")
-    train(GradCAMCallback(pictures(2), flush_timeout=5), Pause(0.2), epochs=4)
+    place = server_of_session.folder / "artifacts" / "nowhere"
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to("/proc/nowhere")
+    experiment = client.create_experiment("artifacts nowhere", artifact_location="mlflow-artifacts:/nowhere")
+    mlflow.set_experiment(experiment_id=experiment)
+    train(GradCAMCallback(pictures(2), flush_timeout=3), Pause(0.2), epochs=4)
     run_id = own_run().info.run_id
-    metrics = metric_steps(MlflowClient(server.address), run_id)
+    metrics = metric_steps(client, run_id)
     assert metrics
     assert metrics == {key: [0, 1, 2, 3] for key in metrics}
     first, last = our_warnings(caplog)
@@ -573,31 +635,30 @@ FULL_DISK = """
 import logging, resource
 logging.basicConfig(format="%(name)s|%(message)s")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+mlflow.set_tracking_uri(sys.argv[0])
 
 def fill_up(epoch, logs=None):
     if epoch == 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
 
-fit(GradCAMCallback(pictures(2), journal_dir="kept", flush_timeout=5), call(on_epoch_end=fill_up), epochs=5)
+fit(GradCAMCallback(pictures(2), journal_dir="kept", flush_timeout=2), call(on_epoch_end=fill_up), epochs=5)
 print("trained", mlflow.last_active_run().info.run_id, flush=True)
 """
 
 
-def test_a_full_disk_ends_no_training(mlflow_server: str, client: MlflowClient) -> None:
+def test_a_full_disk_ends_no_training(mlflow_server: str, client: MlflowClient, forks: Forks) -> None:
     """Where no file may grow beyond 1500 bytes after epoch 0, the training ends as usual and says so once."""
-    script = start_script(FULL_DISK, mlflow_server)
-    out, err = script.communicate(timeout=120)
-    assert script.returncode == 0, err
+    out = forks.run(FULL_DISK, mlflow_server, timeout=120)
     found = re.search(r"trained (\w+)", out)
     assert found, out
     metrics = metric_steps(client, found[1])
     assert metrics == {key: [0, 1, 2, 3, 4] for key in metrics}
     assert 0 in Journal("kept").steps()
-    warnings = [line for line in err.splitlines() if line.startswith("gradcam_callbacks")]
+    warnings = [line for line in out.splitlines() if line.startswith("gradcam_callbacks")]
     assert len([warning for warning in warnings if "The journal" in warning and "could not be written" in warning]) == 1
     assert len([warning for warning in warnings if "have not arrived" in warning]) <= 1
     assert len(warnings) <= 3
-    assert "Traceback" not in err
+    assert "Traceback" not in out
 
 
 # ---- strict=True, and explanations that fail ----
@@ -728,60 +789,42 @@ def test_strict_raises_where_an_explanation_fails(client: MlflowClient) -> None:
 
 # ---- The process ----
 
-FORKS = """
+ANNOUNCED = """
 class Announce(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         os.write(1, f"ended {epoch}\\n".encode())
         time.sleep(0.02)
 
-print("ready", flush=True)
-for line in sys.stdin:
-    pid = os.fork()
-    if pid == 0:
-        fit(GradCAMCallback(pictures(1), journal_dir=line.strip(), verbose=False), Announce(), epochs=1000)
-        os._exit(0)
-    os.write(1, f"pid {pid}\\n".encode())
-    _, status = os.waitpid(pid, 0)
-    os.write(1, f"dead {status}\\n".encode())
+mlflow.set_tracking_uri(sys.argv[0])
+fit(GradCAMCallback(pictures(1), journal_dir=sys.argv[1], verbose=False), Announce(), epochs=1000)
 """
 
 
 def test_kill_9_at_any_moment_loses_no_epoch(
-    mlflow_server: str, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: str, client: MlflowClient, forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever the process is killed, the journal holds each epoch that had ended, and its upload completes the run."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # what a killed process leaves goes with the test
     dice = random.Random(KILLS)
-    script = start_script(FORKS, mlflow_server)
-    assert script.stdin is not None
-    assert script.stdout is not None
-    try:
-        assert script.stdout.readline() == "ready\n"
-        for trial in range(KILLS):
-            folder = tmp_path / f"journal-{trial}"
-            script.stdin.write(f"{folder}\n")
-            script.stdin.flush()
-            pid = int(script.stdout.readline().removeprefix("pid "))
-            announced = [script.stdout.readline()]
-            assert announced == ["ended 0\n"]
-            time.sleep(dice.uniform(0, 0.8))
-            os.kill(pid, signal.SIGKILL)
-            while not announced[-1].startswith("dead"):
-                announced.append(script.stdout.readline())
-            assert announced.pop() == f"dead {int(signal.SIGKILL)}\n"
-            journal = Journal(folder)
-            before, *steps = journal.steps()
-            assert before == -1
-            assert steps == list(range(len(steps)))
-            assert len(announced) <= len(steps) <= len(announced) + 1
-            assert not list(folder.rglob(".*"))
-            run_id = journal.manifest.run_id
-            sending = Uploader(journal, find_run(run_id, mlflow_server))
-            assert sending.send(), sending.error
-            assert_complete(client, run_id, steps, probes=1, tested=())
-    finally:
-        script.kill()
-        script.communicate()
+    for trial in range(KILLS):
+        folder = tmp_path / f"journal-{trial}"
+        pid = forks.start(ANNOUNCED, mlflow_server, str(folder))
+        announced = (line for line in forks.lines() if line.startswith("ended "))
+        assert next(announced) == "ended 0\n"
+        time.sleep(dice.uniform(0, 0.8))
+        os.kill(pid, signal.SIGKILL)
+        ended = 1 + len(list(announced))
+        assert forks.status == signal.SIGKILL
+        journal = Journal(folder)
+        before, *steps = journal.steps()
+        assert before == -1
+        assert steps == list(range(len(steps)))
+        assert ended <= len(steps) <= ended + 1
+        assert not list(folder.rglob(".*"))
+        run_id = journal.manifest.run_id
+        sending = Uploader(journal, find_run(run_id, mlflow_server))
+        assert sending.send(), sending.error
+        assert_complete(client, run_id, steps, probes=1, tested=())
 
 
 LONG_TRAINING = """
@@ -812,8 +855,9 @@ def measure(epoch, logs=None):
     other = threading.Thread(target=lambda: seen.append(settings()))
     other.start()
     other.join()
-    time.sleep(0.05)
+    time.sleep(0.02)
 
+mlflow.set_tracking_uri(sys.argv[0])
 before = state()
 callbacks = [GradCAMCallback(pictures(1)), call(on_epoch_end=measure)]
 fit(*callbacks, epochs=200)
@@ -829,7 +873,7 @@ print(json.dumps({
 
 
 def test_two_hundred_epochs_take_no_more_memory_than_twenty(
-    mlflow_server: str, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: str, client: MlflowClient, forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One trace, the same memory and threads throughout, others see MLflow's own settings, and nothing is left."""
     temporary = tmp_path / "temporary"
@@ -838,10 +882,8 @@ def test_two_hundred_epochs_take_no_more_memory_than_twenty(
     here.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.chdir(here)
-    script = start_script(LONG_TRAINING, mlflow_server)
-    out, err = script.communicate(timeout=300)
-    assert script.returncode == 0, err
-    result = json.loads(out.splitlines()[-1])
+    out = forks.run(LONG_TRAINING, mlflow_server, timeout=300)
+    result = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
     assert result["traces"] == 1
     assert len(set(result["counts"][21:])) == 1, result["counts"]
     assert result["seen"] == [result["before"]["settings"]] * 200
@@ -872,7 +914,7 @@ fit(GradCAMCallback(pictures(2), every=100), call(on_train_batch_begin=wait, on_
 
 def test_ctrl_c_ends_the_run_and_keeps_the_last_epoch(mlflow_server: str, client: MlflowClient, tmp_path: Path) -> None:
     """The epoch before the interrupt is in MLflow, the run has failed, and Python exits as it always does."""
-    script = start_script(CTRL_C, mlflow_server)
+    script = start_script(CTRL_C)
     assert script.stdout is not None
     assert "now\n" in iter(script.stdout.readline, "")  # after the lines that say where to look
     script.send_signal(signal.SIGINT)
@@ -928,7 +970,7 @@ def test_ctrl_c_while_it_waits_for_mlflow_ends_the_run_too(
 
     class Impatient(keras.callbacks.Callback):
         def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-            threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Timer(1.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     dead = At(0, lambda: setattr(proxy, "mode", "dead"))
     started = time.monotonic()

@@ -197,7 +197,7 @@ def test_wrong_keys_are_one_warning_and_right_ones_complete_the_run(
     s3: S3, right_keys: dict[str, str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The training is not stopped, metrics arrive, the journal has every step; no key is in what is said."""
-    fit(callback(flush_timeout=3), epochs=2)
+    fit(callback(flush_timeout=2), epochs=2)
     (folder,) = Path(".gradcam").iterdir()
     assert Journal(folder).steps() == [-1, 0, 1]
     assert metric_steps(folder.name) == [0, 1]

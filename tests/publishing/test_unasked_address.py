@@ -19,6 +19,7 @@ from support.models import pictures, small_model
 
 from gradcam_callbacks import GradCAMError, explain_checkpoints
 from gradcam_callbacks.cli import main
+from gradcam_callbacks.publishing import mlflow_store
 from gradcam_callbacks.publishing.mlflow_store import find_run_of
 from gradcam_callbacks.record.journal import Journal
 
@@ -58,7 +59,9 @@ def upload(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.stderr
 
 
-def test_no_server_is_asked_that_only_the_journal_names(listener: socket.socket, client: MlflowClient) -> None:
+def test_no_server_is_asked_that_only_the_journal_names(
+    listener: socket.socket, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a terminal: exit status 1, one line that says what to do, and not one connection."""
     journal = make_journal(Path("run"), tracking_uri=f"http://ann:secret@{address_of(listener)[7:]}").directory
     for more in ((), ("--run", "1f0c2d")):
@@ -71,6 +74,7 @@ def test_no_server_is_asked_that_only_the_journal_names(listener: socket.socket,
     with pytest.raises(GradCAMError, match="If you trust it, set MLFLOW_TRACKING_URI to it"):
         find_run_of(Journal(journal))
     assert not was_asked(listener)
+    monkeypatch.setattr(mlflow_store, "REQUEST_TIMEOUT", 0.5)  # the listener never answers
     status, said = upload(journal, "--tracking-uri", address_of(listener))
     assert status == 1
     assert was_asked(listener)

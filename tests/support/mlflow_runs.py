@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 
 class Server:
@@ -33,7 +34,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
+        self.folder = folder
         self._artifacts = artifacts
         self._options = options
         self._environment = environment
@@ -42,12 +43,12 @@ class Server:
     def start(self) -> None:
         """Returns when the server answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
+        store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         destination = ["--artifacts-destination", str(self._artifacts)]
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *store, *destination, *self._options],
-                cwd=self._folder,
+                cwd=self.folder,
                 # Six processes less, which poll.
                 env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | self._environment,
                 stdout=log,
@@ -62,7 +63,7 @@ class Server:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
         self.kill()
-        raise RuntimeError(f"mlflow server did not start:\n{(self._folder / 'log').read_text()}")
+        raise RuntimeError(f"mlflow server did not start:\n{(self.folder / 'log').read_text()}")
 
     def kill(self) -> None:
         """Ends it at once: asked politely, it can wait half a minute for connections that nobody uses."""
@@ -74,10 +75,13 @@ class Server:
 
 
 def artifact_paths(client: MlflowClient, run_id: str, folder: str = "") -> list[str]:
-    """The paths of all artifacts of a run."""
-    found = []
-    for entry in client.list_artifacts(run_id, folder or None):
-        found += artifact_paths(client, run_id, entry.path) if entry.is_dir else [entry.path]
+    """The paths of all artifacts of a run, or of a folder of it."""
+    # One request a folder; `client.list_artifacts` makes four, since the run may have a LoggedModel of that name.
+    artifacts = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=client.tracking_uri)
+    found, folders = [], [folder]
+    while folders:
+        for entry in artifacts.list_artifacts(folders.pop() or None):
+            (folders if entry.is_dir else found).append(entry.path)
     return sorted(found)
 
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow's own, where mode
 @pytest.fixture(autouse=True)
 def requirements_are_not_inferred(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow would load each model in another process, to see what it imports."""
-    monkeypatch.setenv("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT", "0")
 
 
 def probes(count: int = 3) -> ProbeSet:

@@ -328,7 +328,7 @@ def test_a_tracker_that_fails_ends_no_training_and_loses_no_map(
         fit(
             compiled_model(),
             Saboteur(),
-            GradCAMCallback(pictures(1), run_id=run.info.run_id, journal_dir="kept", flush_timeout=5),
+            GradCAMCallback(pictures(1), run_id=run.info.run_id, journal_dir="kept", flush_timeout=1),
         )
     assert Journal("kept").steps() == [-1, 0, 1, 2]
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("gradcam_callbacks")]

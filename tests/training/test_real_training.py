@@ -25,6 +25,7 @@ from support.models import pictures, small_model
 from support.seeds import same_weights
 
 from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, ProbeSet
+from gradcam_callbacks.publishing.mlflow_store import MLflowStore
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.training import failed_fit
 
@@ -305,8 +306,8 @@ def test_a_loop_of_fits_measures_drift_and_fetches_nothing(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each `fit` of one epoch is compared with the one before, and what the run holds is not downloaded again."""
-    fetched: list[str] = []
-    monkeypatch.setattr(MlflowClient, "download_artifacts", lambda self, run, path, *rest: fetched.append(path))
+    fetched: list[int | None] = []
+    monkeypatch.setattr(MLflowStore, "fetch", lambda self, step, *kind: fetched.append(step))
     model, drifts = compiled_model(), []
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: drifts.append(logs.get("gradcam_drift")))
     with mlflow.start_run() as run:
