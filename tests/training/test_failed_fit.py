@@ -187,6 +187,32 @@ def test_a_thread_that_has_ended_has_left_fit() -> None:
     assert held
 
 
+def test_a_fit_that_begins_where_one_has_failed_closes_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, as what it calls `fit` for hides that the other is gone. Two callbacks of one `fit` are left alone."""
+    monkeypatch.setattr(failed_fit, "LOOK_EVERY", 60)
+    failed, one, two = Watched(), Watched(fails=False), Watched(fails=False)
+    held = failing(failed)
+    assert failed.statuses == []
+    fit(one, two)
+    assert (failed.statuses, one.statuses, two.statuses) == (["FAILED"], ["FINISHED"], ["FINISHED"])
+    assert held
+
+
+def test_a_stack_that_is_cut_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`faulthandler` writes the hundred innermost calls: a `fit` below these is not taken for one that has failed."""
+    monkeypatch.setattr(failed_fit, "LOOK_EVERY", 0.02)
+
+    def deep(calls: int) -> None:
+        if calls:
+            deep(calls - 1)
+        else:
+            time.sleep(0.3)
+
+    ours = Watched(fails=False, begin=lambda: deep(120))
+    fit(ours)
+    assert ours.statuses == ["FINISHED"]
+
+
 @pytest.mark.usefixtures("long")
 def test_a_training_that_ends_leaves_no_watcher() -> None:
     """Not for a moment, and a training that takes longer than several looks is left alone."""
