@@ -95,6 +95,20 @@ def test_fuzzed_names(names: list[str], ending: str) -> None:
     assert all(0 <= step < 10**15 for step in steps)
 
 
+def test_a_numbered_folder_that_was_not_written_to_its_end_is_named(tmp_path: Path) -> None:
+    """Beside checkpoints of Orbax it is a step that is missing; other folders are none."""
+    for name in ("0", "1", "2", "logs"):
+        (tmp_path / name).mkdir()
+    for name in ("0", "2"):
+        (tmp_path / name / "_CHECKPOINT_METADATA").touch()
+    with ExitStack() as stack:
+        found, problems = find_checkpoints(tmp_path, None, stack)
+        assert [checkpoint.step for checkpoint in found] == [0, 2]
+        assert {path: str(error) for path, error in problems.items()} == {
+            str(tmp_path / "1"): "It is a folder without a checkpoint, as an interrupted writing leaves one."
+        }
+
+
 @pytest.mark.parametrize(
     ("steps", "gaps"),
     [
