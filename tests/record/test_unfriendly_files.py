@@ -112,7 +112,7 @@ def test_the_names_of_arrays_are_a_list_of_texts(names: Any) -> None:
     """Numbers, a table or one text in their place are said to be wrong, and are no traceback."""
     with np.load(STEP) as whole:
         np.savez(STEP, **(dict(whole) | {"arrays": names}))
-    with pytest.raises(GradCAMError, match="is damaged: 'arrays' is not what it should be: names"):
+    with pytest.raises(GradCAMError, match="is damaged: its array 'arrays' is not what it should be: names"):
         Journal("run").read(1)
 
 

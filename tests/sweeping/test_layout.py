@@ -255,3 +255,23 @@ def test_weights_are_loaded_into_a_model_that_was_never_called() -> None:
         model.load_weights(path)
         expected = Explainer(model)(ProbeSet(pictures(2), targets=[1, "predicted"])).maps
         np.testing.assert_array_equal(outcome.arrays["maps"], expected)
+
+
+@pytest.mark.usefixtures("long")
+def test_another_architecture_whose_weights_would_fit_is_built_anew() -> None:
+    """Another activation has the same arrays and other maps."""
+    found_alone = []
+    for number, activation in enumerate(("relu", "relu", "gelu", "gelu")):
+        trunk = keras.layers.Conv2D(6, 3, activation=activation, name="conv")
+        layers = [
+            keras.Input((16, 16, 3)),
+            trunk,
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(4, name="d"),
+        ]
+        keras.Sequential(layers, name="same").save(f"m-{number}.keras")
+        (checkpoint,) = checkpoints([Path(f"m-{number}.keras")])
+        found_alone.append(loader_for(None).outcome(checkpoint, with_noise=False).arrays["maps"])
+    turns = [Turn(checkpoint, False, False) for checkpoint in checkpoints([Path(f"m-{n}.keras") for n in range(4)])]
+    for outcome, alone in zip(explained(loader_for(None), turns), found_alone, strict=True):
+        np.testing.assert_array_equal(outcome.arrays["maps"], alone)
