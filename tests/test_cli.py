@@ -19,6 +19,7 @@ import mlflow
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from keras.applications import imagenet_utils, mobilenet_v2
 from mlflow import MlflowClient
 from PIL import Image
 from support.journals import make_journal
@@ -197,6 +198,28 @@ def test_names_of_classes_come_from_any_usual_file_and_are_targets(model: Path, 
         "great white shark − hen",
         "cock − cock",
     ]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_network_for_imagenet_has_its_names(monkeypatch: pytest.MonkeyPatch, is_there: bool) -> None:
+    """Keras has them once it has downloaded them; where it cannot, that is said, and classes are numbers."""
+    names = {str(index): [f"n{index:08}", f"kind_of_{index}"] for index in range(1000)}
+    module = sys.modules[imagenet_utils.decode_predictions.__module__]
+    monkeypatch.setattr(module, "CLASS_INDEX", names if is_there else None)
+
+    def away(*_: object, **__: object) -> None:
+        raise OSError("URL fetch failure: nobody answers")
+
+    monkeypatch.setattr(module.file_utils, "get_file", away)
+    small_model(classes=1000).save("thousand.keras")
+    result = gradcam("explain", "thousand.keras", "cat.png", "--preprocess", "mobilenet_v2", "--out", "looks")
+    assert result.exit_code == 0
+    best = explain(keras.saving.load_model("thousand.keras"), ["cat.png"], preprocess=mobilenet_v2.preprocess_input)
+    number = str(best.predictions(1)[0][0][0])
+    (row,) = [row for row in rows(result.stdout) if row[0] == number]
+    assert row[1] == (f"kind of {number}" if is_there else f"class_{number}")
+    said = "The names of ImageNet's classes could not be downloaded; --classes FILE gives them."
+    assert (said in result.stderr) == (not is_there)
 
 
 def test_names_that_do_not_fit_are_refused(model: Path) -> None:
@@ -1130,6 +1153,16 @@ def test_weights_are_loaded_into_the_model_that_is_named(three: list[keras.Model
     assert "--model" in line
     result = gradcam(*call, "--model", model)
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "3 checkpoints explained.")
+    assert_recorded(three, 2)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_is_started_on_this_machine(three: list[keras.Model]) -> None:
+    """`--backend dask` alone is enough, and the maps are the same."""
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    call = ("checkpoints", "ckpt", "--probes", "probes", "--target", 2, "--journal", "post", "--backend", "dask")
+    finished = process(*call)
+    assert (finished.returncode, finished.stdout.splitlines()[-1]) == (0, "3 checkpoints explained."), finished.stderr
     assert_recorded(three, 2)
 
 

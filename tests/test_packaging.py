@@ -63,5 +63,5 @@ def test_workflows_run_parts_of_ci_run() -> None:
                 assert script == ".ci/run"
                 nightly |= set(" ".join(asked).split()) if "matrix" not in command else set()
             named |= {row["part"] for row in job.get("strategy", {}).get("matrix", {}).get("include", [])}
-    assert named == {"checks", "site", "fast", "lowest", "jax", "package"} <= set(parts)
+    assert named == {"checks", "site", "alone", "lowest", "jax", "package"} <= set(parts)
     assert nightly == {"checks", "site", "coverage", "lowest", "jax_whole", "package"} <= set(parts)

@@ -87,8 +87,8 @@ def _smoothed(ring: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
         if end - start < 2:
             continue
         between, (dy, dx) = points[start + 1 : end] - points[start], points[end] - points[start]
-        length = math.hypot(dy, dx)  # 0 where the ring touches itself
-        distances = np.abs(between @ [dx, -dy]) / length if length else np.hypot(*between.T)
+        # No 0: where the ring touches itself, the second of the two points lies on each line that begins at the first.
+        distances = np.abs(between @ [dx, -dy]) / math.hypot(dy, dx)
         farthest = int(np.argmax(distances))
         if distances[farthest] > _STRAIGHT:
             place = start + 1 + farthest

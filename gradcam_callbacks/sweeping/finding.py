@@ -150,7 +150,7 @@ def _steps(
             else:
                 problem = "No number in its name says which step it is."
                 raise GradCAMError(problem, "Use {argument}, or give it alone.", argument="step_from")
-            if steps[path] > MOST_STEP:
+            if steps[path] > MOST_STEP or (step_from is not None and steps[path] < 0):
                 raise GradCAMError(f"{steps.pop(path)} is no step.", "Use {argument}.", argument="step_from")
         except ValueError as error:  # also of the user's function, or of int()
             errors[str(path)] = error if isinstance(error, GradCAMError) else GradCAMError(str(error))

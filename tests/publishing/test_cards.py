@@ -93,16 +93,19 @@ def test_those_that_moved_most_are_chosen(tmp_path: Path) -> None:
     assert many.choose(every) == list(range(23, 15, -1))
     assert many.choose_last() == list(range(15, 7, -1))
     assert len(many.chosen) == MOST_CARDS
+    one_by_one = Cards("moved", COUNT)
+    assert [len(one_by_one.choose(every)) for _ in range(7)] == [16, 8, 4, 2, 1, 1, 0]
 
 
 def test_those_with_something_to_see_are_flagged(tmp_path: Path) -> None:
-    """A map that says nothing at the end, and attention that left its region."""
+    """A map that says nothing at the end, and attention that left its region: a tenth of it, and three of what was."""
     journal = a_journal(tmp_path, moving={7: 0.4}, states={(9, 0): "empty"})
     last = journal.read(3)
     focus = np.full((COUNT, 1), 0.8)
+    focus[31] = 0.1
     journal.append(2, {**journal.read(2).arrays, "focus": focus}, {})
     focus = focus.copy()
-    focus[30] = 0.3
+    focus[30:33, 0] = 0.3, 0.06, 0.65
     journal.append(3, {**last.arrays, "focus": focus}, {})
     assert Cards("flagged", COUNT).choose(found_in(journal)) == [9, 30]
     default = Cards("", COUNT)

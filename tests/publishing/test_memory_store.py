@@ -62,6 +62,16 @@ def test_a_second_training_goes_on_in_it() -> None:
 
 
 @pytest.mark.usefixtures("long")
+def test_another_part_goes_on_after_the_one_epoch_of_the_first() -> None:
+    """Metrics have no parts, so that no step is there twice."""
+    store = InMemoryStore()
+    fit(GradCAMCallback(PROBES, store=store, verbose=False), epochs=1)
+    fit(GradCAMCallback(pictures(3), store=store, verbose=False), epochs=1)
+    assert (set(store.maps), set(store.part(2).maps)) == ({-1, 0}, {-1, 1})
+    assert set(store.metrics) == {0, 1}
+
+
+@pytest.mark.usefixtures("long")
 def test_a_run_is_left_as_it_is_where_a_sweep_is_refused() -> None:
     """The numbers of its steps are given, so that other probes are no part of the run, which stays finished."""
     store = InMemoryStore()

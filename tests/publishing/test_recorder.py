@@ -65,6 +65,22 @@ def test_without_a_measurement_no_map_is_within_the_noise(recorder: Recorder) ->
     assert set(recorder.journal.read(1).health.ravel()) == {"zero-gradient"}
 
 
+def test_an_even_map_says_nothing_however_quiet_the_noise_is(recorder: Recorder) -> None:
+    """What is as even as can be is within a noise that moves nothing."""
+    recorder.record(0, explained([[0.5, 0.51], [0.5, 0.5]]), {}, noisy=explained([[0.5, 0.51], [0.5, 0.5]]))
+    assert recorder.journal.read(0).health.tolist() == [["flat", "ok"], ["flat", "flat"]]
+
+
+def test_a_measurement_that_failed_leaves_the_one_before(recorder: Recorder) -> None:
+    """Where the noisy map is empty, the noise is what it was."""
+    recorder.record(0, explained(0.6), {}, noisy=explained(0.45))
+    noisy = explained(0.6)
+    noisy["maps"] = noisy["maps"] * np.array([0, 1], np.float32)[:, None, None]
+    recorder.record(1, explained(0.6), {}, noisy=noisy)
+    assert recorder.journal.read(0).health.tolist() == [["flat", "flat"]] * 2
+    assert recorder.journal.read(1).health.tolist() == [["flat", "ok"]] * 2
+
+
 def test_a_misplaced_map_is_kept_and_not_measured(recorder: Recorder) -> None:
     """Its places mean nothing on the picture: it has no focus, no peak in a region and no drift, also afterwards."""
     states = [["misplaced", "ok"], ["ok", "ok"]]

@@ -178,6 +178,8 @@ def test_the_status_is_sent_where_one_is_left(journal: Journal) -> None:
     store = InMemoryStore("run")
     sending = Uploader(journal, store)
     assert str(sending.missing()[-1]) == "status"
+    sending.send(gives_way=lambda: True)
+    assert (store.tiles, store.status) == ({}, InMemoryStore("run").status)  # as long as pictures wait it has not ended
     assert sending.send()
     assert store.status == "FAILED"
 

@@ -126,6 +126,66 @@ def test_no_picture_is_begun_while_the_training_goes_first(tmp_path: Path) -> No
     worker.close(10)
 
 
+def test_a_step_that_is_recorded_while_another_is_sent_arrives(tmp_path: Path) -> None:
+    """Without waiting for the end of the training."""
+    is_sending, may_go_on = threading.Event(), threading.Event()
+
+    class Held(Slow):
+        def put(self, item: Item, content: Any, time: float) -> None:
+            if str(item) == "maps/0":
+                is_sending.set()
+                may_go_on.wait(10)
+            super().put(item, content, time)
+
+    store = Held()
+    worker = Worker(Uploader(a_journal(tmp_path, 1, 2), store))
+    worker.put(0)
+    assert is_sending.wait(10)
+    worker.put(1)
+    may_go_on.set()
+    assert worker.wait(10)
+    assert set(store.metrics) == set(store.maps) == {0, 1}
+    worker.close(10)
+
+
+def test_the_review_is_made_anew_with_the_fifth_record(tmp_path: Path) -> None:
+    """As people are told who wait for the verdict, and not before."""
+    store = Slow()
+    worker = Worker(Uploader(a_journal(tmp_path, 1, 5), store))
+    for step in range(5):
+        assert store.review is None
+        worker.put(step)
+        assert worker.wait(10)
+    assert store.review is not None
+    worker.close(10)
+
+
+@pytest.mark.usefixtures("long")
+def test_a_review_that_failed_is_made_again_after_a_second(tmp_path: Path) -> None:
+    """It was asked for, so that no new step is needed for it."""
+
+    class Sick(Slow):
+        is_sick = False
+
+        def put(self, item: Item, content: Any, time: float) -> None:
+            if self.is_sick:
+                self.is_sick = False
+                raise OSError("full")
+            super().put(item, content, time)
+
+    store = Sick()
+    worker = Worker(Uploader(a_journal(tmp_path, 1, 1), store))
+    worker.put(0)
+    assert worker.wait(10)
+    assert store.review is None
+    store.is_sick = True
+    worker.review()
+    assert worker.wait(5) or worker.wait(5)  # the first one returns where a try failed
+    assert worker.failures == 1
+    assert store.review is not None
+    worker.close(10)
+
+
 @pytest.mark.usefixtures("long")
 def test_pictures_leave_time_to_the_training(tmp_path: Path) -> None:
     """Numbers are sent at once; after a batch of pictures the next one waits, until somebody waits for all."""

@@ -105,6 +105,17 @@ def test_a_swollen_array_is_not_unpacked(case: str, caplog: pytest.LogCaptureFix
         Journal("run").read(1)
 
 
+@pytest.mark.parametrize(
+    "names", [np.arange(3), np.array([["maps"]]), np.array("maps")], ids=["numbers", "table", "text"]
+)
+def test_the_names_of_arrays_are_a_list_of_texts(names: Any) -> None:
+    """Numbers, a table or one text in their place are said to be wrong, and are no traceback."""
+    with np.load(STEP) as whole:
+        np.savez(STEP, **(dict(whole) | {"arrays": names}))
+    with pytest.raises(GradCAMError, match="is damaged: its array 'arrays' is not what it should be: names"):
+        Journal("run").read(1)
+
+
 def test_other_ways_of_packing_are_refused(caplog: pytest.LogCaptureFixture) -> None:
     """LZMA unpacks all that there is at once, so that it is not begun."""
     swell("maps", (2, 2, 25 * MEGABYTE), method=zipfile.ZIP_LZMA)

@@ -66,6 +66,18 @@ def test_an_area_that_is_no_box_is_a_share_of_the_picture() -> None:
     )
 
 
+def test_an_area_has_a_size_where_it_fills_three_quarters_of_its_box() -> None:
+    """A corner may be missing; where one picture's area is no box, the share of all is said."""
+    cornered = box(0, 0, 8, 8) & ~box(0, 0, 4, 4)
+    told = findings.text(a_finding(kind="common", areas=(cornered,)), BOATS)
+    assert "without one area of each picture (8 × 8 pixels), 1 of 1" in told
+    cornered[7, 7] = False
+    told = findings.text(a_finding(kind="common", areas=(cornered,)), BOATS)
+    assert "without one area of each picture (2 % of the picture), 1 of 1" in told
+    both = a_finding(kind="common", probes=(0, 1), areas=(box(0, 0, 12, 16), np.eye(48, 64, dtype=bool)))
+    assert "(4 % of the picture)" in findings.text(both, BOATS)
+
+
 def test_counts_of_none_are_not_said() -> None:
     """What could not be tried is left away; where nothing could be, that is said."""
     assert findings.text(a_finding("cleared", covered=(0, 4), elsewhere=(0, 12)), BOATS) == (

@@ -534,6 +534,24 @@ def test_the_outline_of_a_box_is_its_corners(tmp_path: Path) -> None:
     assert "focus" in data["runs"][0]["measures"]
 
 
+ROWS, COLUMNS = np.mgrid[:8, :8]
+
+
+@pytest.mark.parametrize(
+    ("mask", "path"),
+    [
+        (ROWS >= COLUMNS, "M62 0L1000 938L0 1000Z"),
+        ((COLUMNS < 2) | ((COLUMNS < 5) & (ROWS > 3)), "M125 0L250 250L250 500L625 500L625 1000L0 1000L0 500Z"),
+        ((ROWS == 3) & (COLUMNS == 4), "M562 375L625 438L562 500L500 438Z"),
+        ((ROWS == COLUMNS) & (ROWS < 2), "M62 0L125 62L62 125L0 62ZM188 125L250 188L188 250L125 188Z"),
+    ],
+    ids=["stairs", "two boxes", "a pixel", "two pixels"],
+)
+def test_stairs_become_a_line_and_corners_of_three_pixels_stay(mask: Array, path: str) -> None:
+    """The path of small masks, by hand: what lies within a third of a pixel of a line is no point of it."""
+    assert outlines.outline(mask) == path
+
+
 def test_the_outline_of_any_mask_encloses_its_area() -> None:
     """Round masks, holes, parts that touch at a corner, and parts at the edge keep their area."""
     rows, columns = np.mgrid[:200, :200] / 200

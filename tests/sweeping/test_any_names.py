@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.fuzzing import fuzzed
 
 from gradcam_callbacks.errors import GradCAMError
+from gradcam_callbacks.record.step import MOST_STEP
 from gradcam_callbacks.sweeping.finding import find_checkpoints
 from gradcam_callbacks.sweeping.sweep import _gaps
 
@@ -93,6 +94,46 @@ def test_fuzzed_names(names: list[str], ending: str) -> None:
         assert len(found) + len(problems) == len(names)
     assert len(set(steps)) == len(steps)
     assert all(0 <= step < 10**15 for step in steps)
+
+
+def test_a_numbered_folder_that_was_not_written_to_its_end_is_named(tmp_path: Path) -> None:
+    """Beside checkpoints of Orbax it is a step that is missing; other folders are none."""
+    for name in ("0", "1", "2", "logs"):
+        (tmp_path / name).mkdir()
+    for name in ("0", "2"):
+        (tmp_path / name / "_CHECKPOINT_METADATA").touch()
+    with ExitStack() as stack:
+        found, problems = find_checkpoints(tmp_path, None, stack)
+        assert [checkpoint.step for checkpoint in found] == [0, 2]
+        assert {path: str(error) for path, error in problems.items()} == {
+            str(tmp_path / "1"): "It is a folder without a checkpoint, as an interrupted writing leaves one."
+        }
+
+
+@pytest.mark.parametrize(("step", "is_step"), [(0, True), (MOST_STEP, True), (MOST_STEP + 1, False), (-1, False)])
+def test_a_step_that_a_journal_does_not_take_is_refused(tmp_path: Path, step: int, is_step: bool) -> None:
+    """What the user's function returns is a step from 0 on; the state before a training is no checkpoint's."""
+    file = tmp_path / "m.keras"
+    file.touch()
+    with ExitStack() as stack:
+        found, problems = find_checkpoints(file, lambda path: step, stack)
+    assert [checkpoint.step for checkpoint in found] == [step] * is_step
+    assert [str(error) for error in problems.values()] == [f"{step} is no step. Use step_from=."] * (not is_step)
+
+
+def test_a_file_numbered_0_says_nothing_of_folders_that_say_their_step(tmp_path: Path) -> None:
+    """The series of files begins with 0, and MLflow's epoch 5 stays 5."""
+    for name in ("m-0.weights.h5", "m-1.weights.h5", "epoch_5/checkpoint.weights.h5"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with ExitStack() as stack:
+        found, problems = find_checkpoints(tmp_path, None, stack)
+    assert problems == {}
+    assert {checkpoint.path.relative_to(tmp_path).as_posix(): checkpoint.step for checkpoint in found} == {
+        "m-0.weights.h5": 0,
+        "m-1.weights.h5": 1,
+        "epoch_5/checkpoint.weights.h5": 5,
+    }
 
 
 @pytest.mark.parametrize(

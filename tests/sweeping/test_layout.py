@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.models import pictures, small_model, trunk_and_head
 
-from gradcam_callbacks import ProbeSet
+from gradcam_callbacks import Explainer, ProbeSet
 from gradcam_callbacks.sweeping import loading
 from gradcam_callbacks.sweeping.formats import Checkpoint, KerasArchive, WeightsH5
 from gradcam_callbacks.sweeping.layout import Layout, read_arrays
@@ -66,6 +66,21 @@ def doubling() -> keras.Model:
     return keras.Sequential([keras.Input((16, 16, 3)), Doubling(), *trunk_and_head()])
 
 
+@keras.saving.register_keras_serializable("test_layout")
+class Switch(keras.layers.Layer):
+    """Its weight is a truth value, which is no number in a file."""
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.is_on = self.add_weight(shape=(), initializer="ones", dtype="bool", trainable=False, name="is_on")
+
+    def call(self, images: object) -> object:
+        return keras.ops.where(self.is_on, images, keras.ops.zeros_like(images))
+
+
+def switched() -> keras.Model:
+    return keras.Sequential([keras.Input((16, 16, 3)), Switch(), *trunk_and_head()])
+
+
 def compiled() -> keras.Model:
     """Its files hold the state of the optimizer, too."""
     model = small_model()
@@ -80,6 +95,8 @@ def saved(model: keras.Model, ending: str, count: int = COUNT) -> list[Path]:
     paths = [Path(f"m-{number}{ending}") for number in range(count)]
     for path in paths:
         for variable in model.variables:
+            if variable.dtype == "bool":
+                continue
             change = dice.random(variable.shape) if "float" in variable.dtype else 1
             variable.assign(variable + keras.ops.cast(change, variable.dtype))
         model.save_weights(path) if "weights" in ending else model.save(path)
@@ -106,6 +123,7 @@ def loader_for(model: keras.Model | None, **settings: object) -> Loader:
         (normalizing, False),
         (in_bfloat16, False),
         (doubling, False),
+        (switched, False),
     ],
 )
 def test_each_variable_is_what_keras_loads(build: Callable[[], keras.Model], is_known: bool, ending: str) -> None:
@@ -212,3 +230,48 @@ def test_a_layout_is_not_asked_for_again_where_there_is_none(monkeypatch: pytest
     for checkpoint in checkpoints(paths):
         loader._load(checkpoint)
     assert len(asked) == 1
+
+
+@keras.saving.register_keras_serializable("test_layout")
+class Written(keras.Model):
+    """A model as people write one: it has no weights before its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = keras.layers.Conv2D(6, 3, activation="relu")
+        self.head = keras.layers.Dense(4)
+
+    def call(self, images: object) -> object:
+        return self.head(keras.ops.mean(self.trunk(images), axis=(1, 2)))
+
+
+def test_weights_are_loaded_into_a_model_that_was_never_called() -> None:
+    """A function that makes one is enough: it is built on the probes."""
+    model = Written()
+    model(pictures(1))
+    paths = saved(model, ".weights.h5", 3)
+    found = [*explained(loader_for(Written), [Turn(checkpoint, False, False) for checkpoint in checkpoints(paths)])]  # type: ignore[arg-type]
+    for path, outcome in zip(paths, found, strict=True):
+        model.load_weights(path)
+        expected = Explainer(model)(ProbeSet(pictures(2), targets=[1, "predicted"])).maps
+        np.testing.assert_array_equal(outcome.arrays["maps"], expected)
+
+
+@pytest.mark.usefixtures("long")
+def test_another_architecture_whose_weights_would_fit_is_built_anew() -> None:
+    """Another activation has the same arrays and other maps."""
+    found_alone = []
+    for number, activation in enumerate(("relu", "relu", "gelu", "gelu")):
+        trunk = keras.layers.Conv2D(6, 3, activation=activation, name="conv")
+        layers = [
+            keras.Input((16, 16, 3)),
+            trunk,
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(4, name="d"),
+        ]
+        keras.Sequential(layers, name="same").save(f"m-{number}.keras")
+        (checkpoint,) = checkpoints([Path(f"m-{number}.keras")])
+        found_alone.append(loader_for(None).outcome(checkpoint, with_noise=False).arrays["maps"])
+    turns = [Turn(checkpoint, False, False) for checkpoint in checkpoints([Path(f"m-{n}.keras") for n in range(4)])]
+    for outcome, alone in zip(explained(loader_for(None), turns), found_alone, strict=True):
+        np.testing.assert_array_equal(outcome.arrays["maps"], alone)

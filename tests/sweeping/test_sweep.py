@@ -27,7 +27,15 @@ from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures, small_model
 from support.seeds import same_weights
 
-from gradcam_callbacks import Explainer, GradCAMCallback, GradCAMError, ProbeSet, Sweep, explain_checkpoints
+from gradcam_callbacks import (
+    Explainer,
+    GradCAMCallback,
+    GradCAMError,
+    InMemoryStore,
+    ProbeSet,
+    Sweep,
+    explain_checkpoints,
+)
 from gradcam_callbacks.record.journal import Journal
 from gradcam_callbacks.sweeping import finding, loading, spreading
 from gradcam_callbacks.sweeping.formats import Checkpoint
@@ -628,6 +636,23 @@ def test_journals_that_are_not_this_sweeps_do_not_stop_it(client: MlflowClient, 
     assert sweep(saved / "keras", journal_dir=None).run_id == before[0]
 
 
+def test_an_interrupted_sweep_whose_run_cannot_be_found_begins_anew(
+    client: MlflowClient, saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its journal names another server, to which nothing is sent; that is said, and the journal stays."""
+    first = sweep(saved / "keras", journal_dir="kept")
+    journal = Path(".gradcam", first.run_id or "")
+    journal.parent.mkdir()
+    Path("kept").rename(journal)
+    manifest = journal / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(client.tracking_uri, "http://127.0.0.1:9"))
+    again = sweep(saved / "keras", journal_dir=None)
+    assert again.run_id != first.run_id
+    assert (again.recorded, again.problems) == ((0, 1, 2), {})
+    assert f"The sweep in '{journal}' cannot be continued, so that a new run is begun: Only journal" in caplog.text
+    assert Journal(journal).steps() == [0, 1, 2]
+
+
 def test_ctrl_c_leaves_a_sweep_that_goes_on(client: MlflowClient, saved: Path) -> None:
     """What was explained has arrived, and the same call goes on in the same run, however little was missing."""
 
@@ -692,6 +717,32 @@ def test_workers_that_are_lost_now_and_then_end_no_sweep(
         shutil.copy(saved / "keras/m-01.keras", f"ckpt/m-{number:02d}.keras")
     result = explain_checkpoints("ckpt", two_probes(), jobs=2, verbose=False)
     assert (result.recorded, result.problems) == (tuple(range(9)), {})
+
+
+def test_a_chunk_that_is_lost_three_times_is_given_up_with_what_comes_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was explained before is recorded, and each of the others has the reason; nothing is tried a fourth time."""
+    tries = []
+
+    def lossy(jobs: Sequence[Any], workers: int) -> Iterator[Any]:
+        tries.append(len(jobs))
+        if len(jobs) == 3:
+            function, arguments, _ = jobs[0]
+            yield function(*arguments)
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(spreading, "_in_order", lossy)
+    monkeypatch.setattr(spreading, "_CHUNK", 2)
+    Path("ckpt").mkdir()
+    model = small_model()
+    for number in range(1, 7):
+        model.save(f"ckpt/m-{number}.keras")
+    store = InMemoryStore()
+    result = explain_checkpoints("ckpt", two_probes(), store=store, jobs=2, verbose=False)
+    assert result.recorded == (0, 1)
+    assert result.problems == {
+        f"ckpt/m-{number}.keras": "The process that explained it was lost 3 times: killed." for number in range(3, 7)
+    }
+    assert tries == [3, 2, 2]
 
 
 # ---- Many ----

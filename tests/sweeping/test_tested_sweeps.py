@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 from support.models import pictures, small_model
 
-from gradcam_callbacks import GradCAMCallback, InMemoryStore, ProbeSet, explain_checkpoints
+from gradcam_callbacks import GradCAMCallback, GradCAMError, InMemoryStore, ProbeSet, explain_checkpoints
+from gradcam_callbacks.record.reliance import Reliance
 from gradcam_callbacks.record.verdicts import VERDICTS
 
 PROBES = ProbeSet(pictures(4), labels=np.arange(4) % 2, targets=["label"])
@@ -88,6 +89,31 @@ def test_the_worker_that_has_the_last_checkpoint_tests_it(live: InMemoryStore) -
     store = InMemoryStore()
     explain_checkpoints("m-*.keras", PROBES, store=store, jobs=2, verbose=False)
     assert store.tests == live.tests
+
+
+@pytest.mark.parametrize(
+    ("error", "reasons"),
+    [(GradCAMError("there is nothing to test."), {2: "there is nothing to test."}), (OSError("full"), {})],
+)
+@pytest.mark.usefixtures("long")
+def test_a_test_that_fails_ends_no_sweep(
+    live: InMemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    reasons: dict[int, str],
+) -> None:
+    """All is recorded; a reason that is known is in the record, and a fault of ours is in the log."""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("gradcam_callbacks.explaining.reliance.measure_reliance", fails)
+    store = InMemoryStore()
+    sweep = explain_checkpoints("m-*.keras", PROBES, store=store, verbose=False)
+    assert (sweep.recorded, sweep.problems) == ((0, 1, 2), {})
+    assert {step: Reliance.parse(test, "", probes=4).reason for step, test in store.tests.items()} == reasons
+    assert ("What the answers rest on could not be tested; the sweep goes on without." in caplog.text) == (not reasons)
 
 
 def test_the_verdict_of_a_run_that_is_complete(live: InMemoryStore, client: MlflowClient) -> None:
