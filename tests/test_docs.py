@@ -23,6 +23,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from support.engines import needs_tensorflow
 
 import gradcam_callbacks
 from gradcam_callbacks.cli import main
@@ -263,6 +264,7 @@ def test_a_page_that_loads_from_the_network_is_told(
 
 
 @pytest.mark.usefixtures("large_network")
+@needs_tensorflow  # it shows what people write by hand with `tf.GradientTape`
 def test_the_notebook_says_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run again, each cell prints the same words and, within 2 %, the same numbers, and shows as many pictures."""
     book = nbformat.read(NOTEBOOK, as_version=4)
