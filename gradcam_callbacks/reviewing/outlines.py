@@ -87,7 +87,7 @@ def _smoothed(ring: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
         if end - start < 2:
             continue
         between, (dy, dx) = points[start + 1 : end] - points[start], points[end] - points[start]
-        # No 0: where the ring touches itself, the second of the two points lies on each line that begins at the first.
+        # The two points are apart, also where the ring touches itself: a point is kept for its distance from both.
         distances = np.abs(between @ [dx, -dy]) / math.hypot(dy, dx)
         farthest = int(np.argmax(distances))
         if distances[farthest] > _STRAIGHT:
