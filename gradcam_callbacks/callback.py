@@ -22,6 +22,7 @@ from gradcam_callbacks.publishing.cards import cards_setting
 from gradcam_callbacks.publishing.delivery import Delivery
 from gradcam_callbacks.publishing.metrics import chosen_metrics
 from gradcam_callbacks.record.manifest import Manifest
+from gradcam_callbacks.training.failed_fit import close_left
 from gradcam_callbacks.training.schedule import Schedule
 from gradcam_callbacks.training.session import Session
 
@@ -199,6 +200,7 @@ class GradCAMCallback(keras.callbacks.Callback):  # type: ignore[misc]
             NotInstalledError: if MLflow is too old, or its autologging lacks TensorBoard.
         """
         self._close("FAILED")  # an earlier training of this callback that is still open has failed
+        close_left()
         if not engine.is_chief():
             return
         model, params = _can_be_run(self.model), self.params or {}

@@ -29,6 +29,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import Protocol
 
@@ -61,27 +62,28 @@ class _Watcher(threading.Thread):
         Args:
             training: to close.
             fit: the frame of its `fit`.
+
+        Raises:
+            OSError: if there can be no temporary file.
         """
         super().__init__(name="gradcam-watcher", daemon=True)
         self._training: Training | None = training
         self._is_over = threading.Event()
-        self._stacks = _Stacks(fit.f_code.co_filename)
         self.thread, self.fit = threading.current_thread(), id(fit)
-        self.depth = self._stacks.calls_of_fit(self.thread) or 0
+        self._stack = _Stack(self.thread, fit.f_code.co_filename)
+        self.depth = self._stack.calls_of_fit() or 0
 
     def run(self) -> None:
+        missing = 0  # in so many looks one after the other; a second one makes sure
         while not self._is_over.wait(LOOK_EVERY):
-            calls = self._stacks.calls_of_fit(self.thread)
-            if calls is not None and calls < self.depth:
+            calls = self._stack.calls_of_fit()
+            missing = missing + 1 if calls is not None and calls < self.depth else 0
+            if missing == 2:
                 training, self._training = self._training, None
                 assert training is not None
                 training.close("FAILED")
                 break
-        self._stacks.close()
-
-    def has_taken_the_place_of(self, other: _Watcher) -> bool:
-        """Whether the `fit` of another one, in the same thread, must have ended for this one to run."""
-        return other.thread == self.thread and other.depth >= self.depth and other.fit != self.fit
+        self._stack.close()
 
     def end(self) -> None:
         """Ends it; where it closes the training now, waits until that is done."""
@@ -91,38 +93,53 @@ class _Watcher(threading.Thread):
         self._training = None
 
 
-class _Stacks:
-    """What runs in the threads of this process, as `faulthandler` writes it into a temporary file."""
+class _Stack:
+    """What runs in a thread, as `faulthandler` writes it into a temporary file."""
 
-    def __init__(self, file: str) -> None:
-        """Opens the temporary file.
+    def __init__(self, thread: threading.Thread, file: str) -> None:
+        """Looks once.
 
         Args:
+            thread: which.
             file: in which Keras's `fit` is.
+
+        Raises:
+            OSError: if there can be no temporary file.
         """
-        end = re.escape(file.encode("ascii", "backslashreplace")[-60:])
-        self._fit = re.compile(rb'%b", line \d+ in fit$' % end, re.MULTILINE)
+        self._thread = thread
+        self._fit = file.encode("ascii", "backslashreplace")[-60:] + b'" in fit'
         self._written = tempfile.TemporaryFile()  # noqa: SIM115 (`close` closes it)
+        self._outermost = self._calls()[-1:]
 
-    def calls_of_fit(self, thread: threading.Thread) -> int | None:
-        """How many calls of `fit` run in a thread.
+    def calls_of_fit(self) -> int | None:
+        """How many calls of `fit` run in the thread.
 
-        None where that cannot be told: only the hundred innermost calls of a hundred threads are written.
+        None where that cannot be told: the hundred innermost calls of a hundred threads are written, and no more than
+        a disk takes. All are there where the outermost call is.
         """
-        if not thread.is_alive():
+        if not self._thread.is_alive():
             return 0
-        self._written.seek(0)
-        self._written.truncate()
-        faulthandler.dump_traceback(self._written)
-        self._written.seek(0)
-        found = re.search(rb"hread 0x0*%x\b.*?\n(.*?)(\n\n|\Z)" % (thread.ident or 0), self._written.read(), re.DOTALL)
-        if found is None or found[1].rstrip().endswith(b"..."):
+        calls = self._calls()
+        if not calls or calls[-1:] != self._outermost or calls[-1].endswith(b"..."):
             return None
-        return len(self._fit.findall(found[1]))
+        return sum(call.endswith(self._fit) for call in calls)
 
     def close(self) -> None:
         """Removes the file."""
         self._written.close()
+
+    def _calls(self) -> list[bytes]:
+        """The calls that run in the thread, the innermost first, each with its file; none if they are not written."""
+        try:
+            self._written.seek(0)
+            self._written.truncate()
+            faulthandler.dump_traceback(self._written)
+            self._written.seek(0)
+            written = self._written.read()
+        except OSError:
+            return []
+        found = re.search(rb"hread 0x0*%x\b.*?\n(.*?)(\n\n|\Z)" % (self._thread.ident or 0), written, re.DOTALL)
+        return [] if found is None else re.sub(rb", line \d+ in ", b" in ", found[1]).splitlines()
 
 
 _watched: weakref.WeakKeyDictionary[Training, _Watcher | None] = weakref.WeakKeyDictionary()
@@ -134,11 +151,10 @@ _closing: weakref.WeakSet[_Watcher] = weakref.WeakSet()
 def watch(training: Training) -> None:
     """Closes a training when its `fit` fails; to be called from its `on_train_begin`."""
     fit = next((frame for frame, _ in _callback_lists("fit")), None)
-    watcher = None if fit is None else _Watcher(training, fit)
-    if watcher is not None:
-        for other, its in list(_watched.items()):
-            if its is not None and watcher.has_taken_the_place_of(its):
-                other.close("FAILED")
+    watcher = None
+    if fit is not None:
+        with suppress(OSError):
+            watcher = _Watcher(training, fit)
     _watched[training] = watcher
     caller = next((found for _, found in _callback_lists("on_train_begin")), None)
     if caller is not None:
@@ -149,6 +165,17 @@ def watch(training: Training) -> None:
     atexit.register(_close_all)
     if watcher is not None:
         watcher.start()
+
+
+def close_left() -> None:
+    """Closes the trainings of this thread whose `fit` was left; to be called before another one begins.
+
+    Its `fit` would hide from a watcher that the other one is gone.
+    """
+    running = {id(frame) for frame in _frames()}
+    for training, watcher in list(_watched.items()):
+        if watcher is not None and watcher.thread is threading.current_thread() and watcher.fit not in running:
+            training.close("FAILED")
 
 
 def unwatch(training: Training) -> None:
@@ -185,9 +212,15 @@ def _close_all() -> None:
 
 def _callback_lists(function: str) -> Iterator[tuple[FrameType, CallbackList]]:
     """Keras's functions of that name that run in this thread, the innermost first, each with its list of callbacks."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in _frames():
         # The variables of other frames are left alone: reading `f_locals` would keep their values alive.
         if frame.f_code.co_name == function and frame.f_globals.get("__name__", "").startswith("keras."):
             yield from ((frame, value) for value in frame.f_locals.values() if isinstance(value, CallbackList))
+
+
+def _frames() -> Iterator[FrameType]:
+    """Those that run in this thread, the innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
         frame = frame.f_back

@@ -35,6 +35,7 @@ class Watched(keras.callbacks.Callback):
         self._begin = begin
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        failed_fit.close_left()
         failed_fit.watch(self)
         if self._begin is not None:
             self._begin()
@@ -188,7 +189,7 @@ def test_a_thread_that_has_ended_has_left_fit() -> None:
 
 
 def test_a_fit_that_begins_where_one_has_failed_closes_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once, as what it calls `fit` for hides that the other is gone. Two callbacks of one `fit` are left alone."""
+    """At once, as it would hide from a watcher that the other is gone. Two callbacks of one `fit` are left alone."""
     monkeypatch.setattr(failed_fit, "LOOK_EVERY", 60)
     failed, one, two = Watched(), Watched(fails=False), Watched(fails=False)
     held = failing(failed)
@@ -213,6 +214,25 @@ def test_a_stack_that_is_cut_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert ours.statuses == ["FINISHED"]
 
 
+@pytest.mark.parametrize("fault", ["no file", "disk full"])
+def test_where_nothing_can_be_written_a_fit_goes_on(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """It is not taken for one that has failed, and is closed when its list is deleted, as without a watcher."""
+    monkeypatch.setattr(failed_fit, "LOOK_EVERY", 0.02)
+
+    def unusable() -> Any:
+        if fault == "no file":
+            raise OSError(24, "Too many open files")
+        return Path("/dev/full").open("r+b", buffering=0)
+
+    monkeypatch.setattr(failed_fit.tempfile, "TemporaryFile", unusable)
+    ours, failed = Watched(fails=False, begin=lambda: time.sleep(0.2)), Watched()
+    fit(ours)
+    with contextlib.suppress(FaultError):
+        fit(failed)
+    gc.collect()
+    assert (ours.statuses, failed.statuses) == (["FINISHED"], ["FAILED"])
+
+
 @pytest.mark.usefixtures("long")
 def test_a_training_that_ends_leaves_no_watcher() -> None:
     """Not for a moment, and a training that takes longer than several looks is left alone."""
@@ -234,7 +254,7 @@ def test_who_closes_waits_for_a_watcher_that_closes_already() -> None:
 
     first, second = Slow(), Slow()
     held = [failing(first), failing(second)]
-    time.sleep(2 * failed_fit.LOOK_EVERY)
+    time.sleep(3.5 * failed_fit.LOOK_EVERY)
     assert first not in failed_fit._watched
     failed_fit._close_all()
     assert (first.statuses, second.statuses) == (["FAILED"], ["FAILED"])
