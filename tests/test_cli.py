@@ -23,6 +23,7 @@ from keras.applications import imagenet_utils, mobilenet_v2
 from mlflow import MlflowClient
 from PIL import Image
 from support.journals import make_journal
+from support.lanes import at_night
 from support.manifests import a_manifest
 from support.models import pictures, small_model
 from support.reliance import a_test
@@ -1156,6 +1157,7 @@ def test_weights_are_loaded_into_the_model_that_is_named(three: list[keras.Model
     assert_recorded(three, 2)
 
 
+@at_night
 @pytest.mark.usefixtures("cluster")
 def test_a_cluster_is_started_on_this_machine(three: list[keras.Model]) -> None:
     """`--backend dask` alone is enough, and the maps are the same."""

@@ -44,8 +44,10 @@ PICKED: dict[str, str | None] = {
     "VGG19": "block5_conv4",
     "Xception": "block14_sepconv2_act",
 }
-# Of a family whose members differ in depth and width alone, the smallest stands for all; the others run at night.
+# Of a family whose members differ in depth and width alone, the smallest stands for all; the others run at night, and
+# so do those that take longest.
 LARGER = {
+    *("DenseNet121", "EfficientNetV2B0", "InceptionResNetV2", "NASNetMobile"),
     *("ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge", "DenseNet169", "DenseNet201", "NASNetLarge"),
     *("ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2"),
     *(f"EfficientNetB{size}" for size in range(1, 8)),

@@ -32,6 +32,7 @@ import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from support.engines import IS_TENSORFLOW, by_numpy
+from support.lanes import at_night
 from support.mlflow_runs import Server, artifact_paths
 from support.models import pictures, small_model
 from support.seeds import same_weights
@@ -872,6 +873,7 @@ print(json.dumps({
 """
 
 
+@at_night
 def test_two_hundred_epochs_take_no_more_memory_than_twenty(
     mlflow_server: str, client: MlflowClient, forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

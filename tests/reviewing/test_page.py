@@ -18,6 +18,7 @@ import pytest
 from colorspacious import cspace_convert
 from PIL import Image
 from support.journals import HOSTILE, JAPANESE, jumping, make_journal, place_of
+from support.lanes import at_night
 from support.pages import PIXELS
 from support.reliance import a_finding, a_test, box
 
@@ -1738,8 +1739,14 @@ def findings(page: Page, axe: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (390, "dark"),
+        *(pytest.param(*pair, marks=at_night) for pair in ((1280, "dark"), (390, "light"))),
+    ],
+)
 def test_axe_finds_nothing_serious(
     opened: Opener, one: Path, flagged: Path, proven: Path, axe: str, scheme: str, width: int
 ) -> None:

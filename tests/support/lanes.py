@@ -26,7 +26,8 @@ NEEDS = {
 }
 
 at_night = pytest.mark.skipif(
-    "GRADCAM_EVERY_NETWORK" not in os.environ, reason="a large network more: set GRADCAM_EVERY_NETWORK=1, as at night"
+    "GRADCAM_AT_NIGHT" not in os.environ,
+    reason="takes long: set GRADCAM_AT_NIGHT=1, as each night does",
 )
 
 _left_out: Counter[str] = Counter()

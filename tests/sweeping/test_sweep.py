@@ -23,6 +23,7 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 from mlflow import MlflowClient
 from support.engines import IS_TENSORFLOW, needs_jax, needs_tensorflow
+from support.lanes import at_night
 from support.mlflow_runs import artifact_paths, image_steps
 from support.models import pictures, small_model
 from support.seeds import same_weights
@@ -768,6 +769,7 @@ print(json.dumps({"sizes": sizes, "traces": [e.traces for e in explainers], "rec
 """
 
 
+@at_night
 @pytest.mark.usefixtures("process")
 def test_five_hundred_checkpoints_take_no_more_memory_than_fifty(saved: Path) -> None:
     """One model, one trace, the same memory."""

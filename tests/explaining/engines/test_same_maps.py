@@ -73,6 +73,7 @@ def on_jax(code: str, *arguments: str) -> None:
     subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=True)
 
 
+@at_night
 def test_maps_on_jax_are_those_of_tensorflow() -> None:
     """Of every method the same layers are explained, and maps and scores differ by a hundred-thousandth at most.
 
