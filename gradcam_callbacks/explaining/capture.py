@@ -130,13 +130,14 @@ def trace(asked: Request, *, without: frozenset[str] = frozenset()) -> Capture:
             inputs, or has made weights only now, or the method does not give maps.
     """
     _check(asked)
-    tracing, weights = _Tracing(asked, without), len(asked.model.weights)
+    tracing, weights = _Tracing(asked, without), {id(weight) for weight in asked.model.weights}
     graph, measuring = _traced(tracing, asked)
-    made = asked.model.weights[weights:]
+    made = [weight for weight in asked.model.weights if id(weight) not in weights]
     if made:  # as `model.build` marks a subclassed model as built, and makes no weights
+        count = f"{len(made)} of {len(asked.model.weights)}"
         raise GradCAMError(
-            f"{len(made)} of {weights + len(made)} weights of model '{asked.model.name}' were made only now, and are "
-            f"random: '{made[0].path}' is one.",
+            f"{count} weights of model '{asked.model.name}' were made only now, while it was traced, and are random: "
+            f"'{made[0].path}' is one. The model has them from now on.",
             _CALL_IT,
         )
     if measuring is not None:

@@ -39,7 +39,7 @@ def called(model: keras.Model, inputs: Inputs) -> Any:
 def is_built(model: keras.Model) -> bool:
     """Whether a model has its weights.
 
-    `model.build(shape)` marks a subclassed one as built that has no such method of its own, and builds nothing in it.
+    On a subclassed one without a `build` of its own, `model.build(shape)` marks it as built, and builds nothing in it.
     """
     if not model.built or type(model).build is not keras.Model.build:
         return bool(model.built)
@@ -52,17 +52,22 @@ def build(model: keras.Model, inputs: Inputs) -> None:
     The model does not run: that would already draw from the seeds of random layers, and move states.
 
     Args:
-        model: not built, or but for layers that `call` does not use.
+        model: not built, only marked as built, or built but for layers that `call` never uses.
         inputs: what it is fed; the number of pictures does not matter.
     """
-    was_built, model.built = model.built, False
+    was_built, model.built, has_failed = model.built, False, False
 
     def only_to_build(model: keras.Model, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)  # its arguments are asked for
         def stopped(*args: Any, **kwargs: Any) -> Any:
-            if model.built:
+            nonlocal has_failed
+            if model.built or (was_built and has_failed):
                 raise _BuiltError
-            return call(*args, **kwargs)  # Keras calls it once with symbols, to build what is inside
+            try:
+                return call(*args, **kwargs)  # Keras calls it with symbols, to build what is inside
+            except Exception:
+                has_failed = True  # what Keras does next is to run it
+                raise
 
         return stopped
 

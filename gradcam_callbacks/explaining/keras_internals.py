@@ -103,7 +103,7 @@ def batch_counter(optimizer: Any) -> Any:
 
     Where it gathers the gradients of several batches, the public `iterations` is no variable, and counts the updates.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a `LossScaleOptimizer`, which does not count itself
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # that of a `LossScaleOptimizer` counts
     return inner._iterations if hasattr(inner, "_iterations") else inner.iterations
 
 

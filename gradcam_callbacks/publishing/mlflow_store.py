@@ -402,7 +402,7 @@ class MLflowStore:
     def _artifacts(self) -> Any:
         """Where the run's artifacts are. One request lists a folder.
 
-        MLflow's client makes four of it: it asks for the run twice, and for a LoggedModel of the folder's name.
+        MLflow's client makes four requests: it asks for the run twice, and for a LoggedModel of the folder's name.
         """
         uri = add_databricks_profile_info_to_artifact_uri(self._artifact_uri, self._uri)  # type: ignore[no-untyped-call]
         return get_artifact_repository(uri, tracking_uri=self._uri)

@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import logging
+import os
 import re
 import sys
 import tempfile
@@ -34,6 +36,8 @@ from types import FrameType
 from typing import Protocol
 
 from keras.callbacks import CallbackList
+
+logger = logging.getLogger(__name__)
 
 
 class Training(Protocol):
@@ -52,8 +56,9 @@ class _Watcher(threading.Thread):
 
     Attributes:
         thread: that of the training, in which this is made.
-        fit: the id of the frame of its `fit`, which would keep the list alive itself.
-        depth: how many calls of `fit` run in that thread, one within the other, where its own is the innermost.
+        fit: the id of the frame of its `fit`. The frame itself would keep the list alive.
+        depth: how many calls of `fit` run in that thread, one within the other, where its own is the innermost; 0 where
+            that cannot be told, and then nothing is ever closed.
     """
 
     def __init__(self, training: Training, fit: FrameType) -> None:
@@ -73,17 +78,31 @@ class _Watcher(threading.Thread):
         self._stack = _Stack(self.thread, fit.f_code.co_filename)
         self.depth = self._stack.calls_of_fit() or 0
 
+    def start(self) -> None:
+        """Begins to look.
+
+        Raises:
+            RuntimeError: if there can be no thread more.
+        """
+        try:
+            super().start()
+        except RuntimeError:
+            self._stack.close()
+            raise
+
     def run(self) -> None:
-        missing = 0  # in so many looks one after the other; a second one makes sure
-        while not self._is_over.wait(LOOK_EVERY):
-            calls = self._stack.calls_of_fit()
-            missing = missing + 1 if calls is not None and calls < self.depth else 0
-            if missing == 2:
-                training, self._training = self._training, None
-                assert training is not None
-                training.close("FAILED")
-                break
-        self._stack.close()
+        try:
+            missing = 0  # the number of looks in a row without it; a second one makes sure
+            while missing < 2:
+                if self._is_over.wait(LOOK_EVERY):
+                    return
+                calls = self._stack.calls_of_fit()
+                missing = missing + 1 if calls is not None and calls < self.depth else 0
+        finally:
+            self._stack.close()
+        training, self._training = self._training, None
+        assert training is not None
+        training.close("FAILED")
 
     def end(self) -> None:
         """Ends it; where it closes the training now, waits until that is done."""
@@ -97,7 +116,7 @@ class _Stack:
     """What runs in a thread, as `faulthandler` writes it into a temporary file."""
 
     def __init__(self, thread: threading.Thread, file: str) -> None:
-        """Looks once.
+        """Opens the file.
 
         Args:
             thread: which.
@@ -108,40 +127,41 @@ class _Stack:
         """
         self._thread = thread
         self._fit = file.encode("ascii", "backslashreplace")[-60:] + b'" in fit'
-        self._written = tempfile.TemporaryFile()  # noqa: SIM115 (`close` closes it)
-        self._outermost = self._calls()[-1:]
+        self._written = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (`close` closes it)
 
     def calls_of_fit(self) -> int | None:
         """How many calls of `fit` run in the thread.
 
-        None where that cannot be told: the hundred innermost calls of a hundred threads are written, and no more than
-        a disk takes. All are there where the outermost call is.
+        None where that cannot be told: `faulthandler` writes the hundred innermost calls of a hundred threads.
         """
         if not self._thread.is_alive():
             return 0
-        calls = self._calls()
-        if not calls or calls[-1:] != self._outermost or calls[-1].endswith(b"..."):
+        try:
+            written = self._everything()
+        except (OSError, RuntimeError, MemoryError):
             return None
+        found = re.search(rb"hread 0x0*%x\b.*?\n(.*?)\n(?:\n|\Z)" % (self._thread.ident or 0), written, re.DOTALL)
+        if not written.endswith(_END) or found is None or found[1].endswith(b"..."):
+            return None
+        calls = re.sub(rb", line (?:\d+|\?+) in ", b" in ", found[1]).splitlines()
         return sum(call.endswith(self._fit) for call in calls)
 
     def close(self) -> None:
         """Removes the file."""
         self._written.close()
 
-    def _calls(self) -> list[bytes]:
-        """The calls that run in the thread, the innermost first, each with its file; none if they are not written."""
-        try:
-            self._written.seek(0)
-            self._written.truncate()
-            faulthandler.dump_traceback(self._written)
-            self._written.seek(0)
-            written = self._written.read()
-        except OSError:
-            return []
-        found = re.search(rb"hread 0x0*%x\b.*?\n(.*?)(\n\n|\Z)" % (self._thread.ident or 0), written, re.DOTALL)
-        return [] if found is None else re.sub(rb", line \d+ in ", b" in ", found[1]).splitlines()
+    def _everything(self) -> bytes:
+        """All that `faulthandler` writes; where a disk takes no more, it does not end with `_END`."""
+        self._written.seek(0)
+        self._written.truncate()
+        faulthandler.dump_traceback(self._written)
+        self._written.seek(0, os.SEEK_END)
+        self._written.write(_END)
+        self._written.seek(0)
+        return self._written.read()
 
 
+_END = b"\n\nEnd.\n"
 _watched: weakref.WeakKeyDictionary[Training, _Watcher | None] = weakref.WeakKeyDictionary()
 """Each training that is not closed; a loop without `fit` has no watcher."""
 _closing: weakref.WeakSet[_Watcher] = weakref.WeakSet()
@@ -153,8 +173,10 @@ def watch(training: Training) -> None:
     fit = next((frame for frame, _ in _callback_lists("fit")), None)
     watcher = None
     if fit is not None:
-        with suppress(OSError):
-            watcher = _Watcher(training, fit)
+        with suppress(OSError, RuntimeError):  # it is closed later then
+            started = _Watcher(training, fit)
+            started.start()
+            watcher = started
     _watched[training] = watcher
     caller = next((found for _, found in _callback_lists("on_train_begin")), None)
     if caller is not None:
@@ -163,19 +185,21 @@ def watch(training: Training) -> None:
     # removes the temporary folders that it may still need.
     atexit.unregister(_close_all)
     atexit.register(_close_all)
-    if watcher is not None:
-        watcher.start()
 
 
 def close_left() -> None:
     """Closes the trainings of this thread whose `fit` was left; to be called before another one begins.
 
-    Its `fit` would hide from a watcher that the other one is gone.
+    A watcher counts calls of `fit`, and the new one would stand in for the one that failed.
     """
     running = {id(frame) for frame in _frames()}
-    for training, watcher in list(_watched.items()):
+    for training in _all_watched():
+        watcher = _watched.get(training)
         if watcher is not None and watcher.thread is threading.current_thread() and watcher.fit not in running:
-            training.close("FAILED")
+            try:
+                training.close("FAILED")
+            except Exception:  # of another training, which must not end this one
+                logger.exception("A training that has failed could not be closed.")
 
 
 def unwatch(training: Training) -> None:
@@ -204,10 +228,15 @@ def _close(training: Training, thread: int, watcher: _Watcher | None) -> None:
 
 def _close_all() -> None:
     """Closes what is left when the process ends; see 3 above."""
-    for training in list(_watched):
+    for training in _all_watched():
         training.close("FAILED")
     for watcher in list(_closing):
         watcher.join()
+
+
+def _all_watched() -> list[Training]:
+    """Those that are watched now; other threads may add and remove some meanwhile."""
+    return [training for reference in _watched.keyrefs() if (training := reference()) is not None]
 
 
 def _callback_lists(function: str) -> Iterator[tuple[FrameType, CallbackList]]:

@@ -219,10 +219,10 @@ def test_where_nothing_can_be_written_a_fit_goes_on(monkeypatch: pytest.MonkeyPa
     """It is not taken for one that has failed, and is closed when its list is deleted, as without a watcher."""
     monkeypatch.setattr(failed_fit, "LOOK_EVERY", 0.02)
 
-    def unusable() -> Any:
+    def unusable(buffering: int) -> Any:
         if fault == "no file":
             raise OSError(24, "Too many open files")
-        return Path("/dev/full").open("r+b", buffering=0)
+        return Path("/dev/full").open("r+b", buffering=buffering)
 
     monkeypatch.setattr(failed_fit.tempfile, "TemporaryFile", unusable)
     ours, failed = Watched(fails=False, begin=lambda: time.sleep(0.2)), Watched()
@@ -346,3 +346,33 @@ def test_at_the_end_of_the_process_it_is_closed_before_temporary_folders_go() ->
     )
     assert (ended.returncode, ended.stdout) == (1, "FAILED True\n"), ended.stderr
     assert ended.stderr.rstrip().endswith("FaultError")
+
+
+AT_THE_PROMPT = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[1:]
+from training.test_failed_fit import Watched, fit
+
+class Noting(Watched):
+    def close(self, status):
+        super().close(status)
+        Path(status).touch()
+
+fit(Noting())
+"""
+
+
+@pytest.mark.usefixtures("process")
+def test_a_fit_that_failed_in_an_interactive_session_is_closed() -> None:
+    """Nothing of Python runs in its thread then: it waits at the prompt, which holds the exception."""
+    Path("script.py").write_text(AT_THE_PROMPT)
+    session = subprocess.Popen(
+        [sys.executable, "-i", "script.py", str(Path(__file__).parents[1]), *sys.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(Path("FAILED").exists, 60)
+    assert session.poll() is None
+    session.communicate(timeout=60)

@@ -343,7 +343,7 @@ class _Traced:
 def _of_this_process(variable: Any) -> Any:
     """The value of a variable, of which each of several processes that train together has a copy.
 
-    Only one of them explains. What runs on copies of its own waits for no other.
+    Only one of them explains. What it computes with copies of its own does not wait for the others.
 
     Raises:
         GradCAMError: if parts of it are in other processes.
