@@ -8,7 +8,7 @@ What we look at instead:
    exception was handled, Python deletes that list, and a `weakref.finalize` on it closes the training. The list is
    found in the frame of `CallbackList.on_train_begin`, which calls our own hook.
 2. An exception keeps the frames that it came through, so while somebody holds it, as a notebook or a wrapper around
-   `fit` does, the list lives on. So a thread looks five times a second whether Keras's function `fit` still runs, and
+   `fit` does, the list lives on. So a thread looks ten times a second whether Keras's function `fit` still runs, and
    closes the training when it does not. It reads that from what `faulthandler` writes. To walk the frames of another
    thread can end the process, as Python may free one meanwhile: seen on 3.11, once in some 60,000 looks.
 3. When the process ends, `atexit` closes what is left.
@@ -47,7 +47,7 @@ class Training(Protocol):
         """Ends it with the status "FAILED"."""
 
 
-LOOK_EVERY = 0.2
+LOOK_EVERY = 0.1
 """Seconds between two looks at whether `fit` still runs."""
 
 
