@@ -346,11 +346,16 @@ def test_a_model_that_is_only_marked_as_built_is_built_for_a_training() -> None:
 @pytest.mark.filterwarnings("ignore:`build.*:UserWarning")
 def test_a_model_that_is_only_marked_as_built_gets_the_weights_of_checkpoints() -> None:
     """Keras's own `load_weights` puts them nowhere, and says nothing."""
-    probes = ProbeSet(pictures(2), targets=[1])
+    probes, expected = ProbeSet(pictures(2), targets=[1]), []
     for number in range(2):
         model = Subclassed()
         model(pictures(1))
         model.save_weights(f"m-{number + 1}.weights.h5")
+        expected.append(explain(model, probes).maps)
     store = InMemoryStore()
-    explain_checkpoints("*.weights.h5", probes, model=only_marked, store=store, journal_dir="kept", verbose=False)
-    np.testing.assert_allclose(Journal("kept").read(1).maps, explain(model, probes).maps, atol=1e-6)
+    found = explain_checkpoints(
+        "*.weights.h5", probes, model=only_marked, store=store, journal_dir="kept", verbose=False
+    )
+    assert found.problems == {}
+    for step, maps in enumerate(expected):
+        np.testing.assert_allclose(Journal("kept").read(step).maps, maps, atol=1e-6)
